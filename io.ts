@@ -4,6 +4,8 @@
  * @module
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 /** How a column of a source table is held in MySQL, as far as the program cares. */
 export type ColumnKind = "int" | "float" | "text" | "datetime";
 
@@ -44,3 +46,69 @@ export type Table = keyof typeof tables;
 
 /** The tables in the order in which they are always shown. */
 export const tableNames = Object.keys(tables) as Table[];
+
+/** Wrong use or wrong settings: the program ends with exit code 2. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+/** One row of a source table: each column's text as MySQL gives it, null for NULL. */
+export type Row = (string | null)[];
+
+/**
+ * One row as the JSON object that is posted: columns in order, numbers with MySQL's own digits.
+ *
+ * @example
+ * rowToJson([{ name: "ind", kind: "int" }, { name: "country", kind: "text" }], ["7", "Aruba"])
+ * // {"ind":7,"country":"Aruba"}
+ */
+export function rowToJson(columns: readonly { name: string; kind: ColumnKind }[], row: Row): string {
+  let json = "";
+  for (let i = 0; i < columns.length; i++) {
+    const { name, kind } = columns[i] as { name: string; kind: ColumnKind };
+    const text = row[i] ?? null;
+    json += `${i === 0 ? "{" : ","}${JSON.stringify(name)}:`;
+    if (text === null) json += "null";
+    else if (kind === "int" || kind === "float") json += jsonNumber(text);
+    else json += JSON.stringify(text);
+  }
+  return `${json}}`;
+}
+
+/** MySQL pads ZEROFILL columns with zeros, which JSON does not allow. */
+function jsonNumber(text: string): string {
+  return text.charCodeAt(0) === 48 /* 0 */ && text.length > 1 ? text.replace(/^0+(?=\d)/, "") : text;
+}
+
+/** How long, and for what, {@link patiently} waits. */
+export interface Patience {
+  /** Give up after this long, ms. */
+  waitMs: number;
+  signal: AbortSignal;
+  /** Whether an error may be gone at the next try; others are thrown at once. */
+  isTransient: (error: unknown) => boolean;
+  /** Told once, with what is waited for. */
+  onWait: (text: string) => void;
+}
+
+/** Tries again and again while a service is away; it does not end a try that hangs, so each must have a time-out. */
+export async function patiently<T>(action: () => Promise<T>, patience: Patience): Promise<T> {
+  const { waitMs, signal, isTransient, onWait } = patience;
+  const since = Date.now();
+  let told = false;
+  for (let delay = 250; ; delay = Math.min(delay * 2, 3_000)) {
+    signal.throwIfAborted();
+    try {
+      return await action();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isTransient(error) || Date.now() - since + delay > waitMs) throw error;
+      if (!told && Date.now() - since >= 500) {
+        told = true;
+        onWait(`${(error as Error).message}; waiting up to ${Math.round(waitMs / 1000)} s for it`);
+      }
+      // Uneven pauses: two programs that disturb each other must not keep in step.
+      await sleep(delay * (0.5 + Math.random()), undefined, { signal });
+    }
+  }
+}

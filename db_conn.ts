@@ -1,0 +1,458 @@
+/**
+ * MySQL: credentials, connections, reading a table by key pages.
+ *
+ * @module
+ */
+import { execFile } from "node:child_process";
+import { readFile, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { promisify } from "node:util";
+import mysql from "mysql2/promise";
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
+import { type ColumnKind, type Row, type Table, tables, UsageError } from "./io.ts";
+import type { KafkaSettings } from "./kafka.ts";
+
+/** How to reach MySQL. */
+export interface MysqlSettings {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  database: string;
+  /** PEM text of the authority that must have signed the server's certificate; without it any certificate will do. */
+  ca?: string;
+}
+
+/** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */
+export interface Credentials {
+  mysql: MysqlSettings;
+  kafka?: KafkaSettings;
+  /** For people: the file is readable by others, or known to git. */
+  warnings: string[];
+}
+
+/** What a key of the file may hold. `secret` values are never shown, not even wrong ones. */
+interface Rule {
+  type: "text" | "secret" | "port" | "count" | "list" | "file" | "switch" | "map";
+  required?: true;
+  choices?: string[];
+  keys?: Record<string, Rule>;
+}
+
+const rules: Record<string, Rule> = {
+  HOST: { type: "text", required: true },
+  USER: { type: "text", required: true },
+  PASSWORD: { type: "secret", required: true },
+  DATABASE: { type: "text" },
+  PORT: { type: "port" },
+  SSL_CA: { type: "file" },
+  KAFKA: {
+    type: "map",
+    keys: {
+      BROKERS: { type: "list", required: true },
+      PREFIX: { type: "text" },
+      PARTITIONS: { type: "count" },
+      REPLICATION_FACTOR: { type: "count" },
+      SSL: { type: "switch" },
+      SSL_CA: { type: "file" },
+      SASL: {
+        type: "map",
+        keys: {
+          MECHANISM: { type: "text", required: true, choices: ["plain", "scram-sha-256", "scram-sha-512"] },
+          USERNAME: { type: "text", required: true },
+          PASSWORD: { type: "secret", required: true },
+        },
+      },
+    },
+  },
+};
+
+type Value = string | number | boolean | string[] | { [key: string]: Value };
+
+/**
+ * Reads a `db_creds.yaml`.
+ *
+ * @throws `UsageError` that lists every problem of the file with line and column, and shows no secret
+ */
+export async function readCredentials(path: string): Promise<Credentials> {
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") {
+      throw new UsageError(`Cannot read "${path}": there is no such file; db_creds.example.yaml shows what it holds`);
+    }
+    throw new UsageError(`Cannot read "${path}": ${error.message}`);
+  });
+  const lines = new LineCounter();
+  // Pretty errors would quote the line, and with it a password.
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const problems: string[] = [];
+  const place = (offset: number) => {
+    const { line, col } = lines.linePos(offset);
+    return `line ${line}, column ${col}`;
+  };
+  for (const error of document.errors) problems.push(`${place(error.pos[0])}: not valid YAML (${error.code})`);
+  const files: Promise<void>[] = [];
+
+  const readMap = (map: YAMLMap, known: Record<string, Rule>, above: string): Record<string, Value> => {
+    const values: Record<string, Value> = {};
+    for (const { key, value } of map.items) {
+      const name = isScalar(key) ? String(key.value) : "";
+      const rule = known[name];
+      const at = place((key as Node).range?.[0] ?? 0);
+      if (!rule) {
+        problems.push(`${at}: unknown key "${above}${name}", known are ${Object.keys(known).join(", ")}`);
+        continue;
+      }
+      const read = readValue(value as Node | null, rule, `${above}${name}`, at);
+      if (read !== undefined) values[name] = read;
+    }
+    for (const [name, rule] of Object.entries(known)) {
+      if (rule.required && !map.has(name)) {
+        problems.push(`${place(map.range?.[0] ?? 0)}: "${above}${name}" is missing`);
+      }
+    }
+    return values;
+  };
+
+  const readValue = (node: Node | null, rule: Rule, name: string, keyPlace: string): Value | undefined => {
+    const at = node?.range ? place(node.range[0]) : keyPlace;
+    const problem = (expected: string, found?: string) => {
+      problems.push(`${at}, ${name}: expected ${expected}${found === undefined ? "" : ` but found "${found}"`}`);
+      return undefined;
+    };
+    if (rule.type === "map") {
+      return isMap(node) ? readMap(node, rule.keys ?? {}, `${name}.`) : problem("keys below it, each on its own line");
+    }
+    if (rule.type === "list") {
+      const items = isSeq(node) ? node.items : isScalar(node) ? [node] : [];
+      const brokers = items.flatMap((i) =>
+        isScalar(i) && typeof i.value === "string" ? i.value.split(/\s*,\s*/) : [""],
+      );
+      const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
+      if (brokers.length === 0 || wrong !== undefined) return problem('brokers as "host:port"', wrong || undefined);
+      return brokers;
+    }
+    if (!isScalar(node) || node.value === null)
+      return problem(rule.type === "secret" ? 'text ("" for none)' : "a value");
+    // The source, since YAML would read a password of digits as a number and drop its leading zeros.
+    const text = typeof node.value === "string" ? node.value : (node.source ?? String(node.value));
+    switch (rule.type) {
+      case "secret":
+        return text;
+      case "switch":
+        return typeof node.value === "boolean" ? node.value : problem("true or false", text);
+      case "port":
+      case "count": {
+        const [most, kind] = rule.type === "port" ? [65535, "a port number"] : [10_000, "a whole number above 0"];
+        return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= most ? Number(text) : problem(kind, text);
+      }
+      case "file": {
+        const holder: { [key: string]: Value } = {};
+        const path = text;
+        files.push(
+          readFile(path, "utf8").then(
+            (pem) => {
+              holder.pem = pem;
+            },
+            (error: Error) => void problems.push(`${at}, ${name}: ${error.message}`),
+          ),
+        );
+        return holder;
+      }
+      default: {
+        if (text === "") return problem("a value", text);
+        const choice = text.toLowerCase();
+        if (rule.choices && !rule.choices.includes(choice)) return problem(rule.choices.join(" or "), text);
+        return rule.choices ? choice : text;
+      }
+    }
+  };
+
+  let values: Record<string, Value> = {};
+  if (document.errors.length === 0) {
+    if (isMap(document.contents)) values = readMap(document.contents, rules, "");
+    else problems.push(`line 1, column 1: expected keys such as HOST, USER and PASSWORD`);
+  }
+  await Promise.all(files);
+  const kafka = values.KAFKA as Record<string, Value> | undefined;
+  if (kafka?.PREFIX !== undefined && !isPrefix(kafka.PREFIX as string)) problems.push(`KAFKA.PREFIX: ${prefixRule}`);
+  if (problems.length > 0) {
+    throw new UsageError(`Cannot read "${path}":${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
+  }
+  const ca = (value: Value | undefined) => (value as { pem: string } | undefined)?.pem;
+  const mysqlCa = ca(values.SSL_CA);
+  const sasl = kafka?.SASL as Record<string, string> | undefined;
+  const kafkaCa = ca(kafka?.SSL_CA);
+  return {
+    mysql: {
+      host: values.HOST as string,
+      port: (values.PORT as number | undefined) ?? 3306,
+      user: values.USER as string,
+      password: values.PASSWORD as string,
+      database: (values.DATABASE as string | undefined) ?? "pinterest_data",
+      ...(mysqlCa !== undefined && { ca: mysqlCa }),
+    },
+    ...(kafka && {
+      kafka: {
+        brokers: kafka.BROKERS as string[],
+        prefix: (kafka.PREFIX as string | undefined) ?? "pinterest",
+        partitions: (kafka.PARTITIONS as number | undefined) ?? 1,
+        replicationFactor: (kafka.REPLICATION_FACTOR as number | undefined) ?? 1,
+        ...(kafkaCa !== undefined ? { ssl: { ca: kafkaCa } } : kafka.SSL === true ? { ssl: true as const } : {}),
+        ...(sasl && {
+          sasl: {
+            mechanism: sasl.MECHANISM as "plain",
+            username: sasl.USERNAME as string,
+            password: sasl.PASSWORD as string,
+          },
+        }),
+      },
+    }),
+    warnings: await fileWarnings(path),
+  };
+}
+
+/** What a topic prefix may be: the table's name is added, and Kafka allows 249 characters. */
+export const isPrefix = (prefix: string): boolean => /^[A-Za-z0-9._-]{1,200}$/.test(prefix) && !/^\.+$/.test(prefix);
+export const prefixRule = "a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores";
+
+async function fileWarnings(path: string): Promise<string[]> {
+  const warnings = [];
+  const { mode } = await stat(path);
+  if (mode & 0o077) warnings.push(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
+  const git = promisify(execFile)("git", ["-C", dirname(path), "ls-files", "--error-unmatch", "--", path]);
+  const tracked = await git.then(
+    () => true,
+    () => false,
+  );
+  if (tracked) warnings.push(`git tracks "${path}", and with it the password: run git rm --cached "${path}"`);
+  return warnings;
+}
+
+/** A connection whose values are MySQL's own text. */
+export type Database = mysql.Connection;
+
+/**
+ * Connects to MySQL. TLS is used where the server is elsewhere and offers it, or where it asks for it.
+ *
+ * @throws `UsageError` where user, password or database are refused
+ */
+export async function connectMysql(settings: MysqlSettings): Promise<Database> {
+  const { ca, ...rest } = settings;
+  const connect = (tls: boolean) =>
+    mysql.createConnection({
+      ...rest,
+      charset: "utf8mb4",
+      timezone: "Z",
+      // MySQL's own digits and dates: a JS number or Date would lose some of them.
+      typeCast: (field) => field.string(),
+      connectTimeout: 10_000,
+      enableKeepAlive: true,
+      ...(tls && { ssl: ca === undefined ? { rejectUnauthorized: false } : { ca, rejectUnauthorized: true } }),
+    });
+  const tlsFirst = ca !== undefined || !/^(127\.|localhost$|::1$)/.test(settings.host);
+  try {
+    const connection = await connect(tlsFirst).catch((error: NodeJS.ErrnoException) => {
+      const noTls = error.code === "HANDSHAKE_NO_SSL_SUPPORT" && ca === undefined;
+      const wantsTls = error.code === "ER_SECURE_TRANSPORT_REQUIRED" || error.code === "ER_ACCESS_DENIED_ERROR";
+      if (tlsFirst ? noTls : wantsTls) {
+        return connect(!tlsFirst).catch((second: NodeJS.ErrnoException) => {
+          throw second.code === "HANDSHAKE_NO_SSL_SUPPORT" ? error : second;
+        });
+      }
+      throw error;
+    });
+    // Without a listener, a connection that is lost while idle would end the program.
+    connection.on("error", () => {});
+    return connection;
+  } catch (error) {
+    throw explainMysql(error, settings);
+  }
+}
+
+/** Says in one line what MySQL refused, where, and what to do about it. */
+export function explainMysql(error: unknown, settings: MysqlSettings): Error {
+  const { code = "", message } = error as NodeJS.ErrnoException;
+  const where = `MySQL at ${settings.host}:${settings.port}`;
+  if (/^ER_(ACCESS_DENIED|DBACCESS_DENIED|NOT_SUPPORTED_AUTH|BAD_DB)/.test(code)) {
+    const what = code.startsWith("ER_BAD_DB") ? "DATABASE" : "HOST, USER and PASSWORD";
+    return new UsageError(`Cannot use ${where}: ${message}; look at ${what} in db_creds.yaml`, { cause: error });
+  }
+  if (isTransientMysql(error)) {
+    const reason = message || code;
+    return new Error(`Cannot reach ${where}: ${reason}; is it running, and are HOST and PORT in db_creds.yaml right?`, {
+      cause: error,
+    });
+  }
+  return error as Error;
+}
+
+/** Whether an error of mysql2 may be gone at the next try: the server is away, stopping, full or in a deadlock. */
+export function isTransientMysql(error: unknown): boolean {
+  const { code = "", cause } = error as NodeJS.ErrnoException & { cause?: unknown };
+  return (
+    /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|PROTOCOL_)/.test(code) ||
+    /^ER_(SERVER_SHUTDOWN|CON_COUNT|TOO_MANY_USER|LOCK_WAIT|LOCK_DEADLOCK|QUERY_INTERRUPTED|CONNECTION_KILLED|NET_)/.test(
+      code,
+    ) ||
+    (cause !== undefined && isTransientMysql(cause))
+  );
+}
+
+/**
+ * What tells one database from another, for as long as its server lives: MySQL's server_uuid, or what MariaDB has.
+ * A checkpoint and a lake belong to one.
+ */
+export async function databaseId(db: Database, settings: MysqlSettings): Promise<string> {
+  const names = ["server_uuid", "report_host", "server_uid"];
+  const [rows] = await db.query({
+    sql: "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)",
+    values: [names],
+    rowsAsArray: true,
+  });
+  const found = new Map(rows as unknown as [string, string][]);
+  const server = names.map((name) => found.get(name)).find(Boolean) ?? `${settings.host}:${settings.port}`;
+  return `${settings.database}@${server}`;
+}
+
+/** A source table as MySQL has it. */
+export interface SourceTable {
+  table: Table;
+  /** In the table's order; more than the contract's are posted too. */
+  columns: { name: string; kind: ColumnKind }[];
+  /** Least and greatest key as decimal text, or `undefined` when the table is empty. */
+  keys: { least: string; greatest: string } | undefined;
+}
+
+/** Tables without an index on their key are still checked and paged up to this many rows. */
+const smallTable = 100_000;
+
+const kinds: Record<string, ColumnKind> = {
+  tinyint: "int",
+  smallint: "int",
+  mediumint: "int",
+  int: "int",
+  bigint: "int",
+  year: "int",
+  float: "float",
+  double: "float",
+  decimal: "float",
+  date: "datetime",
+  datetime: "datetime",
+  timestamp: "datetime",
+  time: "text",
+  char: "text",
+  varchar: "text",
+  tinytext: "text",
+  text: "text",
+  mediumtext: "text",
+  longtext: "text",
+  enum: "text",
+  set: "text",
+  json: "text",
+};
+
+const quote = (name: string) => mysql.escapeId(name, true);
+
+/**
+ * Looks at a source table before it is read.
+ *
+ * @throws `UsageError` where the table, a column or a usable key is missing; it names the ALTER TABLE that mends it
+ */
+export async function inspectTable(db: Database, database: string, table: Table): Promise<SourceTable> {
+  const { source, key, columns: contract } = tables[table];
+  const ask = async (sql: string, values: unknown[] = []) =>
+    (await db.query({ sql, values, rowsAsArray: true }))[0] as unknown as (string | null)[][];
+  const described = await ask(
+    `SELECT column_name, data_type, is_nullable FROM information_schema.columns
+     WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position`,
+    [database, source],
+  );
+  if (described.length === 0) {
+    throw new UsageError(`Cannot find table "${source}" in database "${database}": make it, or set DATABASE`);
+  }
+  const columns = described.map(([name, type]) => {
+    const kind = kinds[type as string];
+    if (!kind) {
+      throw new UsageError(
+        `Cannot post "${source}"."${name}": JSON has no place for the type ${type}; drop it or convert it`,
+      );
+    }
+    return { name: name as string, kind };
+  });
+  const names = new Set(columns.map((column) => column.name));
+  const absent = Object.keys(contract).filter((name) => !names.has(name) && name !== "downloaded");
+  if (absent.length > 0) {
+    throw new UsageError(
+      `Cannot post "${source}": it lacks the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}`,
+    );
+  }
+  const [, keyType, nullable] = described.find(([name]) => name === key) as string[];
+  const mend = `ALTER TABLE ${quote(source)} ADD PRIMARY KEY (${quote(key)})`;
+  if (kinds[keyType as string] !== "int") {
+    throw new UsageError(
+      `Cannot page through "${source}": its key "${key}" is ${keyType}, not a whole number; run ALTER TABLE ${quote(source)} MODIFY ${quote(key)} INT NOT NULL, then ${mend}`,
+    );
+  }
+  const indexes = await ask(
+    `SELECT MIN(non_unique), MAX(seq_in_index) FROM information_schema.statistics
+     WHERE table_schema = ? AND table_name = ? AND index_name IN (SELECT index_name FROM information_schema.statistics
+       WHERE table_schema = ? AND table_name = ? AND column_name = ? AND seq_in_index = 1)
+     GROUP BY index_name`,
+    [database, source, database, source, key],
+  );
+  const proven = nullable === "NO" && indexes.some(([nonUnique, columns]) => nonUnique === "0" && columns === "1");
+  if (!proven) {
+    const id = quote(key);
+    const [count] = await ask(`SELECT COUNT(*), COUNT(${id}), COUNT(DISTINCT ${id}) FROM ${quote(source)}`);
+    const [rows, filled, distinct] = (count as string[]).map(Number) as [number, number, number];
+    if (filled < rows || distinct < rows) {
+      throw new UsageError(
+        `Cannot post "${source}": its key "${key}" is ${filled < rows ? `null in ${rows - filled}` : `repeated in ${rows - distinct}`} of ${rows} rows; mend them, then run ${mend}`,
+      );
+    }
+    if (indexes.length === 0 && rows > smallTable) {
+      throw new UsageError(
+        `Cannot page through the ${rows} rows of "${source}": its key "${key}" has no index; run ${mend}`,
+      );
+    }
+  }
+  const [range] = await ask(`SELECT MIN(${quote(key)}), MAX(${quote(key)}) FROM ${quote(source)}`);
+  const [least, greatest] = range as (string | null)[];
+  return { table, columns, keys: least && greatest ? { least, greatest } : undefined };
+}
+
+/** Counts rows; with `upTo` those at or below that key. */
+export async function countRows(db: Database, table: Table, upTo?: string): Promise<number> {
+  const { source, key } = tables[table];
+  const where = upTo === undefined ? "" : ` WHERE ${quote(key)} <= ?`;
+  const values = upTo === undefined ? [] : [BigInt(upTo)];
+  const [rows] = await db.query({ sql: `SELECT COUNT(*) FROM ${quote(source)}${where}`, values, rowsAsArray: true });
+  return Number((rows as unknown as string[][])[0]?.[0]);
+}
+
+/** Which rows to read: keys above `after` (all when undefined) up to `upTo`, at most `limit` of them, in key order. */
+export interface PageOptions {
+  after: string | undefined;
+  upTo: string;
+  limit: number;
+}
+
+/** Reads one page of a table; each row holds the columns' text as MySQL gives it, in the order of `source.columns`. */
+export async function readPage(db: Database, source: SourceTable, options: PageOptions): Promise<Row[]> {
+  const { source: name, key } = tables[source.table];
+  const { after, upTo, limit } = options;
+  const columns = source.columns.map((column) => quote(column.name)).join(", ");
+  const above = after === undefined ? "" : `${quote(key)} > ? AND `;
+  const [rows] = await db.query({
+    sql: `SELECT ${columns} FROM ${quote(name)} WHERE ${above}${quote(key)} <= ? ORDER BY ${quote(key)} LIMIT ?`,
+    values: [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit],
+    rowsAsArray: true,
+  });
+  return rows as unknown as Row[];
+}
+
+/** Reads the row of one key, or `undefined` where there is none. */
+export async function readRow(db: Database, source: SourceTable, key: string): Promise<Row | undefined> {
+  const before = (BigInt(key) - 1n).toString();
+  return (await readPage(db, source, { after: before, upTo: key, limit: 1 }))[0];
+}

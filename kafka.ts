@@ -1,0 +1,532 @@
+/**
+ * The Kafka client as this program needs it: connection, topics, offsets, reading record batches, and what replaces
+ * parts of kafkajs.
+ *
+ * kafkajs keeps connections, metadata, requests, sequences and transactions. Reading goes by partition and offset
+ * through its `Cluster`, without a consumer group: what was read is remembered by the names of the landed files, and
+ * one writer at a time is kept by a lock, so a group would only add rebalances and offsets that jump.
+ *
+ * @module
+ */
+import { createRequire } from "node:module";
+import { gunzipSync } from "node:zlib";
+import { crc32c } from "@node-rs/crc32";
+import { type Table, tableNames, UsageError } from "./io.ts";
+
+const require = createRequire(import.meta.url);
+
+// Private modules of kafkajs are replaced and used below; they were read in this version and no other.
+const wanted = "2.2.4";
+const found = (require("kafkajs/package.json") as { version: string }).version;
+if (found !== wanted) throw new Error(`Cannot use kafkajs ${found}: kafka.ts was written for ${wanted}; run "npm ci"`);
+
+/** Puts another module in the place of one of kafkajs' own, before kafkajs is loaded. */
+function replaceModule(name: string, exports: unknown): void {
+  const path = require.resolve(`kafkajs/src/${name}`);
+  require.cache[path] = { id: path, filename: path, loaded: true, exports } as NodeJS.Module;
+}
+
+// Copies the array for every message: quadratic, 20,000 messages in one send take 4 s.
+replaceModule("producer/groupMessagesPerPartition.js", groupMessages);
+// Leaks records of aborted transactions, checks no checksum, and overflows the stack on large batches. Here the
+// response keeps the record batches as bytes; `decodeRecords` reads them. No kafkajs consumer can run beside this.
+replaceModule("protocol/requests/fetch/v4/decodeMessages.js", async (decoder: BytesDecoder) => {
+  const size = decoder.readInt32();
+  return size > 0 ? decoder.readBytes(size) : Buffer.alloc(0);
+});
+// Re-arms a 1 ms timer for ever, also when nothing waits: 5 % of a core.
+const RequestQueue = require("kafkajs/src/network/requestQueue") as { prototype: RequestQueueLike };
+const { scheduleCheckPendingRequests } = RequestQueue.prototype;
+RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQueueLike) {
+  if (this.pending.length > 0) scheduleCheckPendingRequests.call(this);
+};
+
+const { Kafka, logLevel } = require("kafkajs") as typeof import("kafkajs");
+const murmur2 = require("kafkajs/src/producer/partitioners/default/murmur2") as (key: string) => number;
+
+/** Where Kafka is and how the topics are to be; the `KAFKA` part of db_creds.yaml. */
+export interface KafkaSettings {
+  brokers: string[];
+  /** Topics are `<prefix>.pin` and so on. */
+  prefix: string;
+  /** For topics that are made; those that exist are kept as they are. */
+  partitions: number;
+  replicationFactor: number;
+  ssl?: true | { ca?: string; cert?: string; key?: string };
+  sasl?: { mechanism: "plain" | "scram-sha-256" | "scram-sha-512"; username: string; password: string };
+}
+
+/** What the messages of one table are called in Kafka. */
+export const topicOf = (settings: KafkaSettings, table: Table): string => `${settings.prefix}.${table}`;
+
+/** The compacted topic that says how far each table is posted: one partition per table. */
+export const checkpointTopic = (settings: KafkaSettings): string => `${settings.prefix}.checkpoints`;
+
+/** The partition of {@link checkpointTopic} that belongs to a table. */
+export const checkpointPartition = (table: Table): number => tableNames.indexOf(table);
+
+/** The partition that Java's clients would choose for a key. */
+export const partitionOf = (key: string, partitions: number): number =>
+  partitions === 1 ? 0 : (murmur2(key) & 0x7fffffff) % partitions;
+
+/** Largest message that the program's own topics take, bytes: a MySQL row of 16 MB, escaped as JSON. */
+const maxMessageBytes = 40_000_000;
+
+/** A kafkajs client for these settings; it connects when it is first used. */
+export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
+  const { brokers, ssl, sasl } = settings;
+  return new Kafka({
+    clientId: "pinterest-data-pipeline",
+    brokers,
+    ...(ssl && { ssl }),
+    ...(sasl && { sasl: sasl as import("kafkajs").SASLOptions }),
+    connectionTimeout: 5_000,
+    requestTimeout: 30_000,
+    // About 5 s within one call. Longer outages are waited for by the caller, who can say so and has a limit.
+    retry: { initialRetryTime: 50, maxRetryTime: 1_000, retries: 8 },
+    logLevel: logLevel.NOTHING,
+  });
+}
+
+/** A connection for reading, by partition and offset. Close it by `await using` or `close()`. */
+export interface KafkaReader extends AsyncDisposable {
+  clusterId: string;
+  cluster: Cluster;
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to Kafka for reading.
+ *
+ * @throws `UsageError` where the broker refuses the credentials
+ */
+export async function connectReader(settings: KafkaSettings): Promise<KafkaReader> {
+  const client = kafkaClient(settings);
+  const create = Object.getOwnPropertySymbols(client).find((s) => s.description === "private:Kafka:createCluster");
+  const cluster: Cluster = (client as never as Record<symbol, (options: object) => Cluster>)[create as symbol]?.({
+    allowAutoTopicCreation: false,
+    metadataMaxAge: 30_000,
+  }) as Cluster;
+  const close = async () => {
+    // A frozen broker would hold up the goodbye for a whole request time-out.
+    await Promise.race([cluster.disconnect().catch(() => {}), new Promise((done) => setTimeout(done, 200).unref())]);
+  };
+  try {
+    await cluster.connect();
+    const { clusterId } = await cluster.metadata({ topics: [] });
+    return { clusterId, cluster, close, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw explainKafka(error, settings);
+  }
+}
+
+/** Says in one line what Kafka refused, where, and what to do about it. */
+export function explainKafka(error: unknown, settings: KafkaSettings): Error {
+  const cause = rootCause(error);
+  const where = settings.brokers.join(", ");
+  if (cause.name === "KafkaJSSASLAuthenticationError") {
+    return new UsageError(`Cannot log in to Kafka at ${where}: ${cause.message}; look at KAFKA.SASL in db_creds.yaml`, {
+      cause: error,
+    });
+  }
+  if (isConnectionError(cause)) {
+    return new Error(
+      `Cannot reach Kafka at ${where}: ${cause.message}; is it running, and are KAFKA.BROKERS and KAFKA.SSL in db_creds.yaml right?`,
+      { cause: error },
+    );
+  }
+  return cause === error ? cause : new Error(`Kafka at ${where}: ${cause.message}`, { cause: error });
+}
+
+function rootCause(error: unknown): Error {
+  let cause = error as Error;
+  while (cause?.name?.startsWith("KafkaJS") && cause.cause instanceof Error) cause = cause.cause;
+  return cause;
+}
+
+const isConnectionError = (error: Error): boolean =>
+  /^KafkaJS(Connection|ConnectionClosed|RequestTimeout|BrokerNotFound|NoBrokerAvailable|LockTimeout|Timeout)/.test(
+    error.name,
+  ) ||
+  /ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN/.test((error as { code?: string }).code ?? "");
+
+/** Whether an error of kafkajs may be gone at the next try: the broker is away, moving or slow. */
+export function isTransientKafka(error: unknown): boolean {
+  const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
+  if (cause instanceof UsageError || !cause?.name) return false;
+  return (
+    isConnectionError(cause) ||
+    (cause as { retriable?: boolean }).retriable === true ||
+    /^(INVALID_PRODUCER_EPOCH|PRODUCER_FENCED|INVALID_PRODUCER_ID_MAPPING|INVALID_TXN_STATE|UNKNOWN_PRODUCER_ID|CONCURRENT_TRANSACTIONS|OUT_OF_ORDER_SEQUENCE_NUMBER|NOT_COORDINATOR\w*|COORDINATOR_\w+|GROUP_\w+|UNKNOWN_SERVER_ERROR|TRANSACTION_ABORTABLE)$/.test(
+      (cause as { type?: string }).type ?? "",
+    )
+  );
+}
+
+/** What is wrong with an existing topic for exactly-once work, for people to read. */
+export interface TopicReport {
+  warnings: string[];
+  /** The largest message that each table's topic takes. */
+  maxMessageBytes: Record<Table, number>;
+}
+
+/**
+ * Makes the three topics and the checkpoint topic where they are missing. What exists is kept as it is; client
+ * timestamps and a finite retention are told, since rows may then be lost or win that should not.
+ */
+export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport> {
+  const { partitions, replicationFactor } = settings;
+  const data = tableNames.map((table) => topicOf(settings, table));
+  const config = (entries: Record<string, string>) => Object.entries(entries).map(([name, value]) => ({ name, value }));
+  const topics = [
+    ...data.map((topic) => ({
+      topic,
+      numPartitions: partitions,
+      replicationFactor,
+      configEntries: config({
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "cleanup.policy": "delete",
+        "max.message.bytes": String(maxMessageBytes),
+      }),
+    })),
+    {
+      topic: checkpointTopic(settings),
+      numPartitions: tableNames.length,
+      replicationFactor,
+      configEntries: config({
+        "cleanup.policy": "compact",
+        "message.timestamp.type": "LogAppendTime",
+        "min.cleanable.dirty.ratio": "0.1",
+        "segment.bytes": "16777216",
+      }),
+    },
+  ];
+  const admin = kafkaClient(settings).admin();
+  try {
+    await admin.connect();
+    const existing = new Set(await admin.listTopics());
+    const missing = topics.filter(({ topic }) => !existing.has(topic));
+    if (missing.length > 0) await admin.createTopics({ topics: missing, timeout: 30_000 });
+    return await describeTopics(admin, settings);
+  } catch (error) {
+    throw explainKafka(error, settings);
+  } finally {
+    await admin.disconnect().catch(() => {});
+  }
+}
+
+async function describeTopics(admin: import("kafkajs").Admin, settings: KafkaSettings): Promise<TopicReport> {
+  const configNames = [
+    "message.timestamp.type",
+    "retention.ms",
+    "retention.bytes",
+    "cleanup.policy",
+    "max.message.bytes",
+  ];
+  const names = [...tableNames.map((table) => topicOf(settings, table)), checkpointTopic(settings)];
+  const resources = names.map((name) => ({ type: 2 /* topic */, name, configNames }));
+  const described = await admin.describeConfigs({ resources, includeSynonyms: false }).catch(() => undefined);
+  const value = (topic: string, name: string) =>
+    described?.resources
+      .find(({ resourceName }) => resourceName === topic)
+      ?.configEntries.find(({ configName }) => configName === name)?.configValue;
+  const warnings = described
+    ? []
+    : [`The settings of topics ${names.join(", ")} may not be read: they are not checked`];
+  for (const topic of described ? names : []) {
+    if (topic === checkpointTopic(settings)) {
+      if (value(topic, "cleanup.policy") !== "compact") {
+        warnings.push(`Topic "${topic}" is not compacted: when its records expire, rows are posted again`);
+      }
+      continue;
+    }
+    if (value(topic, "message.timestamp.type") !== "LogAppendTime") {
+      warnings.push(`Topic "${topic}" keeps its clients' times: a client with a wrong clock decides which row wins`);
+    }
+    const kept = value(topic, "retention.ms") === "-1" && value(topic, "retention.bytes") === "-1";
+    if (!kept || value(topic, "cleanup.policy") !== "delete") {
+      warnings.push(`Topic "${topic}" does not keep its messages for ever: what clean has not read by then is lost`);
+    }
+  }
+  const limit = (table: Table) => Number(value(topicOf(settings, table), "max.message.bytes") ?? 1_000_000);
+  return { warnings, maxMessageBytes: { pin: limit("pin"), geo: limit("geo"), user: limit("user") } };
+}
+
+/** How far one partition reaches: first offset kept, end for read_committed readers, end. */
+export interface PartitionRange {
+  partition: number;
+  start: number;
+  stable: number;
+  end: number;
+}
+
+/** The ranges of a topic's partitions, in order; `undefined` where there is no such topic. */
+export async function topicRanges(reader: KafkaReader, topic: string): Promise<PartitionRange[] | undefined> {
+  try {
+    await reader.cluster.addTargetTopic(topic);
+  } catch (error) {
+    if ((error as { type?: string }).type === "UNKNOWN_TOPIC_OR_PARTITION") return undefined;
+    throw error;
+  }
+  await reader.cluster.refreshMetadata();
+  const partitions = reader.cluster
+    .findTopicPartitionMetadata(topic)
+    .map((p) => p.partitionId)
+    .sort((a, b) => a - b);
+  const list = async (isolationLevel: 0 | 1, timestamp: -1 | -2) => {
+    const offsets = new Map<number, number>();
+    for (const [nodeId, ids] of Object.entries(reader.cluster.findLeaderForPartitions(topic, partitions))) {
+      const broker = await reader.cluster.findBroker({ nodeId });
+      const asked = [{ topic, partitions: ids.map((partition) => ({ partition, timestamp })) }];
+      const { responses } = await broker.listOffsets({ isolationLevel, topics: asked });
+      for (const p of responses[0]?.partitions ?? []) offsets.set(p.partition, Number(p.offset));
+    }
+    return offsets;
+  };
+  const stable = await list(1, -1);
+  const end = await list(0, -1);
+  const start = await list(0, -2);
+  return partitions.map((partition) => ({
+    partition,
+    start: start.get(partition) ?? 0,
+    stable: stable.get(partition) ?? 0,
+    end: end.get(partition) ?? 0,
+  }));
+}
+
+/** Takes one record; `key` and `value` are views of a shared buffer, to be copied when kept. */
+export type OnRecord = (
+  partition: number,
+  offset: number,
+  timestamp: number,
+  key: Buffer | null,
+  value: Buffer | null,
+) => void;
+
+/** One fetch from one topic: what to read, and what was read. */
+export interface FetchOptions {
+  topic: string;
+  /** Next offset wanted, by partition; it is moved on past what was read. */
+  positions: Map<number, number>;
+  /** Where to end, by partition; partitions that have reached it are not fetched. */
+  until: ReadonlyMap<number, number>;
+  onRecord: OnRecord;
+  /** Bytes per partition and fetch; larger batches come whole. Default 4 MB. */
+  maxBytes?: number;
+  /** How long the broker may wait for something new, ms. Default 500. */
+  maxWait?: number;
+}
+
+/**
+ * Fetches once from each leader and hands over the committed records below `until`, in order within a partition.
+ * Aborted records, control records and gaps of compaction move the position on without a record.
+ *
+ * @throws where a batch's checksum is wrong, its codec is not known, or an offset is out of range
+ */
+export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
+  const { topic, positions, until, onRecord, maxBytes = 4_000_000, maxWait = 500 } = options;
+  const open = [...positions].filter(([partition, next]) => next < (until.get(partition) ?? 0)).map(([p]) => p);
+  const leaders = Object.entries(reader.cluster.findLeaderForPartitions(topic, open));
+  await Promise.all(
+    leaders.map(async ([nodeId, partitions]) => {
+      const broker = await reader.cluster.findBroker({ nodeId });
+      const wantedPartitions = partitions.map((partition) => ({
+        partition,
+        fetchOffset: String(positions.get(partition)),
+        maxBytes,
+      }));
+      const { responses } = await broker.fetch({
+        isolationLevel: 1,
+        maxWaitTime: maxWait,
+        minBytes: 1,
+        maxBytes: maxBytes * 4,
+        topics: [{ topic, partitions: wantedPartitions }],
+      });
+      for (const { partition, messages, abortedTransactions } of responses[0]?.partitions ?? []) {
+        const from = positions.get(partition) as number;
+        const next = decodeRecords(messages, {
+          from,
+          until: until.get(partition) ?? 0,
+          abortedTransactions: abortedTransactions ?? [],
+          where: `topic "${topic}", partition ${partition}`,
+          onRecord: (offset, timestamp, key, value) => onRecord(partition, offset, timestamp, key, value),
+        });
+        positions.set(partition, next);
+      }
+    }),
+  );
+}
+
+/** What {@link decodeRecords} needs to know beside the bytes. */
+export interface DecodeOptions {
+  /** Records below this offset are skipped: a batch comes whole. */
+  from: number;
+  /** Batches that begin here or later are left. */
+  until: number;
+  abortedTransactions: { producerId: string; firstOffset: string }[];
+  /** Named in errors. */
+  where: string;
+  onRecord: (offset: number, timestamp: number, key: Buffer | null, value: Buffer | null) => void;
+}
+
+/**
+ * Decodes record batches (magic 2) as the broker sent them; a last one that is cut off is left for the next fetch.
+ * Transactions that were aborted open at their first offset and close at their abort marker.
+ *
+ * @returns the next offset to fetch
+ * @see https://kafka.apache.org/documentation/#recordbatch
+ */
+export function decodeRecords(bytes: Buffer, options: DecodeOptions): number {
+  const { from, until, where, onRecord } = options;
+  const aborted = options.abortedTransactions
+    .map(({ producerId, firstOffset }) => ({ producerId: BigInt(producerId), first: Number(firstOffset) }))
+    .sort((a, b) => a.first - b.first);
+  const openAborted = new Set<bigint>();
+  let next = from;
+  for (let at = 0; at + 12 <= bytes.length; ) {
+    const base = Number(bytes.readBigInt64BE(at));
+    const end = at + 12 + bytes.readInt32BE(at + 8);
+    if (end > bytes.length || base >= until) break;
+    const magic = bytes.readInt8(at + 16);
+    if (magic !== 2) {
+      throw new Error(`Cannot read offset ${base} of ${where}: message format ${magic} is from before Kafka 0.11`);
+    }
+    if (crc32c(bytes.subarray(at + 21, end)) !== bytes.readUInt32BE(at + 17)) {
+      throw new Error(`Cannot read offset ${base} of ${where}: the checksum of its record batch is wrong`);
+    }
+    const attributes = bytes.readInt16BE(at + 21);
+    const last = base + bytes.readInt32BE(at + 23);
+    const producerId = bytes.readBigInt64BE(at + 43);
+    while (aborted[0] && aborted[0].first <= last)
+      openAborted.add((aborted.shift() as { producerId: bigint }).producerId);
+    const control = (attributes & 0x20) !== 0;
+    const transactional = (attributes & 0x10) !== 0;
+    if (control) {
+      // The key of the only record is version int16, type int16; type 0 is an abort. A record's first bytes are
+      // length, attributes, time and offset deltas, key length: five varints of one byte each.
+      if (bytes.readInt16BE(at + 61 + 5 + 2) === 0) openAborted.delete(producerId);
+    } else if (last >= from && !(transactional && openAborted.has(producerId))) {
+      const records = decompress(bytes.subarray(at + 61, end), attributes & 7, `offset ${base} of ${where}`);
+      const count = bytes.readInt32BE(at + 57);
+      const firstTime = Number(bytes.readBigInt64BE(at + 27));
+      const appendTime = attributes & 8 ? Number(bytes.readBigInt64BE(at + 35)) : undefined;
+      decodeBatch(records, { count, base, from, firstTime, appendTime, onRecord });
+    }
+    next = Math.max(next, last + 1);
+    at = end;
+  }
+  return next;
+}
+
+interface BatchHead {
+  count: number;
+  base: number;
+  from: number;
+  firstTime: number;
+  appendTime: number | undefined;
+  onRecord: DecodeOptions["onRecord"];
+}
+
+function decodeBatch(records: Buffer, { count, base, from, firstTime, appendTime, onRecord }: BatchHead): void {
+  let at = 0;
+  // Zigzag, seven bits a byte, lowest first; multiplied rather than shifted, since time deltas may pass 32 bits.
+  const varint = (): number => {
+    let value = 0;
+    let scale = 1;
+    let byte = records[at++] as number;
+    for (; byte > 127; byte = records[at++] as number) {
+      value += (byte & 127) * scale;
+      scale *= 128;
+    }
+    value += byte * scale;
+    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
+  };
+  const bytes = (): Buffer | null => {
+    const length = varint();
+    if (length < 0) return null;
+    at += length;
+    return records.subarray(at - length, at);
+  };
+  for (let i = 0; i < count; i++) {
+    const size = varint();
+    const end = at + size;
+    at++; // attributes, not used
+    const time = firstTime + varint();
+    const offset = base + varint();
+    const key = bytes();
+    const value = bytes();
+    if (offset >= from) onRecord(offset, appendTime ?? time, key, value);
+    at = end; // past the headers
+  }
+}
+
+function decompress(records: Buffer, codec: number, where: string): Buffer {
+  if (codec === 0) return records;
+  if (codec === 1) return gunzipSync(records, { maxOutputLength: 1 << 29 });
+  const name = ["none", "gzip", "snappy", "lz4", "zstd"][codec] ?? `codec ${codec}`;
+  throw new Error(`Cannot read ${where}: it is compressed by ${name}; let its producer use gzip or none`);
+}
+
+function groupMessages(options: {
+  topic: string;
+  partitionMetadata: object[];
+  messages: object[];
+  partitioner: (options: object) => number;
+}): Record<number, object[]> {
+  const { topic, partitionMetadata, messages, partitioner } = options;
+  const groups: Record<number, object[]> = {};
+  for (const message of messages) {
+    const partition = partitioner({ topic, partitionMetadata, message });
+    groups[partition] ??= [];
+    groups[partition].push(message);
+  }
+  return groups;
+}
+
+/** Commits offsets for a group without members, so that Kafka's own tools show how far clean has read. */
+export async function showOffsets(reader: KafkaReader, group: string, topic: string, next: Map<number, number>) {
+  const broker = await reader.cluster.findGroupCoordinator({ groupId: group });
+  const partitions = [...next].map(([partition, offset]) => ({ partition, offset: String(offset) }));
+  const topics = [{ topic, partitions }];
+  await broker.offsetCommit({ groupId: group, groupGenerationId: -1, memberId: "", topics });
+}
+
+/** The part of kafkajs' private `Cluster` that is used here. */
+interface Cluster {
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  metadata(options: { topics: string[] }): Promise<{ clusterId: string }>;
+  refreshMetadata(): Promise<void>;
+  addTargetTopic(topic: string): Promise<void>;
+  findTopicPartitionMetadata(topic: string): { partitionId: number }[];
+  findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
+  findBroker(options: { nodeId: string }): Promise<Broker>;
+  findGroupCoordinator(options: { groupId: string }): Promise<Broker>;
+}
+
+interface Broker {
+  listOffsets(request: object): Promise<{ responses: { partitions: { partition: number; offset: string }[] }[] }>;
+  fetch(request: object): Promise<{
+    responses: {
+      partitions: {
+        partition: number;
+        messages: Buffer;
+        abortedTransactions: { producerId: string; firstOffset: string }[] | null;
+      }[];
+    }[];
+  }>;
+  offsetCommit(request: object): Promise<unknown>;
+}
+
+interface BytesDecoder {
+  readInt32(): number;
+  readBytes(size: number): Buffer;
+}
+
+interface RequestQueueLike {
+  pending: unknown[];
+  scheduleCheckPendingRequests(): void;
+}
