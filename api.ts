@@ -297,11 +297,25 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         }
       }
     }
+    if (rows > 0) await untilReadable(kafka, table);
     tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
   } finally {
     db.destroy();
     await open?.producer.disconnect().catch(() => {});
     port.close();
+  }
+}
+
+/**
+ * Waits until the last rows are readable: a commit is answered before its mark stands in the topic, and who cleans right
+ * after posting wants all rows. Another program's open transaction may hold them back for longer; that is no error.
+ */
+async function untilReadable(kafka: KafkaSettings, table: Table): Promise<void> {
+  await using reader = await connectReader(kafka);
+  for (let tries = 0; tries < 100; tries++) {
+    const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
+    if (ranges.every(({ stable, end }) => stable === end)) return;
+    await sleep(20);
   }
 }
 

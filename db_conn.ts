@@ -456,3 +456,14 @@ export async function readRow(db: Database, source: SourceTable, key: string): P
   const before = (BigInt(key) - 1n).toString();
   return (await readPage(db, source, { after: before, upTo: key, limit: 1 }))[0];
 }
+
+/** The key of a random row, or `undefined` where the table is empty. */
+export async function randomKey(db: Database, source: SourceTable): Promise<string | undefined> {
+  if (!source.keys) return undefined;
+  const { source: name, key } = tables[source.table];
+  const [least, greatest] = [BigInt(source.keys.least), BigInt(source.keys.greatest)];
+  const from = least + BigInt(Math.floor(Math.random() * Number(greatest - least + 1n)));
+  const sql = `SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} >= ? ORDER BY ${quote(key)} LIMIT 1`;
+  const [rows] = await db.query({ sql, values: [from], rowsAsArray: true });
+  return (rows as unknown as string[][])[0]?.[0];
+}

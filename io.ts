@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isUtf8 } from "node:buffer";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** How a column of a source table is held in MySQL, as far as the program cares. */
@@ -47,6 +48,44 @@ export type Table = keyof typeof tables;
 /** The tables in the order in which they are always shown. */
 export const tableNames = Object.keys(tables) as Table[];
 
+/** The columns of silver, in order, with DuckDB's types (spec, section 3). */
+export const silver: Record<Table, Record<string, string>> = {
+  pin: {
+    ind: "BIGINT",
+    unique_id: "VARCHAR",
+    title: "VARCHAR",
+    description: "VARCHAR",
+    follower_count: "BIGINT",
+    poster_name: "VARCHAR",
+    tag_list: "VARCHAR[]",
+    is_image_or_video: "VARCHAR",
+    image_src: "VARCHAR",
+    save_location: "VARCHAR",
+    category: "VARCHAR",
+    _partition: "INT",
+    _offset: "BIGINT",
+    _posted_at: "TIMESTAMPTZ",
+  },
+  geo: {
+    ind: "BIGINT",
+    country: "VARCHAR",
+    coordinates: "DOUBLE[]",
+    timestamp: "TIMESTAMPTZ",
+    _partition: "INT",
+    _offset: "BIGINT",
+    _posted_at: "TIMESTAMPTZ",
+  },
+  user: {
+    ind: "BIGINT",
+    user_name: "VARCHAR",
+    age: "INT",
+    date_joined: "TIMESTAMPTZ",
+    _partition: "INT",
+    _offset: "BIGINT",
+    _posted_at: "TIMESTAMPTZ",
+  },
+};
+
 /** Wrong use or wrong settings: the program ends with exit code 2. */
 export class UsageError extends Error {
   override name = "UsageError";
@@ -78,6 +117,52 @@ export function rowToJson(columns: readonly { name: string; kind: ColumnKind }[]
 /** MySQL pads ZEROFILL columns with zeros, which JSON does not allow. */
 function jsonNumber(text: string): string {
   return text.charCodeAt(0) === 48 /* 0 */ && text.length > 1 ? text.replace(/^0+(?=\d)/, "") : text;
+}
+
+/**
+ * Writes messages as bronze's tab-separated lines: partition, offset, time (ms), key_is, key, value_is, value.
+ *
+ * `*_is` says how the bytes stand: `t` as they are; `u` base64 of text that holds a tab or an end of line; `b` base64
+ * of bytes that are not text; `n` none (a tombstone, no key). So DuckDB and Spark read the lines as they are, and
+ * every byte comes back.
+ */
+export function bronzeLines() {
+  let buffer = Buffer.allocUnsafe(1 << 16);
+  let at = 0;
+  const room = (bytes: number) => {
+    if (at + bytes <= buffer.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, at + bytes));
+    buffer.copy(larger, 0, 0, at);
+    buffer = larger;
+  };
+  const field = (bytes: Buffer | null, end: number) => {
+    const kind = bytes === null ? "n" : kindOf(bytes);
+    room(4 + (bytes === null ? 0 : kind === "t" ? bytes.length : Math.ceil(bytes.length / 3) * 4));
+    at += buffer.write(`${kind}\t`, at, "latin1");
+    if (bytes !== null)
+      at += kind === "t" ? bytes.copy(buffer, at) : buffer.write(bytes.toString("base64"), at, "latin1");
+    buffer[at++] = end;
+  };
+  return {
+    add(partition: number, offset: number, timestamp: number, key: Buffer | null, value: Buffer | null): void {
+      room(80);
+      at += buffer.write(`${partition}\t${offset}\t${timestamp}\t`, at, "latin1");
+      field(key, 9 /* tab */);
+      field(value, 10 /* line feed */);
+    },
+    /** The lines so far; the next ones begin anew. */
+    take(): Buffer {
+      const lines = buffer.subarray(0, at);
+      buffer = Buffer.allocUnsafe(1 << 16);
+      at = 0;
+      return lines;
+    },
+  };
+}
+
+function kindOf(bytes: Buffer): "t" | "u" | "b" {
+  if (!isUtf8(bytes) || bytes.includes(0)) return "b";
+  return bytes.includes(9) || bytes.includes(10) || bytes.includes(13) ? "u" : "t";
 }
 
 /** How long, and for what, {@link patiently} waits. */

@@ -1,0 +1,741 @@
+/**
+ * The batch consumer: topics to bronze, silver and rejects, exactly once.
+ *
+ * Every step can be done again with the same result, so a crash anywhere is mended by starting again:
+ * 1. land: what a batch takes from a partition is written aside, then renamed to a name that says which offsets it
+ *    covers; landing goes on after the last name
+ * 2. clean: the SQL of `sql/` turns the batch into rows and rejects
+ * 3. publish silver: each block of keys that the batch touches is written anew beside the old one and renamed over
+ *    it; it remembers up to which offsets it is applied, and skips what it already holds
+ * 4. publish rejects: the newest rejects file, written last and in the same way, says that the batch is done
+ *
+ * @module
+ */
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import pLimit from "p-limit";
+import { readCheckpoint } from "./api.ts";
+import { bronzeLines, patiently, silver, type Table, tableNames } from "./io.ts";
+import {
+  connectReader,
+  explainKafka,
+  fetchOnce,
+  isTransientKafka,
+  type KafkaReader,
+  type KafkaSettings,
+  showOffsets,
+  topicOf,
+  topicRanges,
+} from "./kafka.ts";
+import {
+  addsUp,
+  type BronzeFile,
+  bronzeName,
+  checkBinding,
+  doneOffsets,
+  type FileState,
+  fileSize,
+  fileStates,
+  type LedgerRow,
+  landedOffsets,
+  ledgerRow,
+  listBronze,
+  literal,
+  lockLake,
+  metadataClause,
+  type Offsets,
+  openDuckDb,
+  paths,
+  putInPlace,
+  readBinding,
+  readSql,
+  sqlHash,
+  syncPath,
+  writeBinding,
+  writeLedger,
+} from "./lake.ts";
+
+/** What the consumer tells, in the past tense. */
+export type CleanFact =
+  | { fact: "counted"; table: Table; total: number }
+  | { fact: "landed"; table: Table; messages: number }
+  | { fact: "cleaned"; table: Table; messages: number; rejected: number }
+  | { fact: "warned"; text: string }
+  | { fact: "waited"; text: string };
+
+/** Settings of {@link clean}. */
+export interface CleanOptions {
+  kafka: KafkaSettings;
+  /** The lake's folder. */
+  lake: string;
+  /** The database that the settings name, where it could be asked: the lake must belong to it. */
+  database?: string;
+  /** Go on in micro-batches until stopped. Default false: read what is there at the start. */
+  follow?: boolean;
+  /** How long the broker may be away, ms. */
+  waitMs: number;
+  signal: AbortSignal;
+  onFact: (fact: CleanFact) => void;
+}
+
+/** What a run of clean did and what the lake holds now. */
+export interface CleanResult {
+  messages: number;
+  rejected: number;
+  ledger: LedgerRow[];
+}
+
+/** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
+const batchBytes = 192_000_000;
+/** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound. */
+const largeMessage = 4_000_000;
+/** Pause of `--follow` when there is nothing new, ms. */
+const followPause = 300;
+
+/**
+ * Lands, cleans and publishes what is in the topics.
+ *
+ * @throws `UsageError` where the lake belongs to another cluster, prefix or database; `Error` where another clean is
+ * running, messages were removed before they were read, a topic was made again, or the ledger does not add up
+ */
+export async function clean(options: CleanOptions): Promise<CleanResult> {
+  const { kafka, lake, follow = false, waitMs, signal, onFact } = options;
+  await using _lock = await lockLake(lake);
+  const patience = {
+    waitMs,
+    signal,
+    isTransient: isTransientKafka,
+    onWait: (text: string) => onFact({ fact: "waited", text }),
+  };
+  const work = await openWork(lake, options);
+  let connected: KafkaReader | undefined;
+  try {
+    let reader = await patiently(() => connectReader(kafka), patience);
+    connected = reader;
+    await bind(reader, options);
+    const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
+    for (const table of tableNames) await finishLanded(work, table, result);
+    await checkTopics(reader, work, kafka);
+    for (let first = true; ; first = false) {
+      try {
+        const moved = await cleanOnce(reader, work, { kafka, result, first });
+        if (!follow) break;
+        if (!moved) await sleep(followPause, undefined, { signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!isTransientKafka(error)) throw error;
+        await reader.close();
+        reader = await patiently(() => connectReader(kafka), patience);
+        connected = reader;
+        await patiently(() => checkTopics(reader, work, kafka), patience);
+      }
+    }
+    result.ledger = await writeCheckedLedger(work);
+    return result;
+  } catch (error) {
+    throw explainKafka(error, kafka);
+  } finally {
+    await connected?.close();
+    work.close();
+  }
+}
+
+/** What a run of clean works with. `root` is where silver and rejects are made: the lake, or a rebuild's folder. */
+interface Work {
+  lake: string;
+  root: string;
+  options: Pick<CleanOptions, "signal" | "onFact">;
+  db: DuckDBInstance;
+  /** One for each table, since temporary tables live in a connection. */
+  connections: Record<Table, DuckDBConnection>;
+  bronze: Record<Table, BronzeFile[]>;
+  silver: Record<Table, Map<string, FileState>>;
+  rejects: Record<Table, Map<string, FileState>>;
+  /** DuckDB uses all cores by itself: one statement at a time keeps its memory within the bound. */
+  oneAtATime: ReturnType<typeof pLimit>;
+  close(): void;
+}
+
+const forTables = async <T>(make: (table: Table) => Promise<T>): Promise<Record<Table, T>> => {
+  const made: Partial<Record<Table, T>> = {};
+  for (const table of tableNames) made[table] = await make(table);
+  return made as Record<Table, T>;
+};
+
+async function openWork(lake: string, options: Work["options"], root = lake): Promise<Work> {
+  if (root === lake) {
+    await finishRebuild(lake);
+    // What is unfinished is done again; other programs' files there are their own.
+    for (const name of await readdir(paths(lake).tmp).catch(() => [])) {
+      if (/^(land|silver|rejects)-|^rebuild$|^duckdb$/.test(name)) {
+        await rm(join(paths(lake).tmp, name), { recursive: true, force: true });
+      }
+    }
+  }
+  for (const table of tableNames) {
+    const { covered } = await listBronze(lake, table);
+    for (const path of covered) await rm(path);
+    await mkdir(paths(lake).bronze(table), { recursive: true });
+    await mkdir(paths(root).silver(table), { recursive: true });
+  }
+  for (const folder of [paths(root).rejects, paths(lake).tmp]) await mkdir(folder, { recursive: true });
+  const db = await openDuckDb(lake);
+  const connections = await forTables(() => db.connect());
+  const close = () => {
+    for (const connection of Object.values(connections)) connection.closeSync();
+    db.closeSync();
+  };
+  try {
+    return {
+      lake,
+      root,
+      options,
+      db,
+      connections,
+      bronze: await forTables(async (table) => (await listBronze(lake, table)).files),
+      silver: await forTables((table) => fileStates(connections[table], paths(root).silver(table))),
+      rejects: await forTables((table) => fileStates(connections[table], paths(root).rejects, `${table}-`)),
+      oneAtATime: pLimit(1),
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+async function bind(reader: KafkaReader, { kafka, lake, database, onFact }: CleanOptions): Promise<void> {
+  const checkpoint = await readCheckpoint(reader, kafka, "pin");
+  const wanted = {
+    cluster: reader.clusterId,
+    prefix: kafka.prefix,
+    database: checkpoint?.database ?? database ?? null,
+  };
+  const sql = await sqlHash();
+  const bound = await readBinding(lake);
+  if (!bound) return writeBinding(lake, { ...wanted, sql });
+  checkBinding(lake, bound, wanted);
+  checkBinding(lake, bound, { database: database ?? null });
+  if (bound.database === null && wanted.database !== null) await writeBinding(lake, { ...bound, ...wanted });
+  if (bound.sql !== sql) {
+    onFact({
+      fact: "warned",
+      text: "The cleaning SQL in sql/ was edited since silver was made: earlier rows keep the old rules; clean --rebuild makes all of silver again",
+    });
+  }
+}
+
+/** One round: up to what is committed now, table beside table. Returns whether anything was new. */
+async function cleanOnce(
+  reader: KafkaReader,
+  work: Work,
+  { kafka, result, first }: { kafka: KafkaSettings; result: CleanResult; first: boolean },
+): Promise<boolean> {
+  const { onFact } = work.options;
+  const moved = await Promise.all(
+    tableNames.map(async (table) => {
+      const topic = topicOf(kafka, table);
+      const ranges = (await topicRanges(reader, topic)) ?? [];
+      const until = new Map(ranges.map((range) => [range.partition, range.stable]));
+      const landed = landedOffsets(work.bronze[table]);
+      const positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.start]));
+      const total = ranges.reduce((sum, r) => sum + Math.max(0, r.stable - (positions.get(r.partition) as number)), 0);
+      if (first) {
+        onFact({ fact: "counted", table, total });
+        const waiting = ranges.reduce((sum, range) => sum + range.end - range.stable, 0);
+        if (waiting > 0) {
+          const text = `${waiting} messages in topic "${topic}" wait behind a transaction that is still open: a later clean reads them`;
+          onFact({ fact: "warned", text });
+        }
+      }
+      if (total === 0) return false;
+      while ([...positions].some(([partition, next]) => next < (until.get(partition) as number))) {
+        const files = await land(reader, work, { table, topic, positions, until });
+        work.bronze[table].push(...files);
+        await work.oneAtATime(() => applyBatch(work, table, { files, result }));
+      }
+      // For people who look at Kafka's own tools: nothing here reads it.
+      await showOffsets(reader, `${kafka.prefix}.clean`, topic, positions).catch(() => {});
+      return true;
+    }),
+  );
+  if (!moved.includes(true)) return false;
+  await writeCheckedLedger(work);
+  for (const table of tableNames) await mergeSmall(work, table);
+  return true;
+}
+
+/** A bronze file below this size is merged with its neighbours, bytes, when there are this many. */
+const smallFile = 4_000_000;
+const manyFiles = 32;
+
+/** Merges small neighbouring files at the end of a partition, so that following for days does not make millions. */
+async function mergeSmall(work: Work, table: Table): Promise<void> {
+  for (const partition of new Set(work.bronze[table].map((file) => file.partition))) {
+    const files = work.bronze[table].filter((file) => file.partition === partition);
+    if (files.length < manyFiles) continue;
+    const run: BronzeFile[] = [];
+    for (const file of files.reverse()) {
+      if ((await fileSize(file.path)) > smallFile) break;
+      run.unshift(file);
+    }
+    const [oldest, newest] = [run[0], run.at(-1)];
+    if (!oldest || !newest || run.length < manyFiles) continue;
+    const messages = run.reduce((sum, file) => sum + file.messages, 0);
+    const range = { partition, first: oldest.first, next: newest.next, messages };
+    const merged: BronzeFile = { ...range, path: join(paths(work.lake).bronze(table), bronzeName(range)) };
+    const temporary = join(paths(work.lake).tmp, `land-${table}-${partition}-merged`);
+    const handle = await open(temporary, "w");
+    for (const file of run) await handle.writeFile(await readFile(file.path));
+    await handle.close();
+    await putInPlace(temporary, merged.path);
+    // From here on the others are covered by it: a crash leaves them to be removed at the next start.
+    work.bronze[table] = work.bronze[table].filter((file) => !run.includes(file));
+    work.bronze[table].push(merged);
+    for (const file of run) await rm(file.path);
+  }
+}
+
+/** Cleans what was landed before the program was stopped. */
+async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
+  const done = doneOffsets(work.rejects[table]);
+  const open = work.bronze[table].filter((file) => file.next > (done.get(file.partition) ?? 0));
+  for (const files of await inBatches(open)) await applyBatch(work, table, { files, result });
+}
+
+/** Groups files so that each group is about one batch large. */
+async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
+  const batches: BronzeFile[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const file of files) {
+    const size = await fileSize(file.path);
+    if (bytes + size > batchBytes) {
+      batches.push([]);
+      bytes = 0;
+    }
+    batches.at(-1)?.push(file);
+    bytes += size;
+  }
+  return batches;
+}
+
+/**
+ * Makes sure that the topics are those that were landed from, and that nothing unread is gone.
+ *
+ * A topic that was made again has other bytes where the last landed message was; one whose messages expired begins
+ * after the next offset to read. Control records and compaction leave holes that are none of these.
+ */
+async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaSettings): Promise<void> {
+  for (const table of tableNames) {
+    const topic = topicOf(kafka, table);
+    const ranges = await topicRanges(reader, topic);
+    const files = work.bronze[table];
+    if (!ranges) {
+      if (files.length === 0) continue;
+      throw new Error(`Topic "${topic}" is gone, but the lake in "${work.lake}" holds messages of it; ${startAgain}`);
+    }
+    for (const [partition, next] of landedOffsets(files)) {
+      const range = ranges.find((r) => r.partition === partition);
+      const where = `partition ${partition} of topic "${topic}"`;
+      if (!range || next > range.end) {
+        throw new Error(
+          `Topic "${topic}" was made again: ${where} ${range ? `ends at offset ${range.end}` : "is gone"}, but was landed up to ${next}; ${startAgain}`,
+        );
+      }
+      if (range.start > next) {
+        throw new Error(
+          `Messages were lost: ${where} begins at offset ${range.start}, so ${range.start - next} messages from ${next} on expired before they were landed; set retention.ms=-1, then ${startAgain}`,
+        );
+      }
+      const last = files.findLast((file) => file.partition === partition && file.messages > 0);
+      if (last && last.next > range.start && !(await sameMessage(reader, topic, last))) {
+        throw new Error(
+          `Topic "${topic}" was made again: the last message landed from ${where} is another one now; ${startAgain}`,
+        );
+      }
+    }
+  }
+}
+
+const startAgain =
+  "start a new lake by another --data, or delete this one (tsx main.ts reset, for the program's own services)";
+
+/** Whether the topic still holds the last message of a bronze file, byte for byte. */
+async function sameMessage(reader: KafkaReader, topic: string, file: BronzeFile): Promise<boolean> {
+  const line = await lastLine(file.path);
+  const offset = Number(line.toString("latin1").split("\t", 2)[1]);
+  let same = true;
+  const positions: Offsets = new Map([[file.partition, offset]]);
+  await fetchOnce(reader, {
+    topic,
+    positions,
+    until: new Map([[file.partition, offset + 1]]),
+    maxBytes: 1,
+    onRecord: (partition, at, timestamp, key, value) => {
+      if (at !== offset) return;
+      const lines = bronzeLines();
+      lines.add(partition, at, timestamp, key, value);
+      same = lines.take().equals(line);
+    },
+  });
+  return same;
+}
+
+async function lastLine(path: string): Promise<Buffer> {
+  const handle = await open(path, "r");
+  try {
+    const { size } = await handle.stat();
+    for (let want = 65_536; ; want *= 4) {
+      const length = Math.min(want, size);
+      const { buffer } = await handle.read({ buffer: Buffer.alloc(length), position: size - length });
+      const from = buffer.lastIndexOf(10, length - 2);
+      if (from >= 0 || length === size) return buffer.subarray(from + 1);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** What to land: `positions` move on, up to `until`. */
+interface LandOptions {
+  table: Table;
+  topic: string;
+  positions: Offsets;
+  until: ReadonlyMap<number, number>;
+}
+
+/** A bronze file in the making: a run of messages of one partition. */
+interface Segment {
+  partition: number;
+  first: number;
+  messages: number;
+  large: boolean;
+  lines: ReturnType<typeof bronzeLines>;
+  temporary: string;
+  handle?: FileHandle;
+}
+
+/** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
+async function land(reader: KafkaReader, work: Work, options: LandOptions): Promise<BronzeFile[]> {
+  const { table, topic, positions, until } = options;
+  const { signal, onFact } = work.options;
+  const from = new Map(positions);
+  const segments: Segment[] = [];
+  const current = new Map<number, Segment>();
+  const begin = (partition: number, first: number): Segment => {
+    const temporary = join(paths(work.lake).tmp, `land-${table}-${partition}-${first}`);
+    const segment = { partition, first, messages: 0, large: false, lines: bronzeLines(), temporary };
+    segments.push(segment);
+    current.set(partition, segment);
+    return segment;
+  };
+  try {
+    for (let bytes = 0, reading = true; reading && bytes < batchBytes; ) {
+      signal.throwIfAborted();
+      let messages = 0;
+      await fetchOnce(reader, {
+        topic,
+        positions,
+        until,
+        onRecord: (partition, offset, timestamp, key, value) => {
+          const large = (key?.length ?? 0) + (value?.length ?? 0) > largeMessage;
+          let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
+          if (segment.large || (large && segment.messages > 0)) segment = begin(partition, offset);
+          segment.large = large;
+          segment.messages++;
+          segment.lines.add(partition, offset, timestamp, key, value);
+          messages++;
+        },
+      });
+      for (const segment of segments) {
+        const lines = segment.lines.take();
+        if (lines.length === 0) continue;
+        segment.handle ??= await open(segment.temporary, "w");
+        await segment.handle.writeFile(lines);
+        bytes += lines.length;
+      }
+      if (messages > 0) onFact({ fact: "landed", table, messages });
+      reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
+    }
+    // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
+    for (const [partition, next] of positions) {
+      if (next > (from.get(partition) as number) && !current.has(partition))
+        begin(partition, from.get(partition) as number);
+    }
+    const files: BronzeFile[] = [];
+    for (const [i, { partition, first, messages, temporary, handle }] of segments.entries()) {
+      if (handle) await handle.sync();
+      else await writeFile(temporary, "");
+      const following = segments.find((segment, j) => j > i && segment.partition === partition);
+      const range = { partition, first, next: following?.first ?? (positions.get(partition) as number), messages };
+      const path = join(paths(work.lake).bronze(table), bronzeName(range));
+      files.push({ path, ...range });
+      await rename(temporary, path);
+    }
+    await syncPath(paths(work.lake).bronze(table));
+    return files;
+  } finally {
+    for (const { handle } of segments) await handle?.close();
+  }
+}
+
+/** The columns of bronze's lines, as `bronzeLines` writes them. */
+const bronzeColumns =
+  "{_partition: 'INT', _offset: 'BIGINT', posted_ms: 'BIGINT', key_is: 'VARCHAR', key: 'VARCHAR', value_is: 'VARCHAR', value: 'VARCHAR'}";
+
+/** Reads bronze as it is: no quotes, no escapes, an empty field is NULL. */
+async function bronzeQuery(files: BronzeFile[]): Promise<string> {
+  const sizes = await Promise.all(files.map((file) => fileSize(file.path)));
+  // Six bytes a byte at worst: base64 of a key and of a value of `largeMessage` bytes.
+  const usual = 2 * largeMessage;
+  const read = (some: BronzeFile[], line: number) =>
+    `SELECT * FROM read_csv([${some.map(({ path }) => literal(path)).join(", ")}], columns = ${bronzeColumns}, auto_detect = false,
+      delim = '\\t', quote = '', escape = '', header = false, new_line = '\\n', strict_mode = true, max_line_size = ${line}, buffer_size = ${2 * line})`;
+  const small = files.filter((file, i) => file.messages !== 1 || (sizes[i] as number) <= usual);
+  const large = files.filter((file) => !small.includes(file));
+  const parts = small.length > 0 ? [read(small, usual)] : [];
+  for (const file of large) parts.push(read([file], sizes[files.indexOf(file)] as number));
+  return parts.join(" UNION ALL ");
+}
+
+/** Cleans one batch and publishes it: silver blocks first, then the rejects, which mark it done. */
+async function applyBatch(
+  work: Work,
+  table: Table,
+  { files, result }: { files: BronzeFile[]; result: CleanResult },
+): Promise<void> {
+  const { signal, onFact } = work.options;
+  const connection = work.connections[table];
+  const some = files.filter((file) => file.messages > 0);
+  const messages = some.reduce((sum, file) => sum + file.messages, 0);
+  const done = doneOffsets(work.rejects[table]);
+  const next: Offsets = new Map(done);
+  for (const file of files) next.set(file.partition, Math.max(file.next, next.get(file.partition) ?? 0));
+  let rejected = 0;
+  try {
+    if (messages > 0) {
+      signal.throwIfAborted();
+      await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
+      await connection.run(
+        `CREATE OR REPLACE TEMP TABLE cleaned AS SELECT *, ${blockOf} AS block FROM (${await readSql(`clean_${table}.sql`)})`,
+      );
+      const [read] = await numbers(connection, "SELECT count(*) FROM cleaned");
+      if (read !== messages) {
+        throw new Error(
+          `Bronze is damaged: ${some.map(({ path }) => `"${path}"`).join(", ")} hold ${read} messages, but their names say ${messages}`,
+        );
+      }
+      const blocks = await connection.runAndReadAll(
+        "SELECT block FROM cleaned WHERE reject_reason IS NULL GROUP BY block ORDER BY block",
+      );
+      for (const [block] of blocks.getRows()) {
+        signal.throwIfAborted();
+        await publishBlock(work, table, { block: Number(block), next });
+      }
+    }
+    signal.throwIfAborted();
+    rejected = await publishRejects(work, table, { next, any: messages > 0 });
+  } finally {
+    await connection.run("DROP TABLE IF EXISTS cleaned");
+  }
+  result.messages += messages;
+  result.rejected += rejected;
+  onFact({ fact: "cleaned", table, messages, rejected });
+}
+
+/**
+ * The block of a key: neighbours stand together, so that a batch of consecutive keys touches one or two. Keys of
+ * 2^28 and more share 64 blocks, so that no set of keys makes files without bound.
+ */
+const blockOf = "CASE WHEN ind < 268435456 THEN ind // 65536 ELSE 4096 + ind // 65536 % 64 END";
+
+const blockName = (block: number): string => String(block).padStart(4, "0");
+
+/** Messages that a file does not hold yet. */
+const notIn = (applied: Offsets): string =>
+  [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
+  "true";
+
+/** Writes one silver block anew with what `cleaned` has for it; the newest message of an ind wins. */
+async function publishBlock(
+  work: Work,
+  table: Table,
+  { block, next }: { block: number; next: Offsets },
+): Promise<void> {
+  const connection = work.connections[table];
+  const name = blockName(block);
+  const state = work.silver[table].get(name);
+  const path = join(paths(work.root).silver(table), `${name}.parquet`);
+  const columns = Object.keys(silver[table]).join(", ");
+  const fresh = `SELECT ${columns} FROM cleaned WHERE reject_reason IS NULL AND block = ${block} AND ${notIn(state?.applied ?? new Map())}`;
+  const [news] = await numbers(connection, `SELECT count(*) FROM (${fresh})`);
+  if (news === 0) return;
+  await connection.run(
+    `CREATE OR REPLACE TEMP TABLE merged AS
+     SELECT *, row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC) AS place
+     FROM (${fresh}${state ? ` UNION ALL SELECT ${columns} FROM read_parquet(${literal(path)})` : ""})`,
+  );
+  const [losers] = await numbers(connection, "SELECT count(*) FROM merged WHERE place > 1");
+  const superseded = (state?.superseded ?? 0) + (losers as number);
+  const applied = new Map([...(state?.applied ?? []), ...next]);
+  const temporary = join(paths(work.lake).tmp, `silver-${table}-${name}.parquet`);
+  const [rows] = await numbers(
+    connection,
+    `COPY (SELECT ${columns} FROM merged WHERE place = 1 ORDER BY ind) TO ${literal(temporary)}
+     (FORMAT parquet, COMPRESSION zstd, ${metadataClause({ applied, superseded })})`,
+  );
+  await connection.run("DROP TABLE merged");
+  await putInPlace(temporary, path);
+  work.silver[table].set(name, { rows: rows as number, applied, superseded, reasons: {} });
+}
+
+/** Rejects files are added to up to this size, bytes; then a new one is begun. */
+const rejectsBytes = 2_000_000;
+
+/** Adds a batch's rejects to the newest rejects file. It is written in any case: it marks the batch done. */
+async function publishRejects(
+  work: Work,
+  table: Table,
+  { next, any }: { next: Offsets; any: boolean },
+): Promise<number> {
+  const connection = work.connections[table];
+  const states = work.rejects[table];
+  const newest = [...states.keys()].sort().at(-1);
+  const folder = paths(work.root).rejects;
+  const pathOf = (name: string) => join(folder, `${name}.parquet`);
+  const full = newest !== undefined && (await fileSize(pathOf(newest))) > rejectsBytes;
+  const number = newest === undefined ? 0 : Number(newest.slice(table.length + 1)) + (full ? 1 : 0);
+  const name = `${table}-${String(number).padStart(6, "0")}`;
+  const before = states.get(name);
+  const applied = newest === undefined ? new Map() : (states.get(newest) as FileState).applied;
+  const fresh = any
+    ? `SELECT '${table}' AS "table", _partition, _offset, _posted_at, reject_key AS key, reject_reason AS reason,
+         reject_detail AS detail, reject_raw AS raw
+       FROM cleaned WHERE reject_reason IS NOT NULL AND ${notIn(applied)}`
+    : undefined;
+  const reasons = { ...before?.reasons };
+  let rejected = 0;
+  if (fresh) {
+    const counts = await connection.runAndReadAll(`SELECT reason, count(*) FROM (${fresh}) GROUP BY reason`);
+    for (const [reason, count] of counts.getRows()) {
+      reasons[String(reason)] = (reasons[String(reason)] ?? 0) + Number(count);
+      rejected += Number(count);
+    }
+  }
+  const empty = `SELECT '' AS "table", 0::INT AS _partition, 0::BIGINT AS _offset, now() AS _posted_at, ''::BLOB AS key,
+    '' AS reason, '' AS detail, ''::BLOB AS raw WHERE false`;
+  const parts = [before && `SELECT * FROM read_parquet(${literal(pathOf(name))})`, fresh ?? empty].filter(Boolean);
+  const temporary = join(paths(work.lake).tmp, `rejects-${name}.parquet`);
+  const [rows] = await numbers(
+    connection,
+    `COPY (${parts.join(" UNION ALL ")}) TO ${literal(temporary)} (FORMAT parquet, COMPRESSION zstd, ${metadataClause({ applied: next, reasons })})`,
+  );
+  await putInPlace(temporary, pathOf(name));
+  states.set(name, { rows: rows as number, applied: next, superseded: 0, reasons });
+  return rejected;
+}
+
+async function numbers(connection: DuckDBConnection, sql: string): Promise<number[]> {
+  const rows = await connection.runAndReadAll(sql);
+  return (rows.getRows()[0] ?? []).map(Number);
+}
+
+/** Writes the ledger as of the last batch, and fails where it does not add up. */
+async function writeCheckedLedger(work: Work): Promise<LedgerRow[]> {
+  const rows = tableNames.map((table) => {
+    const done = doneOffsets(work.rejects[table]);
+    return ledgerRow(table, {
+      files: work.bronze[table].filter((file) => file.next <= (done.get(file.partition) ?? 0)),
+      silver: [...work.silver[table].values()],
+      rejects: [...work.rejects[table].values()],
+    });
+  });
+  await work.oneAtATime(() => writeLedger(work.connections.pin, work.lake, rows));
+  const wrong = rows.filter((row) => !addsUp(row));
+  if (wrong.length > 0) {
+    const sums = wrong.map(
+      (r) =>
+        `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.rejected} rejected`,
+    );
+    throw new Error(
+      `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${work.lake}" was changed or removed; clean --rebuild makes silver and rejects again from bronze`,
+    );
+  }
+  return rows;
+}
+
+/** Settings of {@link rebuild}. */
+export type RebuildOptions = Pick<CleanOptions, "lake" | "signal" | "onFact">;
+
+/**
+ * Makes silver and rejects again from bronze alone, with the SQL as it is now. The new files are made aside, and
+ * replace the old ones only when all are there; broken off before, nothing has changed, and after, the next clean
+ * goes on with it.
+ */
+export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
+  const { lake, onFact } = options;
+  await using _lock = await lockLake(lake);
+  const bound = await readBinding(lake);
+  if (!bound) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
+  await finishRebuild(lake);
+  const making = join(paths(lake).tmp, "rebuild");
+  await rm(making, { recursive: true, force: true });
+  const sql = await sqlHash();
+  const made = await openWork(lake, options, making);
+  const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
+  try {
+    for (const table of tableNames) {
+      const total = made.bronze[table].reduce((sum, file) => sum + file.messages, 0);
+      onFact({ fact: "counted", table, total });
+    }
+    for (const table of tableNames) await finishLanded(made, table, result);
+  } finally {
+    made.close();
+  }
+  const names = await Promise.all(tableNames.map((table) => readdir(paths(making).silver(table))));
+  const blocks = Object.fromEntries(tableNames.map((table, i) => [table, names[i]]));
+  await writeFile(
+    join(making, "plan.json"),
+    JSON.stringify({ sql, blocks, rejects: await readdir(paths(making).rejects) }),
+  );
+  await syncPath(join(making, "plan.json"));
+  await rename(making, readyFolder(lake));
+  await syncPath(paths(lake).tmp);
+  await finishRebuild(lake);
+  const work = await openWork(lake, options);
+  try {
+    result.ledger = await writeCheckedLedger(work);
+  } finally {
+    work.close();
+  }
+  return result;
+}
+
+const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
+
+/** Puts a finished rebuild in place, file by file; done again after a crash, it goes on where it was. */
+async function finishRebuild(lake: string): Promise<void> {
+  const ready = readyFolder(lake);
+  const plan = await readFile(join(ready, "plan.json"), "utf8").catch(() => undefined);
+  if (plan === undefined) return;
+  const { sql, blocks, rejects } = JSON.parse(plan) as {
+    sql: string;
+    blocks: Record<Table, string[]>;
+    rejects: string[];
+  };
+  const replace = async (from: string, to: string, wanted: string[]) => {
+    await mkdir(to, { recursive: true });
+    for (const name of await readdir(from)) await rename(join(from, name), join(to, name));
+    for (const name of await readdir(to)) {
+      if (name.endsWith(".parquet") && !wanted.includes(name)) await rm(join(to, name));
+    }
+    await syncPath(to);
+  };
+  for (const table of tableNames) await replace(paths(ready).silver(table), paths(lake).silver(table), blocks[table]);
+  await replace(paths(ready).rejects, paths(lake).rejects, rejects);
+  const bound = await readBinding(lake);
+  if (bound) await writeBinding(lake, { ...bound, sql });
+  await rm(ready, { recursive: true });
+}

@@ -1,0 +1,416 @@
+/**
+ * The lake on disk: where its files stand, what their names and metadata say, who may write, and the ledger.
+ *
+ * ```
+ * bronze/<table>/<partition>-<first offset>-<next offset>-<messages>.tsv   as the messages came
+ * silver/<table>/<block>.parquet                                           cleaned, one row per ind
+ * rejects/<table>-<number>.parquet                                         what could not be read, and why
+ * gold/<name>.parquet, gold/report.html                                    ledger and answers
+ * tmp/                                                                     what is not yet finished
+ * ```
+ *
+ * Names and metadata are the only memory: a bronze file's name says what was landed, a silver block's metadata what
+ * was applied to it, and the newest rejects file of a table, written last, what is done.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import { type Table, tableNames, UsageError } from "./io.ts";
+
+/** Next offset to read, by partition. */
+export type Offsets = Map<number, number>;
+
+/** A file of messages as they came from one partition. */
+export interface BronzeFile {
+  path: string;
+  partition: number;
+  /** First offset covered, and the one after the last. */
+  first: number;
+  next: number;
+  messages: number;
+}
+
+/** Paths below the lake's folder. */
+export const paths = (lake: string) => ({
+  bronze: (table: Table) => join(lake, "bronze", table),
+  silver: (table: Table) => join(lake, "silver", table),
+  rejects: join(lake, "rejects"),
+  gold: join(lake, "gold"),
+  tmp: join(lake, "tmp"),
+  binding: join(lake, "lake.json"),
+  lock: join(lake, ".lock"),
+});
+
+/** A path or other text as an SQL literal; DuckDB takes no parameters in COPY and file functions. */
+export const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+
+const digits = (n: number): string => String(n).padStart(20, "0");
+
+/** The name that says what a bronze file holds. */
+export const bronzeName = ({ partition, first, next, messages }: Omit<BronzeFile, "path">): string =>
+  `${partition}-${digits(first)}-${digits(next)}-${messages}.tsv`;
+
+/**
+ * The bronze files of a table, by partition and offset. A file whose range another covers is left over from a merge
+ * that was broken off, and counts no more.
+ *
+ * @throws where a file is missing between two others
+ */
+export async function listBronze(lake: string, table: Table): Promise<{ files: BronzeFile[]; covered: string[] }> {
+  const folder = paths(lake).bronze(table);
+  const files: BronzeFile[] = [];
+  for (const name of await names(folder)) {
+    const match = /^(\d+)-(\d{20})-(\d{20})-(\d+)\.tsv$/.exec(name);
+    if (!match) continue;
+    const [partition, first, next, messages] = match.slice(1).map(Number) as [number, number, number, number];
+    files.push({ path: join(folder, name), partition, first, next, messages });
+  }
+  files.sort((a, b) => a.partition - b.partition || a.first - b.first || b.next - a.next);
+  const kept: BronzeFile[] = [];
+  const covered: string[] = [];
+  for (const file of files) {
+    const before = kept.at(-1);
+    if (before?.partition === file.partition) {
+      if (file.next <= before.next) {
+        covered.push(file.path);
+        continue;
+      }
+      if (file.first !== before.next) {
+        throw new Error(
+          `The lake lacks messages: between "${before.path}" and "${file.path}" offsets ${before.next} to ${file.first - 1} are missing; put the file back, or start a new lake by --data`,
+        );
+      }
+    }
+    kept.push(file);
+  }
+  return { files: kept, covered };
+}
+
+/** Where landing goes on: the offset after the last one landed, by partition. */
+export const landedOffsets = (files: BronzeFile[]): Offsets =>
+  new Map(files.map((file) => [file.partition, file.next]));
+
+const names = (folder: string): Promise<string[]> =>
+  readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
+
+/** What a Parquet file of the lake says of itself. */
+export interface FileState {
+  rows: number;
+  /** Messages below these offsets are in it. */
+  applied: Offsets;
+  /** Of a silver block: how many clean messages lost to a newer one with the same ind. */
+  superseded: number;
+  /** Of a rejects file: how many of each reason. */
+  reasons: Record<string, number>;
+}
+
+/** The metadata of all Parquet files in a folder whose names begin with `prefix`, by name without its ending. */
+export async function fileStates(db: DuckDBConnection, folder: string, prefix = ""): Promise<Map<string, FileState>> {
+  const states = new Map<string, FileState>();
+  const files = (await names(folder)).filter((name) => name.startsWith(prefix) && name.endsWith(".parquet"));
+  if (files.length === 0) return states;
+  const list = `[${files.map((name) => literal(join(folder, name))).join(", ")}]`;
+  const rows = await db.runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`);
+  const key = (path: unknown) => String(path).slice(folder.length + 1, -".parquet".length);
+  for (const [file, count] of rows.getRows()) {
+    states.set(key(file), { rows: Number(count), applied: new Map(), superseded: 0, reasons: {} });
+  }
+  const metadata = await db.runAndReadAll(
+    `SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata(${list})`,
+  );
+  for (const [file, name, value] of metadata.getRows()) {
+    const state = states.get(key(file));
+    if (!state) continue;
+    if (name === "applied") state.applied = parseOffsets(String(value));
+    if (name === "superseded") state.superseded = Number(value);
+    if (name === "reasons") state.reasons = JSON.parse(String(value)) as Record<string, number>;
+  }
+  return states;
+}
+
+const parseOffsets = (json: string): Offsets =>
+  new Map(
+    Object.entries(JSON.parse(json) as Record<string, number>).map(([partition, next]) => [Number(partition), next]),
+  );
+
+/** What COPY writes beside the rows, for {@link fileStates} to read. */
+export function metadataClause(state: {
+  applied: Offsets;
+  superseded?: number;
+  reasons?: Record<string, number>;
+}): string {
+  const entries = [`applied: ${literal(JSON.stringify(Object.fromEntries(state.applied)))}`];
+  if (state.superseded !== undefined) entries.push(`superseded: ${literal(String(state.superseded))}`);
+  if (state.reasons) entries.push(`reasons: ${literal(JSON.stringify(state.reasons))}`);
+  return `KV_METADATA {${entries.join(", ")}}`;
+}
+
+/** The ledger of one table: each number counted on its own, so that it can fail to add up. */
+export interface LedgerRow {
+  table: Table;
+  messages: number;
+  clean: number;
+  superseded: number;
+  rejected: number;
+  reasons: Record<string, number>;
+}
+
+export const addsUp = ({ messages, clean, superseded, rejected }: LedgerRow): boolean =>
+  messages === clean + superseded + rejected;
+
+/** The offsets below which a table is done: its newest rejects file is written last. */
+export function doneOffsets(rejects: Map<string, FileState>): Offsets {
+  const newest = [...rejects.keys()].sort().at(-1);
+  return newest === undefined ? new Map() : (rejects.get(newest) as FileState).applied;
+}
+
+/** How far a table is in the lake, read from names and footers; it may change meanwhile. */
+export interface TableState {
+  landed: Offsets;
+  cleaned: Offsets;
+  ledger: LedgerRow;
+}
+
+/** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
+export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
+  const db = await DuckDBInstance.create(":memory:");
+  const connection = await db.connect();
+  try {
+    const states: Partial<Record<Table, TableState>> = {};
+    for (const table of tableNames) {
+      const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
+      const blocks = await fileStates(connection, paths(lake).silver(table));
+      const { files } = await listBronze(lake, table);
+      states[table] = {
+        landed: landedOffsets(files),
+        cleaned: doneOffsets(rejects),
+        ledger: ledgerRow(table, { files, silver: [...blocks.values()], rejects: [...rejects.values()] }),
+      };
+    }
+    return states as Record<Table, TableState>;
+  } catch (error) {
+    if (tries === 1) throw error;
+    return await lakeState(lake, tries - 1);
+  } finally {
+    connection.closeSync();
+    db.closeSync();
+  }
+}
+
+/** Adds up what is known of a table's files. */
+export function ledgerRow(
+  table: Table,
+  { files, silver, rejects }: { files: BronzeFile[]; silver: FileState[]; rejects: FileState[] },
+): LedgerRow {
+  const sum = <T>(items: T[], value: (item: T) => number) => items.reduce((total, item) => total + value(item), 0);
+  const reasons: Record<string, number> = {};
+  for (const { reasons: some } of rejects) {
+    for (const [reason, count] of Object.entries(some)) reasons[reason] = (reasons[reason] ?? 0) + count;
+  }
+  return {
+    table,
+    messages: sum(files, (file) => file.messages),
+    clean: sum(silver, (block) => block.rows),
+    superseded: sum(silver, (block) => block.superseded),
+    rejected: sum(rejects, (file) => file.rows),
+    reasons,
+  };
+}
+
+/** Reads the ledger that clean wrote after its last batch, or `undefined` where there is none yet. */
+export async function readLedger(db: DuckDBConnection, lake: string): Promise<LedgerRow[] | undefined> {
+  const file = (name: string) => literal(join(paths(lake).gold, `${name}.parquet`));
+  if (!(await names(paths(lake).gold)).includes("ledger.parquet")) return undefined;
+  const ledger = await db.runAndReadAll(`SELECT * FROM ${file("ledger")}`);
+  const counts = await db.runAndReadAll(`SELECT * FROM ${file("rejects_by_reason")}`);
+  return ledger.getRows().map(([table, messages, clean, superseded, rejected]) => ({
+    table: table as Table,
+    messages: Number(messages),
+    clean: Number(clean),
+    superseded: Number(superseded),
+    rejected: Number(rejected),
+    reasons: Object.fromEntries(
+      counts
+        .getRows()
+        .filter((row) => row[0] === table)
+        .map((row) => [String(row[1]), Number(row[2])]),
+    ),
+  }));
+}
+
+/** Writes the ledger to gold. */
+export async function writeLedger(db: DuckDBConnection, lake: string, rows: LedgerRow[]): Promise<void> {
+  const values = (tuples: string[]) => `(VALUES ${tuples.join(", ")})`;
+  const ledger = rows.map((r) => `(${literal(r.table)}, ${r.messages}, ${r.clean}, ${r.superseded}, ${r.rejected})`);
+  const reasons = rows.flatMap((r) =>
+    Object.entries(r.reasons)
+      .sort()
+      .map(([reason, count]) => `(${literal(r.table)}, ${literal(reason)}, ${count})`),
+  );
+  await publishQuery(db, lake, "ledger", {
+    query: `SELECT "table", messages::BIGINT AS messages, clean::BIGINT AS clean, superseded::BIGINT AS superseded,
+      rejected::BIGINT AS rejected FROM ${values(ledger)} t("table", messages, clean, superseded, rejected)`,
+  });
+  const none = reasons.length === 0;
+  await publishQuery(db, lake, "rejects_by_reason", {
+    query: `SELECT "table", reason, rejected::BIGINT AS rejected
+      FROM ${values(none ? ["('', '', 0)"] : reasons)} t("table", reason, rejected)${none ? " WHERE false" : ""}`,
+  });
+}
+
+/** Writes a query's rows to `gold/<name>.parquet`, in one step for readers. */
+export async function publishQuery(
+  db: DuckDBConnection,
+  lake: string,
+  name: string,
+  { query }: { query: string },
+): Promise<void> {
+  const { gold, tmp } = paths(lake);
+  const temporary = join(tmp, `${name}-${process.pid}.parquet`);
+  await mkdir(gold, { recursive: true });
+  await mkdir(tmp, { recursive: true });
+  await db.run(`COPY (${query}) TO ${literal(temporary)} (FORMAT parquet, COMPRESSION zstd)`);
+  await putInPlace(temporary, join(gold, `${name}.parquet`));
+}
+
+/** Moves a finished file to its place: its bytes first reach the disk, then its name appears in one step. */
+export async function putInPlace(temporary: string, path: string): Promise<void> {
+  await syncPath(temporary);
+  await rename(temporary, path);
+  await syncPath(dirname(path));
+}
+
+/** Makes a file's bytes, or a folder's names, survive a loss of power. */
+export async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** What a lake belongs to; kept in `lake.json`. */
+export interface Binding {
+  cluster: string;
+  prefix: string;
+  /** Unknown until a post or a connection to MySQL has told. */
+  database: string | null;
+  /** Hash of the cleaning SQL that silver was made with. */
+  sql: string;
+}
+
+export async function readBinding(lake: string): Promise<Binding | undefined> {
+  const text = await readFile(paths(lake).binding, "utf8").catch(() => undefined);
+  return text === undefined ? undefined : (JSON.parse(text) as Binding);
+}
+
+export async function writeBinding(lake: string, binding: Binding): Promise<void> {
+  const { binding: path, tmp } = paths(lake);
+  await mkdir(tmp, { recursive: true });
+  const temporary = join(tmp, "lake.json");
+  await writeFile(temporary, `${JSON.stringify(binding, null, 2)}\n`);
+  await putInPlace(temporary, path);
+}
+
+/**
+ * Refuses a lake that belongs to another cluster, prefix or database; what is not known yet is not compared.
+ *
+ * @throws `UsageError` that says what to do
+ */
+export function checkBinding(lake: string, bound: Binding, wanted: Partial<Binding>): void {
+  const checks = [
+    ["cluster", "Kafka cluster", "choose another folder by --data"],
+    ["prefix", "topics with prefix", "choose another folder by --data, or the same --prefix as before"],
+    ["database", "database", "choose another folder by --data"],
+  ] as const;
+  for (const [key, what, remedy] of checks) {
+    if (bound[key] && wanted[key] && bound[key] !== wanted[key]) {
+      throw new UsageError(
+        `The lake in "${lake}" belongs to ${what} "${bound[key]}", not to "${wanted[key]}": ${remedy}`,
+      );
+    }
+  }
+}
+
+/** Who holds a lock. */
+interface Holder {
+  pid: number;
+  started: string;
+}
+
+/**
+ * Takes the lake's writer lock, or says who has it. The lock is the operating system's on a DuckDB file that is open
+ * for writing, since Node has none of its own: it ends with its process, however that ends.
+ *
+ * @throws `Error` that names the process that holds it
+ */
+export async function lockLake(lake: string): Promise<AsyncDisposable> {
+  const { lock } = paths(lake);
+  await mkdir(lake, { recursive: true });
+  const instance = await DuckDBInstance.create(lock).catch(async (error: Error) => {
+    if (!/lock/i.test(error.message)) throw error;
+    const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
+    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = JSON.parse(text) as Partial<Holder>;
+    throw new Error(
+      `Another clean of the lake in "${lake}" is running: process ${pid}${started ? `, since ${started}` : ""}; let it finish, or stop it first`,
+    );
+  });
+  const holder: Holder = { pid: process.pid, started: new Date().toISOString() };
+  await writeFile(`${lock}.json`, JSON.stringify(holder));
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await rm(`${lock}.json`, { force: true });
+      instance.closeSync();
+    },
+  };
+}
+
+const sqlFolder = new URL("./sql/", import.meta.url);
+
+/** One of the files of sql/. */
+export const readSql = (name: string): Promise<string> => readFile(new URL(name, sqlFolder), "utf8");
+
+/** A hash of what silver depends on: prelude and cleaning. */
+export async function sqlHash(): Promise<string> {
+  const hash = createHash("sha256");
+  for (const name of ["prelude.duckdb.sql", ...tableNames.map((table) => `clean_${table}.sql`)]) {
+    hash.update(await readSql(name));
+  }
+  return hash.digest("hex");
+}
+
+/** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder. */
+export async function openDuckDb(lake: string): Promise<DuckDBInstance> {
+  const { tmp } = paths(lake);
+  const db = await DuckDBInstance.create(":memory:", {
+    memory_limit: "800MB",
+    temp_directory: join(tmp, "duckdb"),
+    preserve_insertion_order: "false",
+  });
+  const connection = await db.connect();
+  await connection.run("SET GLOBAL TimeZone = 'UTC'");
+  for (const statement of splitStatements(await readSql("prelude.duckdb.sql"))) await connection.run(statement);
+  connection.closeSync();
+  return db;
+}
+
+const splitStatements = (sql: string): string[] =>
+  sql
+    .replace(/^\s*--.*$/gm, "")
+    .split(/;\s*$/m)
+    .map((statement) => statement.trim())
+    .filter(Boolean);
+
+/** Whether a table has any silver yet. */
+export const hasSilver = async (lake: string, table: Table): Promise<boolean> =>
+  (await names(paths(lake).silver(table))).some((name) => name.endsWith(".parquet"));
+
+/** The size of a file, bytes. */
+export const fileSize = async (path: string): Promise<number> => (await stat(path)).size;

@@ -1,0 +1,186 @@
+/**
+ * Child processes that never outlive their parent, and processes known again by more than their pid.
+ *
+ * @module
+ */
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** How long a process may take to end by itself, in ms, before it is killed; a command has 3 s in all to stop. */
+export const stopDeadline = 2_500;
+
+/** A process that can be told from a later one that got the same pid. */
+export interface ProcessId {
+  pid: number;
+  /** When it began, as the system writes it. */
+  started: string;
+}
+
+/** A child process, leader of a process group of its own, that ends when this process does, even by SIGKILL. */
+export interface Guarded {
+  id: ProcessId;
+  child: ChildProcess;
+  /** Settles when the process has ended, to how it ended: `exit code 1`, `SIGKILL`. */
+  ended: Promise<string>;
+  /** Ends the process and its descendants: SIGTERM, after {@link stopDeadline} SIGKILL. */
+  stop(): Promise<void>;
+}
+
+/**
+ * The shell forks a watcher and becomes the program. The watcher reads a pipe that only we hold open: when we are gone
+ * it ends the group. As a member of the group it keeps the group's number from being given to anybody else.
+ */
+const guard = `
+(trap "" TERM
+read -r _ <&3
+kill -TERM -$$
+i=0; while kill -0 $$ && [ $i -lt ${stopDeadline / 100} ]; do sleep 0.1; i=$((i + 1)); done
+kill -KILL -$$) >/dev/null 2>&1 &
+exec "$@" 3<&-`;
+
+/** Starts a program under the guard. `output` gets stdout and stderr: a file, or "pipe". */
+export function spawnGuarded(
+  command: string,
+  args: string[],
+  { output, stdin = "ignore", ...options }: SpawnOptions & { output: number | "pipe"; stdin?: "ignore" | "pipe" },
+): Guarded {
+  const child = spawn("sh", ["-c", guard, "sh", command, ...args], {
+    ...options,
+    detached: true,
+    stdio: [stdin, output, output, "pipe"],
+  });
+  const pid = child.pid;
+  const ended = new Promise<string>((resolve) => {
+    child.once("error", (error) => resolve(error.message));
+    child.once("exit", (code, signal) => {
+      killGroup(pid, "SIGKILL"); // the watcher, and what the program left behind
+      resolve(signal ?? `exit code ${code}`);
+    });
+  });
+  child.stdio[3]?.on("error", () => {}); // the pipe breaks when the program dies
+  return {
+    id: { pid: pid ?? 0, started: (pid && startTime(pid)) || "" },
+    child,
+    ended,
+    async stop() {
+      killGroup(pid, "SIGTERM");
+      if (!(await within(stopDeadline, ended))) killGroup(pid, "SIGKILL");
+      await within(1_000, ended);
+    },
+  };
+}
+
+function killGroup(pid: number | undefined, signal: NodeJS.Signals) {
+  try {
+    if (pid) process.kill(-pid, signal);
+  } catch {
+    // the group is gone
+  }
+}
+
+/** Whether a promise settles in time. */
+export async function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
+  const timer = new AbortController();
+  const late = sleep(ms, false, { signal: timer.signal }).catch(() => false);
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  return Promise.race([settled, late]).finally(() => timer.abort());
+}
+
+/** This process, as {@link isRunning} knows it again. */
+export const identifySelf = (): ProcessId => ({ pid: process.pid, started: startTime(process.pid) ?? "" });
+
+/** Whether this very process still runs: same pid, same start, and a command line that names `folder`. */
+export function isRunning({ pid, started }: ProcessId, folder: string): boolean {
+  return started !== "" && startTime(pid) === started && commandLine(pid).includes(folder);
+}
+
+/** Ends a process group that {@link isRunning} knows, started by a process that is gone. */
+export async function endOrphan(id: ProcessId, folder: string): Promise<void> {
+  if (!isRunning(id, folder)) return;
+  killGroup(id.pid, "SIGTERM");
+  const deadline = Date.now() + stopDeadline;
+  while (isRunning(id, folder) && Date.now() < deadline) await sleep(20);
+  killGroup(id.pid, "SIGKILL");
+  while (isRunning(id, folder) && Date.now() < deadline + 1_000) await sleep(20);
+}
+
+function startTime(pid: number): string | undefined {
+  if (process.platform !== "linux") return ps(pid, "lstart") || undefined;
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // a program's name may hold blanks
+    return fields[0] === "Z" ? undefined : fields[19]; // state is the third field, start time the 22nd
+  } catch {
+    return undefined;
+  }
+}
+
+function commandLine(pid: number): string {
+  if (process.platform !== "linux") return ps(pid, "command");
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+const ps = (pid: number, column: string) =>
+  spawnSync("ps", ["-o", `${column}=`, "-ww", "-p", String(pid)], { encoding: "utf8" }).stdout?.trim() ?? "";
+
+/** The last lines of a log, for an error message. */
+export function logTail(path: string, lines = 6): string {
+  const text = existsSync(path) ? readFileSync(path, "utf8").trim() : "";
+  const last = text.split("\n").slice(-lines);
+  return `The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 300)}`).join("\n")}`;
+}
+
+/** Waits until a process answers, or (without `answer`) until it ends well; otherwise its log says why. */
+export async function untilReady(
+  { ended }: Guarded,
+  options: { name: string; log: string; deadline: number; signal: AbortSignal; answer?: () => Promise<boolean> },
+): Promise<void> {
+  const { name, log, deadline, signal, answer } = options;
+  let how: string | undefined;
+  void ended.then((end) => {
+    how = end;
+  });
+  const until = Date.now() + deadline;
+  while (!(await answer?.())) {
+    signal.throwIfAborted();
+    if (how === "exit code 0" && !answer) return;
+    if (how !== undefined) throw new Error(`Cannot start ${name}: it ended with ${how}. ${logTail(log)}`);
+    if (Date.now() > until)
+      throw new Error(`Cannot start ${name}: it is not ready after ${deadline / 1_000} s. ${logTail(log)}`);
+    await sleep(20, undefined, { signal });
+  }
+}
+
+/** A TCP port of 127.0.0.1 that nobody listens on: the preferred one, or one that the system gives to no client. */
+export async function freePort(preferred?: number): Promise<number> {
+  const choices = Array.from({ length: 50 }, () => 20_000 + Math.floor(Math.random() * 12_000));
+  for (const port of preferred ? [preferred, ...choices] : choices) if (await isFree(port)) return port;
+  throw new Error("Cannot find a free TCP port between 20000 and 32000 on 127.0.0.1");
+}
+
+const isFree = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+
+/** Whether a server on 127.0.0.1 says something, by itself or in answer to `hello`. */
+export const answers = (port: number, hello?: Buffer) =>
+  new Promise<boolean>((resolve) => {
+    const socket = connect(port, "127.0.0.1", () => hello && socket.write(hello));
+    socket.setTimeout(1_000, () => socket.destroy());
+    socket.once("data", () => socket.destroy().emit("answer"));
+    socket.once("answer", () => resolve(true));
+    socket.once("error", () => resolve(false));
+    socket.once("close", () => resolve(false));
+  });

@@ -1,0 +1,240 @@
+/**
+ * Where MariaDB and Kafka come from: installed ones that `MARIADB_HOME` and `KAFKA_HOME` name, or Maven Central by way
+ * of a per-user cache.
+ *
+ * @module
+ */
+import { execFile } from "node:child_process";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Guarded, spawnGuarded } from "./processes.ts";
+import type { ServiceName } from "./state.ts";
+
+/** A MariaDB or MySQL server's files. */
+export interface MysqlProgram {
+  server: string;
+  /** The folder of bin, scripts and share. */
+  home: string;
+  /** The folder of the SQL that makes the system tables, and of the messages. */
+  share: string;
+  name: string;
+}
+
+/** A Kafka distribution's jars, and the Java to run them. */
+export interface KafkaProgram {
+  java: string;
+  classpath: string;
+  name: string;
+}
+
+/** The programs that were found. */
+export interface Programs {
+  mysql?: MysqlProgram;
+  kafka?: KafkaProgram;
+}
+
+/** What starting a program may need: a way to say, to start processes, and to be stopped. */
+export interface Tools {
+  say: (line: string) => void;
+  spawn: typeof spawnGuarded;
+  signal: AbortSignal;
+}
+
+const pom = fileURLToPath(new URL("./pom.xml", import.meta.url));
+const version = (name: string) => new RegExp(`<${name}.version>(.*)</`).exec(readFileSync(pom, "utf8"))?.[1] ?? "";
+const cacheFolder = () => join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+
+/** What Maven is to bring: the profile of pom.xml, its name for people, and its size in MB. */
+const downloads = {
+  mysql: { profile: "mariadb", name: "MariaDB", size: 149 },
+  kafka: { profile: "kafka", name: "Kafka", size: 44 },
+} as const;
+
+const cached = (service: ServiceName) => {
+  const { profile } = downloads[service];
+  return join(cacheFolder(), `${profile}-${version(profile)}`);
+};
+
+/** Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named at once. */
+export async function findPrograms(services: ServiceName[], tools: Tools): Promise<Programs> {
+  const { MARIADB_HOME, KAFKA_HOME, JAVA_HOME } = process.env;
+  const missing: string[] = [];
+  const toDownload: ServiceName[] = [];
+  const java = JAVA_HOME ? join(JAVA_HOME, "bin", "java") : "java";
+
+  if (services.includes("mysql")) {
+    if (MARIADB_HOME) {
+      if (!serverIn(MARIADB_HOME))
+        missing.push(
+          `MARIADB_HOME is "${MARIADB_HOME}", but there is no mariadbd or mysqld in its bin, sbin, libexec or usr/sbin`,
+        );
+    } else if (process.platform !== "linux" || process.arch !== "x64") {
+      missing.push(`MariaDB can be downloaded for Linux x86-64 only, but this is ${process.platform} ${process.arch}`);
+    } else if (!existsSync(cached("mysql"))) toDownload.push("mysql");
+  }
+  if (services.includes("kafka")) {
+    const found = await javaVersion(java);
+    if (found === undefined) missing.push(`Kafka needs Java 17 or newer, but "${java}" cannot be run`);
+    else if (found < 17) missing.push(`Kafka needs Java 17 or newer, but "${java}" is Java ${found}`);
+    if (KAFKA_HOME) {
+      if (!jarsIn(KAFKA_HOME)) missing.push(`KAFKA_HOME is "${KAFKA_HOME}", but there is no libs/kafka_*.jar in it`);
+    } else if (!existsSync(cached("kafka"))) toDownload.push("kafka");
+  }
+  if (toDownload.length > 0 && !(await runs("mvn", ["--version"]))) {
+    const what = toDownload.map((service) => downloads[service].name).join(" and ");
+    missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
+  }
+  if (missing.length > 0) throw new Error(cannotRun(missing));
+
+  if (toDownload.length > 0) await download(toDownload, tools);
+  const mysqlHome = MARIADB_HOME || cached("mysql");
+  const kafkaHome = KAFKA_HOME || cached("kafka");
+  const server = serverIn(mysqlHome);
+  return {
+    ...(services.includes("mysql") && server && { mysql: { home: mysqlHome, ...server } }),
+    ...(services.includes("kafka") && {
+      kafka: { java, classpath: join(kafkaHome, "libs", "*"), name: `Kafka ${jarsIn(kafkaHome) ?? ""}` },
+    }),
+  };
+}
+
+const cannotRun = (missing: string[]) => `Cannot start the local services:
+${missing.map((line) => `  - ${line}`).join("\n")}
+Install what is missing (Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven), \
+or set MARIADB_HOME and KAFKA_HOME to installed ones, \
+or name a MySQL and a Kafka of your own in db_creds.yaml`;
+
+function serverIn(home: string): Omit<MysqlProgram, "home"> | undefined {
+  for (const folder of ["bin", "sbin", "libexec", "usr/sbin", "usr/bin"])
+    for (const [file, name] of [
+      ["mariadbd", "MariaDB"],
+      ["mysqld", "MySQL"],
+    ] as const) {
+      const server = join(home, folder, file);
+      if (!existsSync(server)) continue;
+      const shares = ["share", "share/mysql", "share/mariadb", "usr/share/mysql", "usr/share/mariadb"];
+      const share = shares
+        .map((path) => join(home, path))
+        .find((path) => existsSync(join(path, "english", "errmsg.sys")));
+      return { server, share: share ?? join(home, "share"), name };
+    }
+  return undefined;
+}
+
+/** The version of the Kafka in a folder. */
+function jarsIn(home: string): string | undefined {
+  try {
+    const jar = /^kafka_[\d.]+-([\d.]+\d)\.jar$/;
+    return readdirSync(join(home, "libs"))
+      .map((file) => jar.exec(file)?.[1])
+      .find(Boolean);
+  } catch {
+    return undefined;
+  }
+}
+
+const runs = (command: string, args: string[]) =>
+  new Promise<string | undefined>((resolve) => {
+    execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) =>
+      resolve(error ? undefined : stdout + stderr),
+    );
+  });
+
+async function javaVersion(java: string): Promise<number | undefined> {
+  const said = await runs(java, ["-version"]);
+  const [, first, second] = /version "(\d+)(?:[.](\d+))?/.exec(said ?? "") ?? [];
+  return first === undefined ? undefined : Number(first === "1" ? second : first); // Java 8 is "1.8"
+}
+
+async function download(services: ServiceName[], tools: Tools) {
+  const parts = services.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
+  tools.say(`Downloading ${parts.join(" and ")} from Maven Central, once, into "${cacheFolder()}"`);
+  mkdirSync(cacheFolder(), { recursive: true });
+  for (const service of services) await fill(service, tools);
+}
+
+/** Fills one folder of the cache. Two programs may do so at once: the first to finish wins, and none sees half of it. */
+async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
+  const { profile, name, size } = downloads[service];
+  for (const file of readdirSync(cacheFolder())) {
+    const pid = /^[.](?:kafka|mariadb)[.](\d+)$/.exec(file)?.[1];
+    if (pid && !isAlive(Number(pid))) rmSync(join(cacheFolder(), file), { recursive: true, force: true });
+  }
+  const unfinished = join(cacheFolder(), `.${profile}.${process.pid}`);
+  const args = ["-f", pom, "-P", profile, "-Dstyle.color=never", `-Dto=${unfinished}`, "generate-resources"];
+  const maven = spawn("mvn", args, { output: "pipe", cwd: cacheFolder() });
+  try {
+    const failure = await follow(maven, signal, (done) => say(`Downloading ${name}: ${done} of about ${size} MB`));
+    signal.throwIfAborted();
+    if (failure) throw new Error(`Cannot download ${name} by Maven: ${failure}\n${offline}`);
+    if (service === "mysql")
+      for (const file of readdirSync(join(unfinished, "bin"))) chmodSync(join(unfinished, "bin", file), 0o755);
+    if (!existsSync(cached(service))) renameSync(unfinished, cached(service));
+  } finally {
+    await maven.stop();
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+}
+
+const offline =
+  "Look at the connection or Maven's settings.xml (proxy, mirror) and run it again, or set MARIADB_HOME and KAFKA_HOME to installed ones";
+
+/** Reads Maven's talk until it ends; tells progress in MB every two seconds; gives the reason if it failed. */
+async function follow(
+  maven: Guarded,
+  signal: AbortSignal,
+  progress: (done: number) => void,
+): Promise<string | undefined> {
+  const inMB = { kB: 0.001, MB: 1 } as const;
+  const errors: string[] = [];
+  let finished = 0;
+  let current = 0;
+  let told = Date.now();
+  let heard = Date.now();
+  let rest = "";
+  const read = (chunk: Buffer) => {
+    heard = Date.now();
+    const lines = (rest + chunk.toString("utf8")).split(/[\r\n]+/);
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      const done = /^Downloaded .*[(]([\d.]+) (kB|MB)/.exec(line);
+      if (done) finished += Number(done[1]) * inMB[done[2] as "kB" | "MB"];
+      if (done) current = 0;
+      if (line.startsWith("Progress"))
+        current = [...line.matchAll(/([\d.]+)(?:[/][\d.]+)? (kB|MB)/g)]
+          .map(([, amount, unit]) => Number(amount) * inMB[unit as "kB" | "MB"])
+          .reduce((a, b) => a + b, 0);
+      if (line.startsWith("[ERROR]") && line.length > 9) errors.push(line.slice(8));
+    }
+    if (Date.now() - told < 2_000) return;
+    told = Date.now();
+    progress(Math.round(finished + current));
+  };
+  maven.child.stdout?.on("data", read);
+  maven.child.stderr?.on("data", (chunk: Buffer) => {
+    heard = Date.now();
+    errors.push(chunk.toString("utf8").trim());
+  });
+
+  let how: string | undefined;
+  void maven.ended.then((end) => {
+    how = end;
+  });
+  while (how === undefined && !signal.aborted) {
+    if (Date.now() - heard > 120_000) return "it said nothing for 2 minutes";
+    await sleep(50);
+  }
+  return how === "exit code 0" ? undefined : (errors.find((line) => line) ?? how)?.slice(0, 600);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * The sample data of the embedded database: three tables of posts with all the dirt of the original, in its shares.
+ *
+ * A row is a function of the seed and its key alone, so 2,000 rows are the first 2,000 of 1,000,000.
+ *
+ * @module
+ */
+import { Readable } from "node:stream";
+import { setImmediate as breathe } from "node:timers/promises";
+import mysql, { type Connection, type ResultSetHeader, type RowDataPacket } from "mysql2/promise";
+import { type Table, tableNames, tables } from "../io.ts";
+import { sampleRow, sampleSize } from "./sample_rows.ts";
+import type { MysqlAddress } from "./state.ts";
+
+export { sampleRow, sampleSize } from "./sample_rows.ts";
+
+/** What {@link loadSample} may be told. */
+export interface SampleOptions {
+  /** Posts to have. Default: what was asked for the last time, at first {@link sampleSize}. */
+  rows?: number;
+  /** Chooses other texts, people and places in the same shares. Default: that of the rows that are there, at first 1. */
+  seed?: number;
+  /** Gets the rows of a table that are there, while they grow. */
+  onProgress?: (table: Table, done: number, total: number) => void;
+  /** Ends the load early; the next one goes on from there. */
+  signal?: AbortSignal;
+}
+
+/**
+ * Makes the tables that are missing and adds sample posts until there are `rows`. Tables that something else made it
+ * leaves alone, and in its own what was inserted, changed or deleted since; it never removes rows.
+ */
+export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<void> {
+  const { seed = 1, onProgress, signal } = options;
+  const connections = await Promise.all(tableNames.map(() => open(address)));
+  const [first] = connections as [Connection];
+  try {
+    // Of two programs at once the second waits for the first. The server drops the lock with its connection.
+    while (!(await one(first, "SELECT GET_LOCK('pinterest sample data', 1) AS value"))) signal?.throwIfAborted();
+    const found = await Promise.all(tableNames.map((table) => find(first, table)));
+    const foreign = tableNames.filter((_, i) => found[i] === "foreign");
+    if (foreign.length > 0) {
+      if (options.rows === undefined) return;
+      const names = foreign.map((table) => `"${tables[table].source}"`).join(", ");
+      throw new Error(`Cannot add sample posts to ${names}: not made by this program. Drop or rename it first`);
+    }
+    const states = found as Found[];
+    const old = states.find((state) => state.total > 0);
+    if (options.seed !== undefined && old && old.seed !== seed)
+      throw new Error(`Cannot add sample posts of seed ${seed}: those in the database are of seed ${old.seed}`);
+    const plan = { seed: old?.seed ?? seed, total: 0 };
+    const wanted = options.rows ?? (Math.max(...states.map((state) => state.total)) || sampleSize);
+    plan.total = Math.max(wanted, ...states.map((state) => state.next));
+    await Promise.all(
+      tableNames.map(async (table, i) => {
+        const connection = connections[i] as Connection;
+        const onRows = (rows: number) => onProgress?.(table, rows, plan.total);
+        await fill(connection, table, { ...plan, found: states[i] as Found, onRows, ...(signal && { signal }) });
+      }),
+    );
+    signal?.throwIfAborted();
+  } finally {
+    for (const connection of connections) connection.destroy();
+  }
+}
+
+/** What there is of a table: the posts it has or is to have, and the key to go on with. */
+interface Found {
+  exists: boolean;
+  seed: number;
+  total: number;
+  next: number;
+}
+
+/** The comment of a table is its mark: who made it, with what seed, and how far, also while it is being filled. */
+const mark = (seed: number, from: number, to: number) =>
+  `Sample posts, seed ${seed}, ${from === to ? to : `${from} to ${to}`}`;
+
+async function find(connection: Connection, table: Table): Promise<Found | "foreign"> {
+  const { source, key } = tables[table];
+  const where = `FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '${source}'`;
+  const comment = await one(connection, `SELECT TABLE_COMMENT AS value ${where}`);
+  if (comment === undefined) return { exists: false, seed: 0, total: 0, next: 0 };
+  const [, seed, from, to] = /^Sample posts, seed (\d+), (\d+)(?: to (\d+))?$/.exec(String(comment))?.map(Number) ?? [];
+  if (seed === undefined || from === undefined) return "foreign";
+  const state = { exists: true, seed, total: from, next: from };
+  if (!to) return state;
+  // It was interrupted. Its own rows are the first ones of the range; if others came between, it begins the range anew.
+  const range = `FROM ${source} WHERE \`${key}\` >= ${from} AND \`${key}\` < ${to}`;
+  const count = Number(await one(connection, `SELECT COUNT(*) AS value ${range}`));
+  const next = Number((await one(connection, `SELECT MAX(\`${key}\`) + 1 AS value ${range}`)) ?? from);
+  return { ...state, total: to, next: next - from === count ? next : from };
+}
+
+interface Fill {
+  found: Found;
+  seed: number;
+  total: number;
+  onRows: (rows: number) => void;
+  signal?: AbortSignal;
+}
+
+async function fill(connection: Connection, table: Table, { found, seed, total, onRows, signal }: Fill) {
+  const { source, key, columns } = tables[table];
+  if (found.exists && found.next === total && found.total === total) return;
+  const comment = (from: number, to: number) => `COMMENT = '${mark(seed, from, to)}'`;
+  if (found.exists) await connection.query(`ALTER TABLE ${source} ${comment(found.next, total)}`);
+  else {
+    const types = Object.entries(columns).map(([name, kind]) => `\`${name}\` ${varchar[name] ?? kind}`);
+    const definition = [...types, `PRIMARY KEY (\`${key}\`)`].join(", ");
+    await connection.query(`CREATE TABLE ${source} (${definition}) CHARACTER SET utf8mb4 ${comment(0, total)}`);
+  }
+  // In steps, each a transaction. Rows that are there are kept: that is how LOAD DATA LOCAL takes duplicates.
+  for (let from = found.next; from < total; from += step) {
+    const to = Math.min(from + step, total);
+    const infileStreamFactory = () => rowStream(table, { seed, from, to, onRows, ...(signal && { signal }) });
+    const sql = `LOAD DATA LOCAL INFILE 'sample' INTO TABLE ${source} CHARACTER SET utf8mb4`;
+    await connection.query<ResultSetHeader>({ sql, infileStreamFactory });
+    signal?.throwIfAborted();
+    onRows(to);
+  }
+  await connection.query(`ALTER TABLE ${source} ${comment(total, total)}`);
+}
+
+/** Rows per transaction. */
+const step = 100_000;
+
+/** The text columns that are not MySQL's TEXT. */
+const varchar: Record<string, string> = {
+  unique_id: "varchar(36)",
+  follower_count: "varchar(32)",
+  is_image_or_video: "varchar(64)",
+  category: "varchar(64)",
+  country: "varchar(128)",
+  first_name: "varchar(64)",
+  last_name: "varchar(64)",
+};
+
+function open({ host, port, user, password, database }: MysqlAddress): Promise<Connection> {
+  return mysql.createConnection({ host, port, user, password, database, charset: "utf8mb4" });
+}
+
+async function one(connection: Connection, sql: string): Promise<unknown> {
+  const [[row]] = await connection.query<RowDataPacket[]>(sql);
+  return row?.value;
+}
+
+/**
+ * Rows as LOAD DATA reads them. A chunk holds whole rows and is one packet, so a load that breaks off leaves no half
+ * row; between chunks other work of the thread goes on.
+ */
+function rowStream(
+  table: Table,
+  { seed, from, to, onRows, signal }: Pick<Fill, "seed" | "onRows" | "signal"> & { from: number; to: number },
+): Readable {
+  let index = from;
+  return new Readable({
+    highWaterMark: 1 << 18,
+    async read() {
+      await breathe();
+      if (index >= to || signal?.aborted) return void this.push(null);
+      let text = "";
+      while (index < to && text.length < 50_000) text += `${sampleRow(table, index++, seed).map(escape).join("\t")}\n`;
+      onRows(index);
+      this.push(Buffer.from(text));
+    },
+  });
+}
+
+const escapes: Record<string, string> = { "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\0": "\\0" };
+function escape(text: string | null): string {
+  if (text === null) return "\\N";
+  return /[\\\t\n\0]/.test(text) ? text.replace(/[\\\t\n\0]/g, (char) => escapes[char] as string) : text;
+}

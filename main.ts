@@ -1,0 +1,564 @@
+/**
+ * The command line: arguments, signals, terminal and exit code. It runs the stages; nobody imports it.
+ *
+ * @module
+ */
+import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline/promises";
+import { parseArgs } from "node:util";
+import { type PostFact, post, readCheckpoint } from "./api.ts";
+import { type CleanFact, type CleanResult, clean, rebuild } from "./clean.ts";
+import {
+  connectMysql,
+  countRows,
+  databaseId,
+  inspectTable,
+  isPrefix,
+  isTransientMysql,
+  type MysqlSettings,
+  prefixRule,
+  randomKey,
+  readCredentials,
+  readRow,
+} from "./db_conn.ts";
+import { rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
+import { connectReader, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "./kafka.ts";
+import { addsUp, checkBinding, type LedgerRow, lakeState, readBinding } from "./lake.ts";
+import { loadSample } from "./local/sample.ts";
+import { type Services, stopServices, useServices } from "./local/services.ts";
+import packageJson from "./package.json" with { type: "json" };
+import { type Question, questions, report } from "./report.ts";
+import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
+
+const commands = {
+  run: ["(no command)", "post, clean and report, one after the other"],
+  up: ["up", "start MySQL and Kafka here and keep them running; load the sample into an empty database"],
+  down: ["down", "stop what up started"],
+  reset: ["reset", "delete the data of those services and the lake"],
+  explore: ["explore", "show one post: pin_result, geo_result, user_result"],
+  post: ["post", "post the rows that are new in MySQL to Kafka, each exactly once"],
+  clean: ["clean", "land the topics, clean them, write Parquet and rejects"],
+  report: ["report", "answer the nine questions from the clean rows"],
+  status: ["status", "show how far every table is, from MySQL to silver"],
+} as const;
+
+type Command = keyof typeof commands;
+
+interface Option {
+  type: "boolean" | "string";
+  /** What stands for the value in the help text. */
+  value?: string;
+  text: string;
+  /** The commands that take it; all when absent. */
+  only?: Command[];
+}
+
+const options = {
+  data: {
+    type: "string",
+    value: "DIR",
+    text: "the program's folder: services, and the lake at DIR/lake (default: data)",
+  },
+  creds: { type: "string", value: "PATH", text: "credentials (default: db_creds.yaml where there is one)" },
+  prefix: { type: "string", value: "NAME", text: "prefix of the topics (default: pinterest)" },
+  wait: { type: "string", value: "SECONDS", text: "how long to wait for a service that is away (default: 60)" },
+  rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },
+  index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
+  full: { type: "boolean", text: "post every row again", only: ["run", "post"] },
+  follow: { type: "boolean", text: "go on until stopped", only: ["clean"] },
+  rebuild: {
+    type: "boolean",
+    text: "make silver, rejects and gold again from bronze, with sql/ as it is",
+    only: ["clean"],
+  },
+  yes: { type: "boolean", text: "do not ask", only: ["reset"] },
+  json: { type: "boolean", text: "print the result as one JSON object" },
+  quiet: { type: "boolean", text: "no progress" },
+  help: { type: "boolean", text: "this text" },
+  version: { type: "boolean", text: "the version" },
+} as const satisfies Record<string, Option>;
+
+const help = (): string => {
+  const line = (left: string, right: string) => `  ${left.padEnd(18)} ${right}`;
+  const optionLines = Object.entries(options as Record<string, Option>).map(([name, { value, text, only }]) => {
+    const whose = only ? `  [${only.map((command) => commands[command][0]).join(", ")}]` : "";
+    return line(`--${name}${value ? ` ${value}` : ""}`, `${text}${whose}`);
+  });
+  return `Pinterest data pipeline: MySQL to Kafka to clean Parquet, exactly once.
+
+Usage: tsx main.ts [command] [options]      (or: npm start -- [command] [options])
+
+Commands:
+${Object.values(commands)
+  .map(([name, text]) => line(name, text))
+  .join("\n")}
+
+Options:
+${optionLines.join("\n")}
+
+Without db_creds.yaml the program runs a MariaDB and a Kafka of its own, with sample data; KAFKA_HOME and
+MARIADB_HOME name installed ones to use instead of those it downloads. With it, it uses your MySQL, and your Kafka
+where the file has a KAFKA part: see db_creds.example.yaml.
+
+Exit codes: 0 all went well; 1 it failed; 2 wrong use or settings; 3 done, but there are new rejects; 130 and 143
+stopped by a signal.
+`;
+};
+
+/** The arguments, read and checked. */
+interface Arguments {
+  command: Command;
+  data: string;
+  lake: string;
+  creds: string | undefined;
+  prefix: string | undefined;
+  waitMs: number;
+  rows: number | undefined;
+  index: string | undefined;
+  flags: Set<string>;
+}
+
+function readArguments(argv: string[]): Arguments | "help" | "version" {
+  const see = 'see "tsx main.ts --help"';
+  let parsed: ReturnType<typeof parseArgs>;
+  try {
+    parsed = parseArgs({ args: argv, options, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.replace(/\. To specify.*/s, "")}; ${see}`);
+  }
+  const values = parsed.values as Record<string, string | boolean | undefined>;
+  if (values.help || parsed.positionals[0] === "help") return "help";
+  if (values.version) return "version";
+  const [name = "run", ...rest] = parsed.positionals;
+  if (rest.length > 0) throw new UsageError(`Unexpected argument "${rest[0]}"; ${see}`);
+  if (!Object.hasOwn(commands, name)) throw new UsageError(`Unknown command "${name}"; ${see}`);
+  const command = name as Command;
+  for (const key of Object.keys(values)) {
+    const { only } = options[key as keyof typeof options] as Option;
+    if (only && !only.includes(command)) throw new UsageError(`"${command}" does not take --${key}; ${see}`);
+  }
+  const whole = (key: string, least: number, most: number): number | undefined => {
+    const text = values[key] as string | undefined;
+    if (text === undefined) return undefined;
+    if (/^\d{1,16}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
+    throw new UsageError(`--${key} takes a whole number from ${least} to ${most}, not "${text}"; ${see}`);
+  };
+  const prefix = values.prefix as string | undefined;
+  if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`--prefix "${prefix}": ${prefixRule}`);
+  const data = resolve((values.data as string | undefined) || "data");
+  const index = values.index as string | undefined;
+  if (index !== undefined && !/^-?\d{1,19}$/.test(index)) {
+    throw new UsageError(`--index takes the number of a post, not "${index}"; ${see}`);
+  }
+  return {
+    command,
+    data,
+    lake: join(data, "lake"),
+    creds: values.creds as string | undefined,
+    prefix,
+    waitMs: (whole("wait", 0, 86_400) ?? 60) * 1000,
+    rows: whole("rows", 1, 100_000_000),
+    index,
+    flags: new Set(Object.keys(values).filter((key) => values[key] === true)),
+  };
+}
+
+/** What a command works with. */
+interface Context extends Arguments {
+  signal: AbortSignal;
+  screen: Screen;
+}
+
+/** Where the services are, once they are needed. */
+interface Connections extends AsyncDisposable {
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  services: Services | undefined;
+}
+
+/** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
+async function connect(
+  context: Context,
+  needs: { mysql: boolean; kafka: boolean; keep?: boolean },
+): Promise<Connections> {
+  const { data, prefix, signal, screen, rows } = context;
+  const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
+  const creds = path === undefined ? undefined : await readCredentials(path);
+  for (const warning of creds?.warnings ?? []) screen.warn(warning);
+  if (rows !== undefined && creds) {
+    throw new UsageError(`--rows makes sample data for the program's own database only, and "${path}" names another`);
+  }
+  const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
+  const services =
+    own.mysql || own.kafka
+      ? await useServices({ dataDir: data, ...own, keep: needs.keep ?? false, say: (text) => screen.say(text), signal })
+      : undefined;
+  try {
+    const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);
+    const kafka: KafkaSettings = creds?.kafka ?? {
+      brokers: services?.kafka?.brokers ?? [],
+      prefix: "pinterest",
+      partitions: 1,
+      replicationFactor: 1,
+    };
+    if (prefix !== undefined) kafka.prefix = prefix;
+    const parts = [];
+    if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? path : "embedded"})`);
+    if (needs.kafka) {
+      parts.push(`Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? path : "embedded"}), topics ${kafka.prefix}.*`);
+    }
+    screen.say(`Using ${parts.join(" and ")}`);
+    if (own.mysql && services?.mysql) {
+      const progress = screen.progress("sample");
+      const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
+      await loadSample(services.mysql, { ...(rows !== undefined && { rows }), signal, onProgress });
+      progress.end();
+    }
+    return { mysql, kafka, services, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
+  } catch (error) {
+    await services?.[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+const seconds = (from: number): string => duration(Date.now() - from);
+
+async function runPost(context: Context, { mysql, kafka }: Connections) {
+  const { screen, signal, waitMs, flags } = context;
+  const started = Date.now();
+  const progress = screen.progress("post");
+  const onFact = (fact: PostFact) => {
+    if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
+    if (fact.fact === "posted") progress.add(fact.table, fact.rows);
+    if (fact.fact === "warned") screen.warn(fact.text);
+    if (fact.fact === "waited") screen.say(fact.text);
+  };
+  try {
+    const results = await post({ mysql, kafka, full: flags.has("full"), waitMs, signal, onFact });
+    const rows = results.map(
+      (r) => `${r.table} ${count(r.rows)}${r.lastKey === null ? "" : ` (up to key ${r.lastKey})`}`,
+    );
+    screen.say(`post    ${rows.join(", ")} in ${seconds(started)}`);
+    return results;
+  } finally {
+    progress.end();
+  }
+}
+
+async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
+  const { screen, signal, waitMs, flags, lake } = context;
+  const started = Date.now();
+  const progress = screen.progress("clean");
+  const onFact = (fact: CleanFact) => {
+    if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
+    if (fact.fact === "cleaned") {
+      progress.add(fact.table, fact.messages);
+      if (flags.has("follow")) {
+        const rejected = fact.rejected > 0 ? `, ${count(fact.rejected)} rejected` : "";
+        screen.say(`clean   ${fact.table} ${count(fact.messages)} messages${rejected}`);
+      }
+    }
+    if (fact.fact === "warned") screen.warn(fact.text);
+    if (fact.fact === "waited") screen.say(fact.text);
+  };
+  try {
+    const result = connections
+      ? await clean({
+          kafka: connections.kafka,
+          lake,
+          ...(await databaseOf(connections)),
+          follow: flags.has("follow"),
+          waitMs,
+          signal,
+          onFact,
+        })
+      : await rebuild({ lake, signal, onFact });
+    screen.say(`clean   ${count(result.messages)} messages, ${count(result.rejected)} rejected in ${seconds(started)}`);
+    return result;
+  } finally {
+    progress.end();
+  }
+}
+
+/** The id of the database that the settings name, so that the lake of another one is refused; none when it is away. */
+async function databaseOf({ mysql, services }: Connections): Promise<{ database?: string }> {
+  if (!mysql || (services && !services.mysql)) return {};
+  const db = await connectMysql(mysql).catch((error: unknown) => {
+    if (isTransientMysql(error)) return undefined;
+    throw error;
+  });
+  if (!db) return {};
+  try {
+    return { database: await databaseId(db, mysql) };
+  } finally {
+    db.destroy();
+  }
+}
+
+/** Answers, and counts what only MySQL and Kafka know. */
+async function runReport(context: Context, connections: Connections | undefined) {
+  const { screen, signal, lake, flags } = context;
+  const started = Date.now();
+  const found = await report({ lake, signal });
+  const sources = connections ? await countSources(connections, context) : undefined;
+  screen.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
+  if (!flags.has("json")) {
+    for (const [name, question] of Object.entries(questions)) {
+      const { columns, rows } = found.answers[name as Question];
+      screen.print(`\n${question} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
+    }
+    screen.print(`\nLedger: messages = clean + superseded + rejected\n${formatLedger(found.ledger, sources)}`);
+    screen.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
+    screen.print(`\nAll rows of each answer stand in ${join(lake, "gold")}`);
+  }
+  return { ...found, sources };
+}
+
+type Sources = Record<Table, { in_mysql: number | null; posted: number | null; last_key: string | null }>;
+
+/** Rows in MySQL and rows posted, for each table; null where that service can't be asked. */
+async function countSources({ mysql, kafka }: Connections, { screen }: Context): Promise<Sources> {
+  const unknown = (error: unknown) => {
+    if (!isTransientMysql(error) && !isTransientKafka(error)) throw error;
+    screen.warn((error as Error).message);
+    return undefined;
+  };
+  const db = await connectMysql(mysql).catch(unknown);
+  const reader = await connectReader(kafka).catch(unknown);
+  try {
+    const sources: Partial<Sources> = {};
+    for (const table of tableNames) {
+      const checkpoint = reader && (await readCheckpoint(reader, kafka, table));
+      sources[table] = {
+        in_mysql: db ? await countRows(db, table).catch(() => null) : null,
+        posted: reader ? (checkpoint?.rows ?? 0) : null,
+        last_key: checkpoint?.lastKey ?? null,
+      };
+    }
+    return sources as Sources;
+  } finally {
+    db?.destroy();
+    await reader?.close();
+  }
+}
+
+function formatLedger(ledger: LedgerRow[], sources: Sources | undefined): string {
+  const columns = ["table", "in MySQL", "posted", "messages", "clean", "superseded", "rejected", "adds up"];
+  const rows = ledger.map((row) => {
+    const source = sources?.[row.table];
+    const sums = [row.messages, row.clean, row.superseded, row.rejected];
+    return [row.table, source?.in_mysql ?? null, source?.posted ?? null, ...sums, addsUp(row) ? "yes" : "NO"];
+  });
+  const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => [row.table, reason, n]));
+  const rejects =
+    reasons.length > 0 ? `\n\nRejects by reason\n${formatTable(["table", "reason", "rejected"], reasons)}` : "";
+  return formatTable(columns, rows) + rejects;
+}
+
+async function explore(context: Context, { mysql }: Connections): Promise<unknown> {
+  const { screen, flags } = context;
+  const db = await connectMysql(mysql);
+  try {
+    const pin = await inspectTable(db, mysql.database, "pin");
+    const index = context.index ?? (await randomKey(db, pin));
+    if (index === undefined) throw new Error(`Table "${tables.pin.source}" is empty`);
+    const parts: string[] = [];
+    for (const table of tableNames) {
+      const source = table === "pin" ? pin : await inspectTable(db, mysql.database, table);
+      const row = await readRow(db, source, index);
+      parts.push(`"${table}_result":${row ? rowToJson(source.columns, row) : "null"}`);
+      if (flags.has("json")) continue;
+      screen.print(`${table}_result${row ? "" : `: no row with ${tables[table].key} ${index}`}`);
+      for (const [i, { name }] of source.columns.entries()) {
+        if (row) screen.print(`  ${name.padEnd(18)} ${row[i] === null ? "NULL" : printable(String(row[i]))}`);
+      }
+    }
+    if (flags.has("json")) screen.print(`{${parts.join(",")}}`);
+    return undefined;
+  } finally {
+    db.destroy();
+  }
+}
+
+async function status(context: Context, connections: Connections): Promise<unknown> {
+  const { screen, lake, flags } = context;
+  const { kafka } = connections;
+  const sources = await countSources(connections, context);
+  const states = await lakeState(lake);
+  const bound = await readBinding(lake);
+  const total = (offsets: Iterable<number>) => [...offsets].reduce((sum, n) => sum + n, 0);
+  await using reader = await connectReader(kafka);
+  if (bound) checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix });
+  const result: Record<string, unknown> = {};
+  const rows = [];
+  for (const table of tableNames) {
+    const ranges = await topicRanges(reader, topicOf(kafka, table));
+    const { landed, cleaned, ledger } = states[table];
+    const lag = total((ranges ?? []).map((r) => Math.max(0, r.stable - (cleaned.get(r.partition) ?? r.start))));
+    const inTopic = ranges ? total(ranges.map((r) => r.end - r.start)) : null;
+    const { in_mysql, posted, last_key } = sources[table];
+    result[table] = {
+      ...{ in_mysql, posted, last_key, topic: topicOf(kafka, table), in_topic: inTopic, lag },
+      ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
+    };
+    const sums = [inTopic, total(landed.values()), total(cleaned.values()), lag, ledger.clean, ledger.rejected];
+    rows.push([table, in_mysql, posted, last_key, ...sums]);
+  }
+  if (flags.has("json")) return result;
+  const columns = [
+    "table",
+    "in MySQL",
+    "posted",
+    "up to key",
+    "in topic*",
+    "landed to",
+    "cleaned to",
+    "lag",
+    "clean",
+    "rejected",
+  ];
+  screen.print(formatTable(columns, rows));
+  screen.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
+  const reasons = tableNames.flatMap((t) => Object.entries(states[t].ledger.reasons).map(([why, n]) => [t, why, n]));
+  if (reasons.length > 0) screen.print(`\n${formatTable(["table", "reason", "rejected"], reasons)}`);
+  return undefined;
+}
+
+async function up(context: Context, { mysql, kafka, services }: Connections): Promise<unknown> {
+  const { screen, flags } = context;
+  if (!services) {
+    screen.say("MySQL and Kafka are your own: there is nothing to start");
+    return undefined;
+  }
+  const { host, port, user, database } = mysql;
+  const result = {
+    mysql: { host, port, user, database, creds_file: services.credsFile },
+    kafka: { brokers: kafka.brokers },
+  };
+  if (!flags.has("json")) {
+    screen.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
+    screen.print(`Kafka   ${kafka.brokers.join(",")}`);
+    screen.print(`They run until "tsx main.ts down". Other commands use them, also with --creds ${services.credsFile}`);
+  }
+  return result;
+}
+
+async function reset(context: Context): Promise<void> {
+  const { data, lake, screen, flags } = context;
+  const folders = [join(data, "services"), lake].filter((folder) => existsSync(folder));
+  if (folders.length === 0) return screen.say(`There is nothing to delete in "${data}"`);
+  if (!flags.has("yes")) {
+    if (!process.stdin.isTTY)
+      throw new UsageError("reset asks before it deletes, and there is nobody to ask: say --yes");
+    const terminal = createInterface({ input: process.stdin, output: process.stderr });
+    const answer = await terminal.question(`Delete ${folders.map((f) => `"${f}"`).join(" and ")}? [y/N] `, {
+      signal: context.signal,
+    });
+    terminal.close();
+    if (!/^y(es)?$/i.test(answer.trim())) return screen.say("Nothing was deleted");
+  }
+  await stopServices({ dataDir: data, say: (text) => screen.say(text) });
+  for (const folder of folders) await rm(folder, { recursive: true, force: true });
+  screen.say(`Deleted ${folders.map((f) => `"${f}"`).join(" and ")}`);
+}
+
+/** Runs a command; returns the exit code. */
+async function main(argv: string[], signal: AbortSignal): Promise<number> {
+  const args = readArguments(argv);
+  if (args === "help" || args === "version") {
+    process.stdout.write(args === "help" ? help() : `${packageJson.version}\n`);
+    return 0;
+  }
+  const { command, flags } = args;
+  const screen = openScreen({ quiet: flags.has("quiet") });
+  const context: Context = { ...args, signal, screen };
+  const printJson = (result: unknown) => {
+    if (flags.has("json") && result !== undefined) screen.print(JSON.stringify(result));
+  };
+  if (command === "down") {
+    const stopped = await stopServices({ dataDir: args.data, say: (text) => screen.say(text) });
+    screen.say(stopped ? "Stopped" : "Nothing was running");
+    return 0;
+  }
+  if (command === "reset") {
+    await reset(context);
+    return 0;
+  }
+  if (command === "clean" && flags.has("rebuild")) {
+    const rejectsOf = (ledger: LedgerRow[]) => ledger.reduce((sum, row) => sum + row.rejected, 0);
+    const before = rejectsOf(Object.values(await lakeState(args.lake)).map((state) => state.ledger));
+    const result = await runClean(context, undefined);
+    await report({ lake: args.lake, signal });
+    if (!flags.has("json")) screen.print(formatLedger(result.ledger, undefined));
+    printJson(result);
+    return rejectsOf(result.ledger) > before ? 3 : 0;
+  }
+  const needs = {
+    mysql: command !== "clean",
+    kafka: command !== "explore",
+    keep: command === "up",
+  };
+  const started = Date.now();
+  await using connections = await connect(context, needs);
+  switch (command) {
+    case "up":
+      printJson(await up(context, connections));
+      return 0;
+    case "explore":
+      await explore(context, connections);
+      return 0;
+    case "status":
+      printJson(await status(context, connections));
+      return 0;
+    case "post":
+      printJson(await runPost(context, connections));
+      return 0;
+    case "report":
+      printJson(await runReport(context, connections));
+      return 0;
+    case "clean": {
+      const result = await runClean(context, connections);
+      if (!flags.has("json")) screen.print(formatLedger(result.ledger, undefined));
+      printJson(result);
+      return result.rejected > 0 ? 3 : 0;
+    }
+    case "run": {
+      screen.say(`start   services in ${seconds(started)}`);
+      const posted = await runPost(context, connections);
+      const cleaned = await runClean(context, connections);
+      const reported = await runReport(context, connections);
+      printJson({ posted, cleaned: { messages: cleaned.messages, rejected: cleaned.rejected }, ...reported });
+      return cleaned.rejected > 0 ? 3 : 0;
+    }
+  }
+}
+
+const stopping = new AbortController();
+let firstSignal: number | undefined;
+for (const [name, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const) {
+  process.on(name, () => {
+    // tsx passes on what the terminal has already sent to both of us: within a moment it is the same Ctrl+C.
+    if (firstSignal !== undefined && Date.now() - firstSignal > 300) process.exit(code);
+    if (firstSignal !== undefined) return;
+    firstSignal = Date.now();
+    process.exitCode = code;
+    stopping.abort(new Error(`Stopped by ${name}`));
+    setTimeout(() => process.exit(code), 2_900).unref();
+  });
+}
+try {
+  const code = await main(process.argv.slice(2), stopping.signal);
+  process.exitCode ??= code;
+} catch (error) {
+  const { name, message, stack } = error as Error;
+  if (stopping.signal.aborted) process.stderr.write("Stopped; the same command goes on where this one was\n");
+  else {
+    process.stderr.write(`${process.env.DEBUG ? stack : `Error: ${message}`}\n`);
+    process.exitCode = name === "UsageError" ? 2 : 1;
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * What the terminal shows: lines, progress and tables. The result goes to stdout, the talk to stderr.
+ *
+ * @module
+ */
+import type { Table } from "./io.ts";
+
+/** Where a command writes. */
+export interface Screen {
+  /** A line of the result. */
+  print(text: string): void;
+  /** A line for the person who waits; not with `--quiet`. */
+  say(text: string): void;
+  /** A line that nobody should miss. */
+  warn(text: string): void;
+  /** Progress of a stage, a line for each table. */
+  progress(stage: string): Progress;
+}
+
+/** Progress of one stage. */
+export interface Progress {
+  set(table: Table, done: number, total: number): void;
+  add(table: Table, done: number): void;
+  end(): void;
+}
+
+/** Text made safe to show: control characters, which could move the cursor or change colours, are replaced. */
+export const printable = (text: string): string =>
+  text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
+
+/** Writes to the process' own streams. */
+export function openScreen({ quiet }: { quiet: boolean }): Screen {
+  const { stdout, stderr } = process;
+  // A reader that has seen enough, such as head, is no error.
+  for (const stream of [stdout, stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+    });
+  }
+  const colours = stderr.isTTY && !process.env.NO_COLOR;
+  const yellow = (text: string) => (colours ? `\u001b[33m${text}\u001b[0m` : text);
+  let drawn: string[] = [];
+  const erase = () => {
+    if (drawn.length > 0) stderr.write(`\u001b[${drawn.length}A\u001b[J`);
+  };
+  const redraw = (lines: string[]) => {
+    erase();
+    drawn = lines;
+    for (const line of lines) stderr.write(`${line.slice(0, (stderr.columns ?? 80) - 1)}\n`);
+  };
+  const line = (stream: NodeJS.WriteStream, text: string) => {
+    const lines = drawn;
+    if (lines.length > 0) redraw([]);
+    stream.write(`${text}\n`);
+    if (lines.length > 0) redraw(lines);
+  };
+  return {
+    print: (text) => line(stdout, text),
+    say: (text) => {
+      if (!quiet) line(stderr, printable(text));
+    },
+    warn: (text) => line(stderr, yellow(`Warning: ${printable(text)}`)),
+    progress: (stage) => {
+      const started = Date.now();
+      const counts = new Map<Table, { done: number; total: number }>();
+      const show = () =>
+        [...counts].map(([table, { done, total }]) => {
+          const rate = done / Math.max(0.001, (Date.now() - started) / 1000);
+          const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
+          return `  ${stage} ${table.padEnd(4)} ${count(done)} of ${count(Math.max(done, total))} rows, ${count(Math.round(rate))}/s${left}`;
+        });
+      // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
+      const every = stderr.isTTY ? 200 : 5_000;
+      const timer = setInterval(() => {
+        if (quiet || counts.size === 0) return;
+        if (stderr.isTTY) redraw(show());
+        else for (const text of show()) stderr.write(`${text}\n`);
+      }, every);
+      timer.unref();
+      return {
+        set: (table, done, total) => void counts.set(table, { done, total }),
+        add: (table, done) => {
+          const before = counts.get(table) ?? { done: 0, total: 0 };
+          counts.set(table, { ...before, done: before.done + done });
+        },
+        end: () => {
+          clearInterval(timer);
+          if (stderr.isTTY && !quiet) redraw([]);
+        },
+      };
+    },
+  };
+}
+
+/** A whole number with thousands separated. */
+export const count = (n: number): string => n.toLocaleString("en-US");
+
+/** A time span for people, from ms. */
+export function duration(ms: number): string {
+  const seconds = ms / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 100) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+}
+
+/** Columns a character takes: none for marks that join others, two for wide ones. */
+function width(text: string): number {
+  let columns = 0;
+  for (const character of text) {
+    if (/\p{Mn}|\p{Me}|\p{Cf}/u.test(character)) continue;
+    columns +=
+      /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60]/u.test(
+        character,
+      )
+        ? 2
+        : 1;
+  }
+  return columns;
+}
+
+/** Rows as an aligned table; numbers stand to the right. */
+export function formatTable(
+  columns: string[],
+  rows: (string | number | null)[][],
+  { most = Number.POSITIVE_INFINITY }: { most?: number } = {},
+): string {
+  const cells = rows.slice(0, most).map((row) =>
+    row.map((value, i) => {
+      if (value === null) return "";
+      const grouped = typeof value === "number" && Number.isInteger(value) && !columns[i]?.endsWith("year");
+      const text = grouped ? count(value) : printable(String(value));
+      return text.length > 48 ? `${text.slice(0, 47)}…` : text;
+    }),
+  );
+  const widths = columns.map((name, i) => Math.max(width(name), ...cells.map((row) => width(row[i] ?? ""))));
+  const right = columns.map((_, i) => rows.length > 0 && rows.every((row) => typeof row[i] !== "string"));
+  const line = (row: string[]) =>
+    row
+      .map((text, i) => {
+        const gap = " ".repeat(Math.max(0, (widths[i] as number) - width(text)));
+        return right[i] ? gap + text : text + gap;
+      })
+      .join("  ")
+      .trimEnd();
+  const more = rows.length > most ? [`… ${count(rows.length - most)} more`] : [];
+  return [line(columns), line(widths.map((w) => "-".repeat(w))), ...cells.map(line), ...more]
+    .map((l) => `  ${l}`)
+    .join("\n");
+}

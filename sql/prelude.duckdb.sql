@@ -1,0 +1,45 @@
+-- The functions of the dialect that sql/ is written in, for DuckDB; prelude.spark.sql defines the same for Spark.
+-- To be run once per connection, in a session whose time zone is UTC.
+
+CREATE OR REPLACE TYPE TIMESTAMP_LTZ AS TIMESTAMPTZ;
+
+-- A key or value of bronze as text (null if there is none), as the bytes that came, and its size in bytes.
+CREATE OR REPLACE MACRO text_of(kind, s) AS
+  CASE kind WHEN 't' THEN coalesce(s, '') WHEN 'u' THEN decode(from_base64(s)) END;
+CREATE OR REPLACE MACRO bytes_of(kind, s) AS
+  CASE kind WHEN 't' THEN encode(coalesce(s, '')) WHEN 'n' THEN NULL ELSE from_base64(s) END;
+CREATE OR REPLACE MACRO size_of(kind, s) AS
+  CASE kind WHEN 't' THEN strlen(coalesce(s, '')) WHEN 'n' THEN 0 ELSE octet_length(from_base64(s)) END;
+
+CREATE OR REPLACE MACRO time_of(ms) AS
+  CASE WHEN ms BETWEEN 0 AND 253402300799999 THEN make_timestamptz(ms * 1000) END;
+CREATE OR REPLACE MACRO utc_year(t) AS CAST(year(CAST(t AS TIMESTAMP)) AS INT);
+CREATE OR REPLACE MACRO full_match(s, regex) AS regexp_full_match(s, regex);
+CREATE OR REPLACE MACRO pair(a, b) AS [a, b];
+
+CREATE OR REPLACE MACRO json_ok(s) AS json_valid(s);
+-- The named columns of a JSON object as texts, null if s is none. TRY, because malformed text throws: it costs less than
+-- parsing the text twice.
+CREATE OR REPLACE MACRO json_fields(s, columns) AS TRY(json_transform(
+  CASE WHEN ascii(s) = 123 OR regexp_matches(s, '^[[:space:]]*[{]') THEN s END,
+  to_json(map(string_split(columns, ', '), list_transform(string_split(columns, ', '), LAMBDA c: 'VARCHAR')))));
+-- Those of the columns that a JSON object lacks, null if it has all of them.
+CREATE OR REPLACE MACRO absent(s, columns) AS TRY(nullif(array_to_string(list_where(string_split(columns, ', '),
+  list_transform(json_exists(s, string_split(columns, ', ')), LAMBDA found: NOT found)), ', '), ''));
+
+-- Unicode's White_Space, U+200B, U+2060 and U+FEFF in UTF-8, to stand in a regex class (2D is the hyphen of a range).
+CREATE OR REPLACE MACRO blanks() AS
+  decode(unhex('092D0D20C285C2A0E19A80E280802DE2808BE280A8E280A9E280AFE2819FE281A0E38080EFBBBF'));
+-- Nearly every text begins and ends with printable ASCII; finding that out costs an eighth of the regex.
+CREATE OR REPLACE MACRO trim_text(s) AS CASE
+  WHEN s >= '!' AND s < chr(127) AND s[-1] BETWEEN '!' AND '~' THEN s
+  WHEN s >= '!' AND s < chr(127) THEN regexp_replace(s, '[' || blanks() || ']+$', '')
+  WHEN regexp_full_match(s, '[' || blanks() || ']*') THEN NULL
+  ELSE regexp_replace(regexp_replace(s, '^[' || blanks() || ']+', ''), '[' || blanks() || ']+$', '') END;
+CREATE OR REPLACE MACRO split_tags(s) AS string_split(CASE
+  WHEN NOT regexp_matches(s, '[,' || blanks() || '],|,[' || blanks() || ']|^,|,$') THEN s
+  ELSE nullif(trim(regexp_replace(s, '[' || blanks() || ']*,[,' || blanks() || ']*', ',', 'g'), ','), '') END, ',');
+
+CREATE OR REPLACE MACRO age_group(age) AS CASE
+  WHEN age < 18 THEN NULL WHEN age <= 24 THEN '18-24' WHEN age <= 35 THEN '25-35' WHEN age <= 50 THEN '36-50'
+  WHEN age > 50 THEN '50+' END;

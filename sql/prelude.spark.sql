@@ -1,0 +1,41 @@
+-- The functions of the dialect that sql/ is written in, for Spark 4.1; prelude.duckdb.sql defines the same for DuckDB.
+-- To be run once per session, with spark.sql.session.timeZone=UTC and spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS.
+
+-- A key or value of bronze as text (null if there is none), as the bytes that came, and its size in bytes.
+CREATE OR REPLACE TEMPORARY FUNCTION text_of(kind STRING, s STRING) RETURNS STRING RETURN
+  CASE kind WHEN 't' THEN coalesce(s, '') WHEN 'u' THEN decode(unbase64(s), 'UTF-8') END;
+CREATE OR REPLACE TEMPORARY FUNCTION bytes_of(kind STRING, s STRING) RETURNS BINARY RETURN
+  CASE kind WHEN 't' THEN encode(coalesce(s, ''), 'UTF-8') WHEN 'n' THEN NULL ELSE unbase64(s) END;
+CREATE OR REPLACE TEMPORARY FUNCTION size_of(kind STRING, s STRING) RETURNS INT RETURN
+  CASE kind WHEN 't' THEN octet_length(coalesce(s, '')) WHEN 'n' THEN 0 ELSE octet_length(unbase64(s)) END;
+
+CREATE OR REPLACE TEMPORARY FUNCTION time_of(ms BIGINT) RETURNS TIMESTAMP RETURN
+  CASE WHEN ms BETWEEN 0 AND 253402300799999 THEN timestamp_millis(ms) END;
+CREATE OR REPLACE TEMPORARY FUNCTION utc_year(t TIMESTAMP) RETURNS INT RETURN year(t);
+-- A $ would also match before a last line feed.
+CREATE OR REPLACE TEMPORARY FUNCTION full_match(s STRING, regex STRING) RETURNS BOOLEAN RETURN
+  s RLIKE ('(?s)^(?:' || regex || ')(?!.)');
+CREATE OR REPLACE TEMPORARY FUNCTION pair(a DOUBLE, b DOUBLE) RETURNS ARRAY<DOUBLE> RETURN array(a, b);
+
+-- Unicode's White_Space, U+200B, U+2060 and U+FEFF in UTF-8.
+CREATE OR REPLACE TEMPORARY FUNCTION blanks() RETURNS STRING RETURN decode(unhex('090A0B0C0D20C285C2A0E19A80E28080'
+  || 'E28081E28082E28083E28084E28085E28086E28087E28088E28089E2808AE2808BE280A8E280A9E280AFE2819FE281A0E38080EFBBBF'), 'UTF-8');
+CREATE OR REPLACE TEMPORARY FUNCTION trim_text(s STRING) RETURNS STRING RETURN nullif(trim(BOTH blanks() FROM s), '');
+-- No trim_text here, as a SQL function can't take a lambda's variable.
+CREATE OR REPLACE TEMPORARY FUNCTION split_tags(s STRING) RETURNS ARRAY<STRING> RETURN nullif(
+  filter(transform(split(s, ','), tag -> trim(BOTH blanks() FROM tag)), tag -> tag <> ''), array());
+
+-- Spark's JSON functions don't mind what follows the first value; in brackets, alone and with a second, it shows.
+CREATE OR REPLACE TEMPORARY FUNCTION json_ok(s STRING) RETURNS BOOLEAN RETURN
+  try_parse_json('[' || s || ']') IS NOT NULL
+    AND json_array_length('[' || s || ']') = 1 AND json_array_length('[' || s || ',0]') = 2;
+-- The columns of a JSON object as texts, null if s is none.
+CREATE OR REPLACE TEMPORARY FUNCTION json_fields(s STRING, columns STRING) RETURNS MAP<STRING, STRING> RETURN
+  CASE WHEN trim_text(s) LIKE '{%' AND json_ok(s) THEN from_json(s, 'map<string,string>') END;
+-- Those of the columns that a JSON object lacks, null if it has all of them.
+CREATE OR REPLACE TEMPORARY FUNCTION absent(s STRING, columns STRING) RETURNS STRING RETURN
+  nullif(array_join(array_except(split(columns, ', '), json_object_keys(s)), ', '), '');
+
+CREATE OR REPLACE TEMPORARY FUNCTION age_group(age INT) RETURNS STRING RETURN CASE
+  WHEN age < 18 THEN NULL WHEN age <= 24 THEN '18-24' WHEN age <= 35 THEN '25-35' WHEN age <= 50 THEN '36-50'
+  WHEN age > 50 THEN '50+' END;

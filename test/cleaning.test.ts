@@ -1,0 +1,266 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type Table, tableNames } from "../io.ts";
+import { questions, report } from "../report.ts";
+import { makeLake, readRejects, readSilver } from "./lake_of.ts";
+import { bigMessages, hostileMessages } from "./messages.ts";
+import { answers, cleanTable, leftOpen, type Message, reasons } from "./oracle.ts";
+import { temporaryFolder } from "./support.ts";
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+before(async () => {
+  folder = await temporaryFolder();
+});
+after(() => folder.remove());
+
+const good = {
+  pin: {
+    index: 7,
+    unique_id: "u",
+    title: "t",
+    description: "d",
+    poster_name: "p",
+    follower_count: "12k",
+    tag_list: "a,b",
+    is_image_or_video: "image",
+    image_src: "http://x",
+    downloaded: 1,
+    save_location: "Local save in /data/art",
+    category: "art",
+  },
+  geo: { ind: 7, timestamp: "2018-01-02 03:04:05", latitude: -89.9787, longitude: 1e-7, country: "Aruba" },
+  user: { ind: 7, first_name: "Ann", last_name: "Lee", age: 21, date_joined: "2016-01-02 03:04:05" },
+};
+
+const micros = (iso: string) => BigInt(Date.parse(iso)) * 1000n;
+
+// Each line: table, a value as JSON text, the output column, and what must stand there; "!reason" is a reject.
+const rules: [Table, string, string, string, unknown][] = [
+  ["pin", "title", '"No Title Data Available"', "title", null],
+  ["pin", "title", '" No Title Data Available\\u200b"', "title", null],
+  ["pin", "title", '"no title data available"', "title", "no title data available"],
+  ["pin", "title", '"\\u00a0\\ufeff x\\u2003y \\u3000"', "title", "x\u2003y"],
+  ["pin", "title", '"end…\\u00a0"', "title", "end…"],
+  ["pin", "title", '" \\t\\n"', "title", null],
+  ["pin", "title", "12", "title", "12"],
+  ["pin", "title", "true", "title", "true"],
+  ["pin", "title", "null", "title", null],
+  ["pin", "description", '"No description available Story format"', "description", null],
+  ["pin", "description", '"No description available"', "description", null],
+  ["pin", "description", '"No description available."', "description", "No description available."],
+  ["pin", "poster_name", '"User Info Error"', "poster_name", null],
+  ["pin", "follower_count", '"User Info Error"', "follower_count", null],
+  ["pin", "follower_count", '"12k"', "follower_count", 12_000n],
+  ["pin", "follower_count", '"1.2M"', "follower_count", 1_200_000n],
+  ["pin", "follower_count", '"1,234"', "follower_count", 1234n],
+  ["pin", "follower_count", '"0.5K"', "follower_count", 500n],
+  ["pin", "follower_count", '"2B"', "follower_count", 2_000_000_000n],
+  ["pin", "follower_count", "1234", "follower_count", 1234n],
+  ["pin", "follower_count", '"9223372036854775807"', "follower_count", 9223372036854775807n],
+  ["pin", "follower_count", '"9223372036854775808"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"1.2345k"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"1.2340k"', "follower_count", 1234n],
+  ["pin", "follower_count", '"1.2"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"1,23"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"-1"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"+1k"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"12 k"', "follower_count", "!bad_follower_count"],
+  ["pin", "follower_count", '"many"', "follower_count", "!bad_follower_count"],
+  ["pin", "tag_list", '"N,o, ,T,a,g,s, ,A,v,a,i,l,a,b,l,e"', "tag_list", null],
+  ["pin", "tag_list", '" a ,b,, \\u00a0,b,c\\u200b"', "tag_list", ["a", "b", "b", "c"]],
+  ["pin", "tag_list", '" , "', "tag_list", null],
+  ["pin", "image_src", '"Image src error."', "image_src", null],
+  ["pin", "save_location", '"Local save in /data/art "', "save_location", "/data/art"],
+  ["pin", "save_location", '"/data/art"', "save_location", "/data/art"],
+  ["pin", "save_location", '"Local save in "', "save_location", "Local save in"],
+  ["pin", "downloaded", "undefined", "ind", 7n],
+  ["pin", "category", "undefined", "ind", "!missing_column"],
+  ["pin", "index", "undefined", "ind", "!missing_column"],
+  ["pin", "index", '"007"', "ind", 7n],
+  ["pin", "index", "-1", "ind", "!bad_key"],
+  ["pin", "index", "7.0", "ind", "!bad_key"],
+  ["pin", "index", "null", "ind", "!bad_key"],
+  ["pin", "index", "9223372036854775807", "ind", 9223372036854775807n],
+  ["pin", "index", "9223372036854775808", "ind", "!bad_key"],
+  ["geo", "latitude", "90", "coordinates", [90, 1e-7]],
+  ["geo", "latitude", "90.001", "coordinates", "!bad_coordinates"],
+  ["geo", "latitude", '"-12.5"', "coordinates", [-12.5, 1e-7]],
+  ["geo", "latitude", "null", "coordinates", "!bad_coordinates"],
+  ["geo", "latitude", '"north"', "coordinates", "!bad_coordinates"],
+  ["geo", "latitude", "true", "coordinates", "!bad_coordinates"],
+  ["geo", "longitude", "-180", "coordinates", [-89.9787, -180]],
+  ["geo", "longitude", "180.5", "coordinates", "!bad_coordinates"],
+  ["geo", "country", '" Aruba "', "country", "Aruba"],
+  ["geo", "timestamp", '"2018-01-02T03:04:05.123456Z"', "timestamp", micros("2018-01-02T03:04:05Z") + 123_456n],
+  ["geo", "timestamp", '"2020-02-29 00:00:00"', "timestamp", micros("2020-02-29T00:00:00Z")],
+  ["geo", "timestamp", '"2018-02-30 00:00:00"', "timestamp", "!bad_timestamp"],
+  ["geo", "timestamp", '"2018-01-02 24:00:00"', "timestamp", "!bad_timestamp"],
+  ["geo", "timestamp", '"2018-01-02 23:59:60"', "timestamp", "!bad_timestamp"],
+  ["geo", "timestamp", '"2018-01-02"', "timestamp", "!bad_timestamp"],
+  ["geo", "timestamp", '"2018-01-02 03:04:05+01:00"', "timestamp", "!bad_timestamp"],
+  ["geo", "timestamp", "null", "timestamp", null],
+  ["user", "first_name", '" Ann\\u00a0"', "user_name", "Ann Lee"],
+  ["user", "first_name", "null", "user_name", "Lee"],
+  ["user", "last_name", '" "', "user_name", "Ann"],
+  ["user", "age", '"21"', "age", 21],
+  ["user", "age", "130", "age", 130],
+  ["user", "age", "131", "age", "!bad_age"],
+  ["user", "age", "-1", "age", "!bad_age"],
+  ["user", "age", "21.5", "age", "!bad_age"],
+  ["user", "age", "null", "age", null],
+  ["user", "date_joined", '"2016-13-01 00:00:00"', "date_joined", "!bad_timestamp"],
+];
+
+// Whole messages, byte for byte.
+const wholes: [Buffer | null, string][] = [
+  [null, "empty_message"],
+  [Buffer.from(""), "empty_message"],
+  [Buffer.from(" \n\u200b\u00a0"), "empty_message"],
+  [Buffer.from('{"ind":7'), "not_json"],
+  [Buffer.from("{'ind':7}"), "not_json"],
+  [Buffer.from('{"a":"\u0001"}'), "not_json"],
+  [Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), "not_json"],
+  [Buffer.from('{"a":1} x'), "not_json"],
+  [Buffer.from("[1]"), "not_an_object"],
+  [Buffer.from('"text"'), "not_an_object"],
+  [Buffer.from("7"), "not_an_object"],
+  [Buffer.from("{}"), "missing_column"],
+];
+
+test("every rule of the cleaning table, with good and bad values, and the raw message kept with each reject", async () => {
+  const messages: Record<Table, Message[]> = { pin: [], geo: [], user: [] };
+  const expected: { table: Table; offset: number; column: string; value: unknown; raw: Buffer | null }[] = [];
+  for (const [table, name, json, column, value] of rules) {
+    const fields = Object.entries(good[table]).map(([key, usual]) => [
+      key,
+      key === name ? json : JSON.stringify(usual),
+    ]);
+    const text = `{${fields.flatMap(([key, field]) => (field === "undefined" ? [] : [`"${key}":${field}`])).join(",")}}`;
+    // Each in a time of its own, the newest last, would hide the others behind one ind: so each row gets its own lake
+    // position, and silver is asked by offset; keys differ by what is under test, or by the offset.
+    const offset = messages[table].length;
+    const raw = Buffer.from(column === "ind" ? text : text.replace(/"(index|ind)":7/, `"$1":${1000 + offset}`));
+    messages[table].push({ partition: 0, offset, postedAt: 1_700_000_000_000, key: Buffer.from("k"), value: raw });
+    expected.push({ table, offset, column, value, raw });
+  }
+  for (const [value, reason] of wholes) {
+    for (const table of tableNames) {
+      const offset = messages[table].length;
+      messages[table].push({ partition: 0, offset, postedAt: null, key: null, value });
+      expected.push({ table, offset, column: "", value: `!${reason}`, raw: value });
+    }
+  }
+  const lake = `${folder.path}/rules`;
+  // Of several rows with one ind only the last stays: each such row gets a lake of its own by its place.
+  const byTable = await Promise.all(tableNames.map(async (table) => [table, messages[table]] as const));
+  await makeLake(lake, Object.fromEntries(byTable));
+  for (const table of tableNames) {
+    const rows = new Map((await readSilver(lake, table)).map((row) => [Number(row._offset), row]));
+    const rejects = new Map((await readRejects(lake, table)).map((row) => [row._offset, row]));
+    for (const { offset, column, value, raw } of expected.filter((e) => e.table === table)) {
+      const what = `${table} ${raw?.toString().slice(0, 300)}`;
+      if (typeof value === "string" && value.startsWith("!")) {
+        const reject = rejects.get(offset);
+        assert.equal(reject?.reason, value.slice(1), what);
+        assert.deepEqual(reject?.raw, raw, what);
+        assert.equal(reject?.table, table);
+        assert.ok(String(reject?.detail ?? "").length <= 200);
+      } else if (column !== "ind") {
+        assert.deepEqual(rows.get(offset)?.[column], value, what);
+      } else {
+        // Rows with the same ind supersede each other; none of them may be rejected.
+        assert.ok(!rejects.has(offset), what);
+        assert.ok(
+          [...rows.values()].some((row) => row.ind === value),
+          what,
+        );
+      }
+    }
+  }
+});
+
+test("thousands of hostile messages give what an independent reading of the spec gives, row for row", async (t) => {
+  const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));
+  t.diagnostic(`repeat with SEED=${seed}`);
+  const lake = `${folder.path}/hostile`;
+  const decisive = (table: Table) => hostileMessages(table, 4_000, seed).filter((m) => !leftOpen(table, m));
+  const messages = { pin: decisive("pin"), geo: decisive("geo"), user: decisive("user") };
+  const { ledger } = await makeLake(lake, messages);
+  const clean: Partial<Record<Table, Map<bigint, unknown>>> = {};
+  const seen = new Set<string>();
+  for (const table of tableNames) {
+    const wanted = cleanTable(table, messages[table]);
+    clean[table] = wanted.rows;
+    const rows = [...wanted.rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1));
+    assert.deepEqual(await readSilver(lake, table), rows);
+    const rejects = [...wanted.rejects].sort(
+      (a, b) => a._partition - b._partition || Number(a._offset) - Number(b._offset),
+    );
+    const found = await readRejects(lake, table);
+    assert.deepEqual(
+      found.map(({ table, _partition, _offset, posted, key, reason, raw }) => ({
+        table,
+        _partition,
+        _offset,
+        posted,
+        key,
+        reason,
+        raw,
+      })),
+      rejects.map(({ _partition, _offset, _posted_at, key, reason, raw }) => ({
+        ...{ table, _partition, _offset: Number(_offset), posted: _posted_at, key, reason, raw },
+      })),
+    );
+    for (const { reason } of rejects) seen.add(reason);
+    const row = ledger.find((r) => r.table === table);
+    assert.equal(row?.messages, messages[table].length);
+    assert.equal(row?.superseded, wanted.superseded);
+  }
+  assert.deepEqual([...seen].sort(), [...reasons].filter((reason) => reason !== "too_big").sort());
+
+  const { answers: found } = await report({ lake, signal: new AbortController().signal });
+  const rows = <T>(table: Table) => (clean[table] as Map<bigint, T>).values();
+  const wanted = answers(rows("pin"), rows("geo"), rows("user"));
+  for (const name of Object.keys(questions) as (keyof typeof questions)[]) {
+    const plain = wanted[name].map((row) => Object.values(row).map((v) => (typeof v === "bigint" ? String(v) : v)));
+    const got = found[name].rows.map((row, i) =>
+      row.map((v, j) =>
+        typeof wanted[name][i]?.[Object.keys(wanted[name][i] ?? {})[j] as never] === "bigint" ? String(v) : v,
+      ),
+    );
+    assert.deepEqual(got, plain, name);
+  }
+});
+
+test("messages whose reading the spec leaves open are cleaned or rejected, and every one is accounted for", async () => {
+  const open = (table: Table) => hostileMessages(table, 4_000, 5).filter((m) => leftOpen(table, m));
+  const messages = { pin: open("pin"), geo: open("geo"), user: open("user") };
+  const { ledger } = await makeLake(`${folder.path}/open`, messages);
+  for (const row of ledger) {
+    assert.ok(row.messages > 50);
+    assert.equal(row.messages, messages[row.table].length);
+    assert.equal(row.clean + row.superseded + row.rejected, row.messages);
+  }
+});
+
+test("messages around 16 MB are read, and over it rejected as too_big", async () => {
+  const lake = `${folder.path}/big`;
+  const messages = bigMessages("geo");
+  await makeLake(lake, { geo: messages }, { perFile: 1 });
+  const wanted = cleanTable("geo", messages);
+  assert.deepEqual(await readSilver(lake, "geo"), [...wanted.rows.values()]);
+  assert.deepEqual(
+    (await readRejects(lake, "geo")).map(({ _offset, reason, raw }) => [_offset, reason, (raw as Buffer).length]),
+    wanted.rejects.map(({ _offset, reason, raw }) => [Number(_offset), reason, raw?.length]),
+  );
+});
+
+test("the batches in which messages come make no difference", async () => {
+  const messages = { geo: hostileMessages("geo", 1_500, 11).filter((m) => !leftOpen("geo", m)) };
+  const [one, many] = [`${folder.path}/one`, `${folder.path}/many`];
+  const a = await makeLake(one, messages, { perFile: 10_000 });
+  const b = await makeLake(many, messages, { perFile: 7 });
+  assert.deepEqual(await readSilver(many, "geo"), await readSilver(one, "geo"));
+  assert.deepEqual(await readRejects(many, "geo"), await readRejects(one, "geo"));
+  assert.deepEqual(b.ledger, a.ledger);
+});

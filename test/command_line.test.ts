@@ -1,0 +1,162 @@
+import assert from "node:assert/strict";
+import { chmod, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { run, temporaryFolder } from "./support.ts";
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+before(async () => {
+  folder = await temporaryFolder();
+});
+after(() => folder.remove());
+
+const withCreds = async (text: string, args = ["explore"], mode = 0o600) => {
+  const path = join(folder.path, "db_creds.yaml");
+  await writeFile(path, text);
+  await chmod(path, mode);
+  return run([...args, "--wait", "0"], { cwd: folder.path });
+};
+
+test("--help names every command, option and exit code, and goes to stdout", async () => {
+  const { code, stdout, stderr } = await run(["--help"]);
+  assert.equal(code, 0);
+  assert.equal(stderr, "");
+  for (const word of ["up", "down", "reset", "explore", "post", "clean", "report", "status"]) {
+    assert.match(stdout, new RegExp(`^ {2}${word} `, "m"));
+  }
+  for (const option of [
+    "data",
+    "creds",
+    "prefix",
+    "wait",
+    "rows",
+    "index",
+    "full",
+    "follow",
+    "rebuild",
+    "yes",
+    "json",
+  ]) {
+    assert.match(stdout, new RegExp(`^ {2}--${option} `, "m"));
+  }
+  for (const word of ["--quiet", "--help", "--version", "KAFKA_HOME", "MARIADB_HOME", "db_creds.example.yaml"]) {
+    assert.ok(stdout.includes(word), word);
+  }
+  assert.match(stdout, /Exit codes: 0 .* 1 .* 2 .* 3 .* 130 and 143/s);
+  assert.ok(stdout.split("\n").every((line) => line.length <= 120));
+});
+
+test("--version prints the version of package.json", async () => {
+  const { code, stdout } = await run(["--version"]);
+  assert.equal(code, 0);
+  assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+for (const [args, message] of [
+  [["fly"], 'Error: Unknown command "fly"; see "tsx main.ts --help"\n'],
+  [["post", "now"], 'Error: Unexpected argument "now"; see "tsx main.ts --help"\n'],
+  [["--fast"], "Error: Unknown option '--fast'; see \"tsx main.ts --help\"\n"],
+  [["post", "--follow"], 'Error: "post" does not take --follow; see "tsx main.ts --help"\n'],
+  [
+    ["--rows", "many"],
+    'Error: --rows takes a whole number from 1 to 100000000, not "many"; see "tsx main.ts --help"\n',
+  ],
+  [["--rows", "0"], 'Error: --rows takes a whole number from 1 to 100000000, not "0"; see "tsx main.ts --help"\n'],
+  [["explore", "--index", "1e3"], 'Error: --index takes the number of a post, not "1e3"; see "tsx main.ts --help"\n'],
+  [
+    ["--prefix", "a b"],
+    'Error: --prefix "a b": a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores\n',
+  ],
+  [["constructor"], 'Error: Unknown command "constructor"; see "tsx main.ts --help"\n'],
+] as const) {
+  test(`wrong use is told in one line with exit code 2: ${args.join(" ")}`, async () => {
+    assert.deepEqual(await run([...args]), { code: 2, stdout: "", stderr: message });
+  });
+}
+
+test("a file that --creds names must be there", async () => {
+  const { code, stderr } = await run(["explore", "--creds", "nowhere.yaml"]);
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    'Error: Cannot read "nowhere.yaml": there is no such file; db_creds.example.yaml shows what it holds\n',
+  );
+});
+
+test("db_creds.yaml is checked as a whole: every problem at once, with line and column, and no secret", async () => {
+  const { code, stderr } = await withCreds(
+    `HOST: ""
+USER: [a]
+PASSWROD: hunter2
+PORT: abc
+KAFKA:
+  BROKERS: [localhost]
+  PARTITIONS: 0
+  SSL: maybe
+  SASL: { MECHANISM: magic, USERNAME: u, PASSWORD: [hunter2] }
+`,
+  );
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    `Error: Cannot read "db_creds.yaml":
+  line 1, column 7, HOST: expected a value but found ""
+  line 2, column 7, USER: expected a value
+  line 3, column 1: unknown key "PASSWROD", known are HOST, USER, PASSWORD, DATABASE, PORT, SSL_CA, KAFKA
+  line 4, column 7, PORT: expected a port number but found "abc"
+  line 6, column 12, KAFKA.BROKERS: expected brokers as "host:port" but found "localhost"
+  line 7, column 15, KAFKA.PARTITIONS: expected a whole number above 0 but found "0"
+  line 8, column 8, KAFKA.SSL: expected true or false but found "maybe"
+  line 9, column 22, KAFKA.SASL.MECHANISM: expected plain or scram-sha-256 or scram-sha-512 but found "magic"
+  line 9, column 52, KAFKA.SASL.PASSWORD: expected text ("" for none)
+  line 1, column 1: "PASSWORD" is missing
+`,
+  );
+});
+
+test("db_creds.yaml that is no YAML is told by line, without the text of the line", async () => {
+  const { code, stderr } = await withCreds("HOST: h\nPASSWORD: 'hunter2\n");
+  assert.equal(code, 2);
+  assert.match(stderr, /^Error: Cannot read "db_creds.yaml": line \d, column \d+: not valid YAML \(\w+\)\n/);
+  assert.ok(!stderr.includes("hunter2"));
+});
+
+test("a database that does not answer is told with its address, and no password", async () => {
+  const { code, stderr } = await withCreds("HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nPORT: 1\n");
+  assert.equal(code, 1);
+  assert.match(stderr, /Using MySQL 127\.0\.0\.1:1\/pinterest_data \(db_creds\.yaml\)\n/);
+  assert.match(
+    stderr,
+    /Error: Cannot reach MySQL at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are HOST and PORT in db_creds\.yaml right\?\n$/,
+  );
+  assert.ok(!stderr.includes("hunter2"));
+});
+
+test("a broker that does not answer is told with its address", async () => {
+  const { code, stderr } = await withCreds(
+    "HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nKAFKA:\n  BROKERS: 127.0.0.1:1\n",
+    ["clean", "--data", join(folder.path, "away")],
+  );
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /Error: Cannot reach Kafka at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are KAFKA\.BROKERS and KAFKA\.SSL in db_creds\.yaml right\?\n$/,
+  );
+});
+
+test("a db_creds.yaml that others can read gives a warning", async () => {
+  const text = "HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nPORT: 1\n";
+  const { stderr } = await withCreds(text, ["explore"], 0o644);
+  assert.match(stderr, /^Warning: Others on this machine can read "db_creds.yaml": run chmod 600 "db_creds.yaml"\n/);
+  const kept = await withCreds(text, ["explore"], 0o600);
+  assert.ok(!kept.stderr.includes("Warning"));
+});
+
+test("sample data is never made in a database of the user's own", async () => {
+  const { code, stderr } = await withCreds("HOST: 127.0.0.1\nUSER: u\nPASSWORD: p\n", ["up", "--rows", "10"]);
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    'Error: --rows makes sample data for the program\'s own database only, and "db_creds.yaml" names another\n',
+  );
+});

@@ -1,0 +1,229 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { bronzeLines, rowToJson } from "../io.ts";
+import { decodeRecords, partitionOf } from "../kafka.ts";
+
+test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's own digits", () => {
+  const columns = [
+    { name: "ind", kind: "int" },
+    { name: 'odd "name"', kind: "text" },
+    { name: "latitude", kind: "float" },
+    { name: "timestamp", kind: "datetime" },
+  ] as const;
+  const hostile = 'é"\\\n\t\u0000\u2028😀\ud800';
+  assert.equal(
+    rowToJson(columns, ["9223372036854775807", hostile, "1e-7", "2018-01-02 03:04:05"]),
+    `{"ind":9223372036854775807,"odd \\"name\\"":${JSON.stringify(hostile)},"latitude":1e-7,"timestamp":"2018-01-02 03:04:05"}`,
+  );
+  assert.equal(
+    rowToJson(columns, ["7", null, null, null]),
+    '{"ind":7,"odd \\"name\\"":null,"latitude":null,"timestamp":null}',
+  );
+});
+
+test("rowToJson() drops the zeros of ZEROFILL, which JSON does not allow", () => {
+  const columns = [{ name: "n", kind: "int" }] as const;
+  for (const [text, json] of [
+    ["0007", "7"],
+    ["0", "0"],
+    ["000", "0"],
+    ["-0.5", "-0.5"],
+    ["0.5", "0.5"],
+    ["00.50", "0.50"],
+  ]) {
+    assert.equal(rowToJson(columns, [text as string]), `{"n":${json}}`);
+  }
+});
+
+test("bronzeLines() keeps every byte in a form that is one line", () => {
+  const values = [
+    Buffer.from('{"a":"é😀"}'),
+    Buffer.from(""),
+    null,
+    Buffer.from("a\tb"),
+    Buffer.from("a\r\nb"),
+    Buffer.from([0xff, 0xfe, 0]),
+    Buffer.from("nul\0"),
+    Buffer.from('quote " backslash \\ # '),
+    Buffer.from("\ufeff{}"),
+    Buffer.alloc(300_000, "x"),
+  ];
+  const lines = bronzeLines();
+  for (const [i, value] of values.entries()) lines.add(3, i, 1000 + i, value && value.subarray(0, 9), value);
+  const text = lines.take().toString("latin1").split("\n");
+  assert.equal(text.pop(), "");
+  assert.equal(text.length, values.length);
+  const read = (kind: string, field: string) =>
+    kind === "n" ? null : Buffer.from(field, kind === "t" ? "latin1" : "base64");
+  for (const [i, value] of values.entries()) {
+    const [partition, offset, time, keyIs, key, valueIs, field, ...rest] = (text[i] as string).split("\t");
+    assert.deepEqual([partition, offset, time, rest.length], ["3", String(i), String(1000 + i), 0]);
+    assert.deepEqual(read(valueIs as string, field as string), value);
+    assert.deepEqual(read(keyIs as string, key as string), value && value.subarray(0, 9));
+  }
+  assert.equal(lines.take().length, 0);
+});
+
+test("partitionOf() chooses the partition that Java's clients choose", () => {
+  // Known values of org.apache.kafka.common.utils.Utils.murmur2.
+  assert.equal(partitionOf("21", 1000), (-973932308 & 0x7fffffff) % 1000);
+  assert.equal(partitionOf("foobar", 1000), (-790332482 & 0x7fffffff) % 1000);
+  assert.equal(partitionOf("anything", 1), 0);
+});
+
+// A record batch made by hand, as the protocol's documentation describes it.
+function batch(base: number, records: [string | null, string | null][], { attributes = 0, producerId = -1n } = {}) {
+  const varint = (n: number) => {
+    let zigzag = n < 0 ? -2 * n - 1 : 2 * n;
+    const bytes = [];
+    for (; zigzag > 127; zigzag = Math.floor(zigzag / 128)) bytes.push((zigzag % 128) + 128);
+    return Buffer.from([...bytes, zigzag]);
+  };
+  const field = (text: string | null) =>
+    text === null ? varint(-1) : Buffer.concat([varint(Buffer.byteLength(text)), Buffer.from(text)]);
+  const body = Buffer.concat(
+    records.map(([key, value], i) => {
+      const record = Buffer.concat([Buffer.from([0]), varint(i), varint(i), field(key), field(value), varint(0)]);
+      return Buffer.concat([varint(record.length), record]);
+    }),
+  );
+  const packed = (attributes & 7) === 1 ? gzipSync(body) : body;
+  const head = Buffer.alloc(61);
+  head.writeBigInt64BE(BigInt(base), 0);
+  head.writeInt32BE(49 + packed.length, 8);
+  head.writeInt8(2, 16);
+  head.writeInt16BE(attributes, 21);
+  head.writeInt32BE(records.length - 1, 23);
+  head.writeBigInt64BE(1000n, 27);
+  head.writeBigInt64BE(2000n, 35);
+  head.writeBigInt64BE(producerId, 43);
+  head.writeInt32BE(records.length, 57);
+  const bytes = Buffer.concat([head, packed]);
+  bytes.writeUInt32BE(crc32c(bytes.subarray(21)), 17);
+  return bytes;
+}
+
+// Castagnoli's CRC, bit by bit.
+function crc32c(bytes: Buffer): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  }
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+type Aborted = { producerId: string; firstOffset: string }[];
+
+function decode(bytes: Buffer, { from = 0, until = 1e9, abortedTransactions = [] as Aborted } = {}) {
+  const records: unknown[] = [];
+  const next = decodeRecords(bytes, {
+    from,
+    until,
+    abortedTransactions,
+    where: "the test",
+    onRecord: (offset, time, key, value) =>
+      records.push([offset, time, key?.toString() ?? null, value?.toString() ?? null]),
+  });
+  return { records, next };
+}
+
+test("decodeRecords() gives offsets, times, keys and values, also compressed by gzip", () => {
+  const content: [string | null, string | null][] = [
+    ["a", "1"],
+    [null, "2"],
+    ["c", null],
+    ["d", "x".repeat(500)],
+  ];
+  for (const attributes of [0, 1]) {
+    assert.deepEqual(decode(batch(7, content, { attributes })), {
+      records: content.map(([key, value], i) => [7 + i, 1000 + i, key, value]),
+      next: 11,
+    });
+  }
+  const appendTime = decode(batch(7, content, { attributes: 8 }));
+  assert.deepEqual(
+    appendTime.records.map((record) => (record as number[])[1]),
+    [2000, 2000, 2000, 2000],
+  );
+});
+
+test("decodeRecords() skips what is before `from`, leaves what is cut off or begins at `until`", () => {
+  const two = Buffer.concat([
+    batch(0, [
+      ["a", "1"],
+      ["b", "2"],
+    ]),
+    batch(2, [["c", "3"]]),
+  ]);
+  assert.deepEqual(
+    decode(two, { from: 1 }).records.map((r) => (r as number[])[0]),
+    [1, 2],
+  );
+  assert.equal(decode(two.subarray(0, two.length - 1)).next, 2);
+  assert.equal(decode(two, { until: 2 }).next, 2);
+  assert.deepEqual(decode(Buffer.alloc(0), { from: 5 }), { records: [], next: 5 });
+});
+
+test("decodeRecords() leaves out every record of aborted transactions and no other", () => {
+  const transactional = 0x10;
+  const mark = (base: number, type: number, producerId: bigint) =>
+    batch(base, [[`\u0000\u0000\u0000${String.fromCharCode(type)}`, "\0\0\0\0\0\0"]], { attributes: 0x30, producerId });
+  const data = (base: number, text: string, producerId: bigint) =>
+    batch(base, [["k", text]], { attributes: transactional, producerId });
+  const log = Buffer.concat([
+    data(0, "aborted", 5n),
+    data(1, "kept", 6n),
+    mark(2, 0, 5n),
+    data(3, "kept", 5n),
+    mark(4, 1, 5n),
+    data(5, "aborted", 5n),
+    mark(6, 0, 5n),
+    mark(7, 1, 6n),
+    // Neither data with such a key nor its marks are control records.
+    batch(8, [["\0\0\0\0", "kept"]]),
+  ]);
+  const { records, next } = decode(log, {
+    abortedTransactions: [
+      { producerId: "5", firstOffset: "5" },
+      { producerId: "5", firstOffset: "0" },
+    ],
+  });
+  assert.deepEqual(
+    records.map((r) => [(r as unknown[])[0], (r as unknown[])[3]]),
+    [
+      [1, "kept"],
+      [3, "kept"],
+      [8, "kept"],
+    ],
+  );
+  assert.equal(next, 9);
+});
+
+test("decodeRecords() refuses a wrong checksum, an unknown codec and an old format", () => {
+  const damaged = batch(4, [["a", "1"]]);
+  damaged[damaged.length - 2] = 0x7f;
+  assert.throws(
+    () => decode(damaged),
+    /^Error: Cannot read offset 4 of the test: the checksum of its record batch is wrong$/,
+  );
+  assert.throws(
+    () => decode(batch(4, [["a", "1"]], { attributes: 4 })),
+    /^Error: Cannot read offset 4 of the test: it is compressed by zstd; let its producer use gzip or none$/,
+  );
+  const old = batch(4, [["a", "1"]]);
+  old.writeInt8(1, 16);
+  assert.throws(() => decode(old), /message format 1 is from before Kafka 0\.11/);
+});
+
+test("decodeRecords() reads a batch of 200,000 records", () => {
+  const many = decode(
+    batch(
+      0,
+      Array.from({ length: 200_000 }, (_, i) => [String(i), "v"]),
+    ),
+  );
+  assert.equal(many.records.length, 200_000);
+  assert.equal(many.next, 200_000);
+});

@@ -1,0 +1,64 @@
+/**
+ * Makes a lake from messages without Kafka, for tests of cleaning: bronze as `clean` lands it, the rest by `rebuild`.
+ *
+ * @module
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { CleanResult } from "../clean.ts";
+import { rebuild } from "../clean.ts";
+import { bronzeLines, silver, type Table, tableNames } from "../io.ts";
+import { bronzeName, paths, writeBinding } from "../lake.ts";
+import type { Message } from "./oracle.ts";
+import { query } from "./support.ts";
+
+/** Lands messages in `lake`, those of a partition in files of about `perFile` messages, and cleans them. */
+export async function makeLake(
+  lake: string,
+  messages: Partial<Record<Table, Message[]>>,
+  { perFile = 2_000 }: { perFile?: number } = {},
+): Promise<CleanResult> {
+  await mkdir(lake, { recursive: true });
+  await writeBinding(lake, { cluster: "test", prefix: "test", database: null, sql: "" });
+  for (const table of tableNames) {
+    await mkdir(paths(lake).bronze(table), { recursive: true });
+    for (const partition of [0, 1, 2]) {
+      const ours = (messages[table] ?? []).filter((message) => message.partition === partition);
+      for (let at = 0; at < ours.length; at += perFile) {
+        const some = ours.slice(at, at + perFile);
+        const first = at === 0 ? 0 : (some[0] as Message).offset;
+        const next = ours[at + perFile]?.offset ?? (some.at(-1) as Message).offset + 1;
+        const lines = bronzeLines();
+        for (const m of some) lines.add(partition, m.offset, m.postedAt ?? -1, m.key, m.value);
+        const name = bronzeName({ partition, first, next, messages: some.length });
+        await writeFile(join(paths(lake).bronze(table), name), lines.take());
+      }
+    }
+  }
+  return rebuild({ lake, signal: new AbortController().signal, onFact: () => {} });
+}
+
+/** Silver rows as the oracle writes them: bigint microseconds for times, numbers in coordinates. */
+export async function readSilver(lake: string, table: Table): Promise<Record<string, unknown>[]> {
+  const columns = Object.entries(silver[table]).map(([name, type]) =>
+    type === "TIMESTAMPTZ" ? `epoch_us(${name}) AS ${name}` : name,
+  );
+  const rows = await query(
+    `SELECT ${columns.join(", ")} FROM read_parquet('${paths(lake).silver(table)}/*.parquet') ORDER BY ind`,
+  );
+  for (const row of rows) {
+    for (const [name, value] of Object.entries(row)) {
+      if (typeof value === "object" && value && "items" in value) row[name] = value.items;
+    }
+  }
+  return rows;
+}
+
+/** Rejects of one table, keys and raw values as Buffers. */
+export async function readRejects(lake: string, table: Table): Promise<Record<string, unknown>[]> {
+  const rows = await query(
+    `SELECT *, epoch_us(_posted_at) AS posted FROM read_parquet('${paths(lake).rejects}/${table}-*.parquet') ORDER BY _partition, _offset`,
+  );
+  const bytes = (value: unknown) => (value === null ? null : Buffer.from((value as { bytes: Uint8Array }).bytes));
+  return rows.map((row) => ({ ...row, _offset: Number(row._offset), key: bytes(row.key), raw: bytes(row.raw) }));
+}

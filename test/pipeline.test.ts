@@ -1,0 +1,437 @@
+/**
+ * The whole job from outside, on real services: the program is run as a user runs it, and what it leaves in Kafka and
+ * in the lake is read by other means.
+ */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Connection } from "mysql2/promise";
+import { connectMysql, type MysqlSettings, readCredentials } from "../db_conn.ts";
+import { rowToJson, type Table, tableNames, tables } from "../io.ts";
+import { connectReader, fetchOnce, type KafkaSettings, kafkaClient, topicRanges } from "../kafka.ts";
+import { sampleRow } from "../local/sample.ts";
+import { readRejects, readSilver } from "./lake_of.ts";
+import { cleanTable, type Message } from "./oracle.ts";
+import { query, type Run, run, start, temporaryFolder } from "./support.ts";
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+let data: string;
+let creds: string;
+let mysql: MysqlSettings;
+let kafka: KafkaSettings;
+let db: Connection;
+
+before(async () => {
+  folder = await temporaryFolder();
+  data = join(folder.path, "data folder é");
+  const up = await run(["up", "--data", data, "--rows", "2000", "--json"], { cwd: folder.path });
+  assert.equal(up.code, 0, up.stderr);
+  const found = JSON.parse(up.stdout) as {
+    mysql: { creds_file: string; password?: string };
+    kafka: { brokers: string[] };
+  };
+  assert.equal(found.mysql.password, undefined);
+  creds = found.mysql.creds_file;
+  const read = await readCredentials(creds);
+  mysql = read.mysql;
+  kafka = read.kafka as KafkaSettings;
+  db = (await connectMysql(mysql)) as unknown as Connection;
+});
+
+after(async () => {
+  await db?.end();
+  const down = await run(["down", "--data", data]);
+  await folder.remove();
+  assert.equal(down.code, 0, down.stderr);
+});
+
+/** All committed messages of a topic. */
+async function readTopic(topic: string, settings = kafka): Promise<Message[]> {
+  await using reader = await connectReader(settings);
+  const ranges = (await topicRanges(reader, topic)) ?? [];
+  const positions = new Map(ranges.map((r) => [r.partition, r.start]));
+  const until = new Map(ranges.map((r) => [r.partition, r.stable]));
+  const messages: Message[] = [];
+  while ([...positions].some(([p, next]) => next < (until.get(p) as number))) {
+    await fetchOnce(reader, {
+      ...{ topic, positions, until },
+      onRecord: (partition, offset, postedAt, key, value) =>
+        void messages.push({
+          partition,
+          offset,
+          postedAt,
+          key: key && Buffer.from(key),
+          value: value && Buffer.from(value),
+        }),
+    });
+  }
+  return messages;
+}
+
+/** What must be in a topic: every row of the table, as JSON, by key. */
+async function sourceMessages(table: Table, connection: Connection = db): Promise<Map<string, string>> {
+  const { source, key, columns } = tables[table];
+  const [rows, fields] = await connection.query({
+    sql: `SELECT * FROM ${source} ORDER BY \`${key}\``,
+    rowsAsArray: true,
+  });
+  const described = fields.map(({ name }) => ({ name, kind: columns[name as keyof typeof columns] }));
+  return new Map((rows as string[][]).map((row) => [row[0] as string, rowToJson(described, row)]));
+}
+
+const ok = (result: Run, code = 0) => {
+  assert.equal(result.code, code, result.stderr);
+  return result;
+};
+
+const keysOf = (messages: Message[]) => messages.map((m) => m.key?.toString());
+
+test("up tells where the services are, and its credentials file is private", async () => {
+  assert.equal((await stat(creds)).mode & 0o777, 0o600);
+  const again = ok(await run(["up", "--data", data, "--json"]));
+  assert.equal((JSON.parse(again.stdout) as { mysql: { creds_file: string } }).mysql.creds_file, creds);
+});
+
+test("the sample data stands in MySQL as it is generated", async () => {
+  for (const table of tableNames) {
+    const rows = [...(await sourceMessages(table)).keys()];
+    assert.equal(rows.length, 2000);
+    const { source, key } = tables[table];
+    const [[row]] = (await db.query({ sql: `SELECT * FROM ${source} WHERE \`${key}\` = 1234`, rowsAsArray: true })) as [
+      string[][],
+      unknown,
+    ];
+    assert.deepEqual(
+      row,
+      Object.values(sampleRow(table, 1234)).map((v) => (v === null ? null : String(v))),
+    );
+  }
+});
+
+test("the whole job: every row is in its topic once and in order, and silver is the source, cleaned", async () => {
+  const first = ok(await run(["--data", data, "--prefix", "whole", "--json"]));
+  const result = JSON.parse(first.stdout) as {
+    ledger: { table: string; messages: number; clean: number }[];
+    answers: object;
+  };
+  assert.equal(Object.keys(result.answers).length, 9);
+  const lake = join(data, "lake");
+  for (const table of tableNames) {
+    const source = await sourceMessages(table);
+    const messages = await readTopic(`whole.${table}`);
+    assert.deepEqual(keysOf(messages), [...source.keys()]);
+    assert.deepEqual(
+      messages.map((m) => m.value?.toString()),
+      [...source.values()],
+    );
+    const wanted = cleanTable(table, messages);
+    assert.equal(wanted.rejects.length, 0);
+    assert.deepEqual(await readSilver(lake, table), [...wanted.rows.values()]);
+    assert.deepEqual(await readRejects(lake, table), []);
+    assert.deepEqual(
+      result.ledger.find((row) => row.table === table),
+      { table, messages: 2000, clean: 2000, superseded: 0, rejected: 0, reasons: {} },
+    );
+  }
+  for (const name of ["ledger", "rejects_by_reason", "matches", "top_country", "users_joined_by_year"]) {
+    assert.ok(existsSync(join(lake, "gold", `${name}.parquet`)), name);
+  }
+  const [matches] = await query(`SELECT * FROM '${lake}/gold/matches.parquet'`);
+  assert.deepEqual(matches, { pins: 2000n, with_geo: 2000n, with_user: 2000n, with_both: 2000n });
+});
+
+test("run again, nothing is posted or cleaned twice; rows added in between are posted alone", async () => {
+  const before = await readTopic("whole.geo");
+  ok(await run(["--data", data, "--prefix", "whole"]));
+  assert.equal((await readTopic("whole.geo")).length, before.length);
+  await db.query(
+    "INSERT INTO geolocation_data VALUES (5000, '2019-01-01 00:00:00', 1.5, -2.25, 'Aruba'), (5001, NULL, NULL, NULL, NULL)",
+  );
+  ok(await run(["--data", data, "--prefix", "whole"]));
+  const now = await readTopic("whole.geo");
+  assert.deepEqual(keysOf(now.slice(before.length)), ["5000", "5001"]);
+  const rows = await readSilver(join(data, "lake"), "geo");
+  assert.equal(rows.length, 2002);
+  assert.deepEqual(rows.at(-1)?.coordinates, null);
+});
+
+test("a row inserted below the last key is warned about, and post --full posts every row again", async () => {
+  await db.query("INSERT INTO user_data VALUES (-5, 'Low', 'Key', 30, '2016-01-01 00:00:00')");
+  const post = ok(await run(["post", "--data", data, "--prefix", "whole"]));
+  assert.match(post.stderr, /Warning: "user_data" has 1 more rows up to key 1999 than were posted/);
+  ok(await run(["post", "--full", "--data", data, "--prefix", "whole"]));
+  assert.equal((await readTopic("whole.user")).length, 4001);
+  const clean = ok(await run(["clean", "--data", data, "--prefix", "whole", "--json"]), 3);
+  const { ledger } = JSON.parse(clean.stdout) as { ledger: { table: string; reasons: object; superseded: number }[] };
+  assert.deepEqual(ledger.find((row) => row.table === "user")?.reasons, { bad_key: 1 });
+  assert.equal(ledger.find((row) => row.table === "user")?.superseded, 2000);
+  const rows = await readSilver(join(data, "lake"), "user");
+  assert.equal(new Set(rows.map((row) => row.ind)).size, rows.length);
+  assert.equal(rows.length, 2000);
+  await db.query("DELETE FROM user_data WHERE ind = -5");
+});
+
+test("clean --rebuild makes the same silver, rejects and gold from bronze alone", async () => {
+  const lake = join(data, "lake");
+  const read = async () => [
+    await Promise.all(tableNames.map((table) => readSilver(lake, table))),
+    await Promise.all(tableNames.map((table) => readRejects(lake, table))),
+    await query(`SELECT * FROM '${lake}/gold/top_category_by_country.parquet'`),
+    await query(`SELECT * FROM '${lake}/gold/ledger.parquet'`),
+  ];
+  ok(await run(["report", "--data", data, "--prefix", "whole"]));
+  const before = await read();
+  for (const name of await readdir(join(lake, "silver", "pin"))) await rm(join(lake, "silver", "pin", name));
+  await rm(join(lake, "gold"), { recursive: true });
+  ok(await run(["clean", "--rebuild", "--data", data, "--quiet"]));
+  assert.deepEqual(await read(), before);
+});
+
+test("a foreign message that can't be read is rejected with its reason, and the exit code is 3", async () => {
+  const producer = kafkaClient(kafka).producer({ allowAutoTopicCreation: false });
+  await producer.connect();
+  const hostile = Buffer.from("{'not': \u001b[31m json}");
+  await producer.send({
+    topic: "whole.pin",
+    messages: [
+      { key: null, value: hostile },
+      { key: "t", value: null },
+    ],
+  });
+  await producer.disconnect();
+  const clean = ok(await run(["clean", "--data", data, "--prefix", "whole"]), 3);
+  assert.match(clean.stdout, /pin +not_json +1\n/);
+  assert.match(clean.stdout, /pin +empty_message +1\n/);
+  const rejects = await readRejects(join(data, "lake"), "pin");
+  assert.deepEqual(
+    rejects.map(({ reason, raw }) => [reason, raw]),
+    [
+      ["not_json", hostile],
+      ["empty_message", null],
+    ],
+  );
+  ok(await run(["clean", "--data", data, "--prefix", "whole"]));
+});
+
+test("clean --follow goes on in micro-batches until it is stopped, with exit code 130", async () => {
+  const other = join(folder.path, "follow");
+  const following = start(["clean", "--follow", "--creds", creds, "--data", other, "--prefix", "follow"]);
+  await following.said(/Using Kafka/);
+  ok(await run(["post", "--creds", creds, "--data", other, "--prefix", "follow"]));
+  await following.said(/clean {3}pin [\d,]+ messages/);
+  for (let tries = 0; ; tries++) {
+    const rows = existsSync(join(other, "lake/gold/ledger.parquet"))
+      ? await query(`SELECT sum(clean)::INT AS clean FROM '${other}/lake/gold/ledger.parquet'`)
+      : [];
+    if (rows[0]?.clean === 6002) break;
+    assert.ok(tries < 100, `follow has cleaned ${rows[0]?.clean}`);
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  const second = await run(["clean", "--creds", creds, "--data", other, "--prefix", "follow"]);
+  assert.equal(second.code, 1);
+  assert.match(
+    second.stderr,
+    /Error: Another clean of the lake in ".*follow\/lake" is running: process \d+, since .*; let it finish, or stop it first\n$/,
+  );
+  ok(await run(["status", "--creds", creds, "--data", other, "--prefix", "follow"]));
+  following.kill("SIGINT");
+  assert.equal((await following.done).code, 130);
+});
+
+test("two posts of the same tables at once: one goes on, the other says who is running, nothing is doubled", async () => {
+  const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
+  const runs = await Promise.all([run(args), run(args)]);
+  for (const result of runs.filter(({ code }) => code !== 0)) {
+    assert.equal(result.code, 1);
+    assert.match(
+      result.stderr,
+      /Error: Another post of "\w+" is running: process \d+ on \S+, since \S+; let it finish, or stop it first\n$/,
+    );
+  }
+  ok(await run(args));
+  for (const table of tableNames) {
+    assert.deepEqual(keysOf(await readTopic(`twice.${table}`)), [...(await sourceMessages(table)).keys()]);
+  }
+});
+
+test("several partitions: each key in the partition of Java's clients, in order within it, and clean reads them all", async () => {
+  const path = join(folder.path, "parts.yaml");
+  await writeFile(path, `${await readFile(creds, "utf8")}\n`);
+  await writeFile(
+    path,
+    (await readFile(creds, "utf8")).replace(/BROKERS:/, "PARTITIONS: 3\n  PREFIX: parts\n  BROKERS:"),
+  );
+  await chmod(path, 0o600);
+  const other = join(folder.path, "parts");
+  ok(await run(["--creds", path, "--data", other]));
+  for (const table of tableNames) {
+    const messages = await readTopic(`parts.${table}`);
+    assert.deepEqual([...new Set(messages.map((m) => m.partition))].sort(), [0, 1, 2]);
+    for (const partition of [0, 1, 2]) {
+      const keys = messages.filter((m) => m.partition === partition).map((m) => Number(m.key));
+      assert.deepEqual(
+        keys,
+        [...keys].sort((a, b) => a - b),
+      );
+    }
+    assert.equal(new Set(keysOf(messages)).size, (await sourceMessages(table)).size);
+    assert.deepEqual(
+      await readSilver(join(other, "lake"), table),
+      [...cleanTable(table, messages).rows.values()].sort((a, b) => Number(a.ind - b.ind)),
+    );
+  }
+});
+
+test("a lake refuses another prefix, another database and another cluster", async () => {
+  const prefix = await run(["clean", "--data", data, "--prefix", "other"]);
+  assert.equal(prefix.code, 2);
+  assert.match(
+    prefix.stderr,
+    /Error: The lake in ".*" belongs to topics with prefix "whole", not to "other": choose another folder by --data, or the same --prefix as before\n$/,
+  );
+  await db.query("CREATE DATABASE pinterest_other");
+  for (const { source } of Object.values(tables)) {
+    await db.query(`CREATE TABLE pinterest_other.${source} AS SELECT * FROM ${source} LIMIT 10`);
+  }
+  const path = join(folder.path, "other.yaml");
+  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_other");
+  await writeFile(path, text, { mode: 0o600 });
+  const database = await run(["clean", "--creds", path, "--data", data, "--prefix", "whole"]);
+  assert.equal(database.code, 2);
+  assert.match(
+    database.stderr,
+    /belongs to database "pinterest_data@.*", not to "pinterest_other@.*": choose another folder by --data\n$/,
+  );
+  const post = await run(["post", "--creds", path, "--data", data, "--prefix", "whole"]);
+  assert.equal(post.code, 2);
+  assert.match(
+    post.stderr,
+    /Error: Topic "whole\.\w+" holds the rows of database "pinterest_data@.*", not of "pinterest_other@.*": choose another prefix by --prefix or KAFKA\.PREFIX\n$/,
+  );
+  const binding = join(data, "lake", "lake.json");
+  const kept = await readFile(binding, "utf8");
+  await writeFile(binding, kept.replace(/"cluster": "[^"]*"/, '"cluster": "elsewhere"'));
+  const cluster = await run(["clean", "--data", data, "--prefix", "whole"]);
+  await writeFile(binding, kept);
+  assert.equal(cluster.code, 2);
+  assert.match(cluster.stderr, /belongs to Kafka cluster "elsewhere", not to ".*": choose another folder by --data\n$/);
+});
+
+test("tables without a primary key are posted when their keys are unique, else the ALTER TABLE that mends them is named", async () => {
+  const path = join(folder.path, "other.yaml");
+  const args = ["post", "--creds", path, "--prefix", "nokey", "--data", folder.path];
+  ok(await run(args));
+  assert.equal((await readTopic("nokey.geo")).length, 10);
+  await db.query("INSERT INTO pinterest_other.geolocation_data SELECT * FROM pinterest_other.geolocation_data LIMIT 1");
+  const doubled = await run(args);
+  assert.equal(doubled.code, 2);
+  assert.equal(
+    doubled.stderr.split("\n").at(-2),
+    'Error: Cannot post "geolocation_data": its key "ind" is repeated in 1 of 11 rows; mend them, then run ALTER TABLE `geolocation_data` ADD PRIMARY KEY (`ind`)',
+  );
+  await db.query("ALTER TABLE pinterest_other.geolocation_data MODIFY ind VARCHAR(20)");
+  const text = await run(args);
+  assert.equal(text.code, 2);
+  assert.match(
+    text.stderr,
+    /its key "ind" is varchar, not a whole number; run ALTER TABLE `geolocation_data` MODIFY `ind` INT NOT NULL/,
+  );
+  await db.query("ALTER TABLE pinterest_other.geolocation_data DROP COLUMN country");
+  assert.match((await run(args)).stderr, /Error: Cannot post "geolocation_data": it lacks the column country\n$/);
+  await db.query("DROP TABLE pinterest_other.geolocation_data");
+  const missing = await run(args);
+  assert.equal(missing.code, 2);
+  assert.equal(
+    missing.stderr.split("\n").at(-2),
+    'Error: Cannot find table "geolocation_data" in database "pinterest_other": make it, or set DATABASE',
+  );
+});
+
+test("wrong credentials are told without the password, with exit code 2", async () => {
+  const path = join(folder.path, "wrong.yaml");
+  await writeFile(path, `HOST: 127.0.0.1\nPORT: ${mysql.port}\nUSER: pipeline\nPASSWORD: hunter2\n`, { mode: 0o600 });
+  const { code, stderr } = await run(["explore", "--creds", path]);
+  assert.equal(code, 2);
+  assert.match(
+    stderr,
+    /Error: Cannot use MySQL at 127\.0\.0\.1:\d+: Access denied for user 'pipeline'@.*; look at HOST, USER and PASSWORD in db_creds\.yaml\n$/,
+  );
+  assert.ok(!stderr.includes("hunter2"));
+});
+
+test("explore shows one post of all three tables, readable and as JSON with MySQL's digits", async () => {
+  const text = ok(await run(["explore", "--index", "1234", "--data", data]));
+  assert.match(text.stdout, /^pin_result\n {2}index +1234\n.*^geo_result\n {2}ind +1234\n.*^user_result\n/ms);
+  const json = ok(await run(["explore", "--index", "1234", "--data", data, "--json"]));
+  const geo = (await sourceMessages("geo")).get("1234") as string;
+  assert.ok(json.stdout.includes(`"geo_result":${geo}`));
+  assert.deepEqual(Object.keys(JSON.parse(json.stdout)), ["pin_result", "geo_result", "user_result"]);
+  ok(await run(["explore", "--data", data]));
+});
+
+test("status shows each table's way, also as JSON", async () => {
+  const text = ok(await run(["status", "--data", data, "--prefix", "whole"]));
+  assert.match(text.stdout, /^ {2}pin +2,000 +2,000 +1999 /m);
+  const json = JSON.parse(ok(await run(["status", "--data", data, "--prefix", "whole", "--json"])).stdout);
+  assert.equal(json.geo.in_mysql, 2002);
+  assert.equal(json.geo.lag, 0);
+  assert.deepEqual(json.pin.reasons, { empty_message: 1, not_json: 1 });
+});
+
+test("a topic that was deleted and made again is noticed by post and by clean", async () => {
+  const admin = kafkaClient(kafka).admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: ["whole.geo"] });
+  await new Promise((done) => setTimeout(done, 1_000));
+  await admin.createTopics({ topics: [{ topic: "whole.geo", numPartitions: 1 }] });
+  await admin.disconnect();
+  const post = await run(["post", "--data", data, "--prefix", "whole"]);
+  assert.equal(post.code, 1);
+  assert.match(
+    post.stderr,
+    /Error: Topic "whole\.geo" no longer holds the last row posted \(key 5001 at offset \d+ of partition 0\): it was deleted or made again; run post --full to post every row again\n$/,
+  );
+  const clean = await run(["clean", "--data", data, "--prefix", "whole"]);
+  assert.equal(clean.code, 1);
+  assert.match(
+    clean.stderr,
+    /Error: Topic "whole\.geo" was made again: partition 0 of topic "whole\.geo" ends at offset 0, but was landed up to \d+; start a new lake/,
+  );
+  ok(await run(["post", "--full", "--data", data, "--prefix", "whole"]));
+  assert.equal((await readTopic("whole.geo")).length, 2002);
+  const grown = await run(["clean", "--data", data, "--prefix", "whole"]);
+  assert.equal(grown.code, 1, grown.stderr);
+  assert.match(grown.stderr, /was made again/);
+});
+
+test("a silver file that was deleted is noticed: the ledger does not add up, and --rebuild mends it", async () => {
+  const other = join(folder.path, "parts");
+  const args = ["clean", "--creds", join(folder.path, "parts.yaml"), "--data", other];
+  for (const name of await readdir(join(other, "lake/silver/geo"))) await rm(join(other, "lake/silver/geo", name));
+  const { code, stderr } = await run(args);
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /Error: The ledger does not add up: geo: 2002 messages, but 0 clean \+ 0 superseded \+ 0 rejected\..*clean --rebuild/,
+  );
+  ok(await run([...args, "--rebuild"]));
+  ok(await run(args));
+});
+
+test("down ends the services, and reset asks before it deletes them", async () => {
+  const other = join(folder.path, "own");
+  ok(await run(["up", "--data", other, "--rows", "10"]));
+  const { pid } = (
+    JSON.parse(await readFile(join(other, "services/state.json"), "utf8")) as { supervisor: { pid: number } }
+  ).supervisor;
+  ok(await run(["down", "--data", other]));
+  // Ended, or a zombie that nobody has waited for yet.
+  assert.equal(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""), "");
+  const asked = await run(["reset", "--data", other]);
+  assert.equal(asked.code, 2);
+  assert.match(asked.stderr, /there is nobody to ask: say --yes/);
+  ok(await run(["reset", "--data", other, "--yes"]));
+  assert.deepEqual(await readdir(other), []);
+});

@@ -1,0 +1,93 @@
+/**
+ * What the tests share: folders that go away, the program run from outside, and reading Parquet.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DuckDBInstance } from "@duckdb/node-api";
+
+/** A folder below the system's temporary one; `remove` deletes it. */
+export async function temporaryFolder(): Promise<{ path: string; remove: () => Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), "pipeline-"));
+  return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 5 }) };
+}
+
+/** What a run of the program left. */
+export interface Run {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** The program, running. */
+export interface Running {
+  done: Promise<Run>;
+  kill: (signal: NodeJS.Signals) => void;
+  /** Resolves when its stderr or stdout has said this. */
+  said: (pattern: RegExp) => Promise<void>;
+}
+
+const main = new URL("../main.ts", import.meta.url).pathname;
+
+/** Starts `tsx main.ts` as a user would. */
+export function start(args: string[], { cwd, env = {} }: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): Running {
+  const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), main, ...args], {
+    ...(cwd && { cwd }),
+    env: { ...process.env, NO_COLOR: "1", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let stdout = "";
+  let stderr = "";
+  const waiting: { pattern: RegExp; resolve: () => void }[] = [];
+  const check = () => {
+    for (const { pattern, resolve } of waiting) if (pattern.test(stdout + stderr)) resolve();
+  };
+  child.stdout.setEncoding("utf8").on("data", (text) => {
+    stdout += text;
+    check();
+  });
+  child.stderr.setEncoding("utf8").on("data", (text) => {
+    stderr += text;
+    check();
+  });
+  const done = new Promise<Run>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, stdout, stderr }));
+  });
+  return {
+    done,
+    kill: (signal) => void child.kill(signal),
+    said: async (pattern) => {
+      const heard = new Promise<void>((resolve) => {
+        waiting.push({ pattern, resolve });
+        check();
+      });
+      const ended = done.then((run) => {
+        if (!pattern.test(run.stdout + run.stderr))
+          throw new Error(`It ended without saying ${pattern}: ${run.stderr}`);
+      });
+      await Promise.race([heard, ended]);
+    },
+  };
+}
+
+/** Runs the program to its end. */
+export const run = (args: string[], options?: { cwd?: string; env?: NodeJS.ProcessEnv }): Promise<Run> =>
+  start(args, options).done;
+
+/** The rows of an SQL query over files, as DuckDB's own values. */
+export async function query(sql: string): Promise<Record<string, unknown>[]> {
+  const db = await DuckDBInstance.create(":memory:");
+  const connection = await db.connect();
+  await connection.run("SET TimeZone = 'UTC'");
+  try {
+    const result = await connection.runAndReadAll(sql);
+    return result.getRowObjects();
+  } finally {
+    connection.closeSync();
+    db.closeSync();
+  }
+}
