@@ -173,7 +173,7 @@ function runThread(job: Job, { stop, plan, onReady, onFact }: ThreadOptions): Pr
     const onStop = () => {
       worker.postMessage("stop");
       // A thread that waits for a broker that is away has nothing to bring to an end.
-      setTimeout(() => void worker.terminate(), 1_500).unref();
+      setTimeout(() => void worker.terminate(), 2_000).unref();
     };
     stop.addEventListener("abort", onStop, { once: true });
     worker.on("message", (message: PostFact) => {
@@ -273,7 +273,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         ahead = batch.exhausted ? undefined : read(batch.lastKey ?? null);
         going = !batch.exhausted || unfinished(checkpoint) !== undefined;
         if (batch.messages.length > 0 || going) {
-          current.checkpoint = await commit(current, { job, batch });
+          current.checkpoint = await commit(current, { job, batch, signal });
           rows += batch.messages.length;
           lastCommit = Date.now();
           tell({ fact: "posted", table, rows: batch.messages.length });
@@ -364,7 +364,10 @@ async function readBatch(
  * @returns the checkpoint as committed
  * @throws whatever left the outcome in doubt: the session must then be thrown away
  */
-async function commit(session: Session, { job, batch }: { job: Job; batch: Batch }): Promise<Checkpoint> {
+async function commit(
+  session: Session,
+  { job, batch, signal }: { job: Job; batch: Batch; signal: AbortSignal },
+): Promise<Checkpoint> {
   const { table, kafka, maxMessageBytes } = job;
   const topic = topicOf(kafka, table);
   const transaction = await session.producer.transaction();
@@ -385,6 +388,11 @@ async function commit(session: Session, { job, batch }: { job: Job; batch: Batch
         );
       }
       chunk.push(message);
+    }
+    if (signal.aborted) {
+      // Left open, it would hold back the readers of the topic until it times out.
+      await transaction.abort();
+      throw signal.reason;
     }
     const placed = await send(transaction, topic, chunk);
     const { key, partition } = chunk.at(-1) as Batch["messages"][number];

@@ -62,6 +62,7 @@ export type CleanFact =
   | { fact: "counted"; table: Table; total: number }
   | { fact: "landed"; table: Table; messages: number }
   | { fact: "cleaned"; table: Table; messages: number; rejected: number }
+  | { fact: "done"; table: Table }
   | { fact: "warned"; text: string }
   | { fact: "waited"; text: string };
 
@@ -256,6 +257,7 @@ async function cleanOnce(
         work.bronze[table].push(...files);
         await work.oneAtATime(() => applyBatch(work, table, { files, result }));
       }
+      onFact({ fact: "done", table });
       // For people who look at Kafka's own tools: nothing here reads it.
       await showOffsets(reader, `${kafka.prefix}.clean`, topic, positions).catch(() => {});
       return true;

@@ -232,6 +232,7 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
   const onFact = (fact: PostFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
     if (fact.fact === "posted") progress.add(fact.table, fact.rows);
+    if (fact.fact === "done") progress.finish(fact.table);
     if (fact.fact === "warned") screen.warn(fact.text);
     if (fact.fact === "waited") screen.say(fact.text);
   };
@@ -260,6 +261,7 @@ async function runClean(context: Context, connections: Connections | undefined):
         screen.say(`clean   ${fact.table} ${count(fact.messages)} messages${rejected}`);
       }
     }
+    if (fact.fact === "done") progress.finish(fact.table);
     if (fact.fact === "warned") screen.warn(fact.text);
     if (fact.fact === "waited") screen.say(fact.text);
   };
@@ -345,16 +347,16 @@ async function countSources({ mysql, kafka }: Connections, { screen }: Context):
 }
 
 function formatLedger(ledger: LedgerRow[], sources: Sources | undefined): string {
-  const columns = ["table", "in MySQL", "posted", "messages", "clean", "superseded", "rejected", "adds up"];
+  const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), "messages", "clean", "superseded", "rejected"];
   const rows = ledger.map((row) => {
     const source = sources?.[row.table];
-    const sums = [row.messages, row.clean, row.superseded, row.rejected];
-    return [row.table, source?.in_mysql ?? null, source?.posted ?? null, ...sums, addsUp(row) ? "yes" : "NO"];
+    const sums = [row.messages, row.clean, row.superseded, row.rejected, addsUp(row) ? "yes" : "NO"];
+    return [row.table, ...(source ? [source.in_mysql, source.posted] : []), ...sums];
   });
   const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => [row.table, reason, n]));
   const rejects =
     reasons.length > 0 ? `\n\nRejects by reason\n${formatTable(["table", "reason", "rejected"], reasons)}` : "";
-  return formatTable(columns, rows) + rejects;
+  return formatTable([...columns, "adds up"], rows) + rejects;
 }
 
 async function explore(context: Context, { mysql }: Connections): Promise<unknown> {

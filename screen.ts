@@ -21,6 +21,8 @@ export interface Screen {
 export interface Progress {
   set(table: Table, done: number, total: number): void;
   add(table: Table, done: number): void;
+  /** The table is done: its total was an estimate, and its clock stops. */
+  finish(table: Table): void;
   end(): void;
 }
 
@@ -62,10 +64,10 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
     warn: (text) => line(stderr, yellow(`Warning: ${printable(text)}`)),
     progress: (stage) => {
       const started = Date.now();
-      const counts = new Map<Table, { done: number; total: number }>();
+      const counts = new Map<Table, { done: number; total: number; ended?: number }>();
       const show = () =>
-        [...counts].map(([table, { done, total }]) => {
-          const rate = done / Math.max(0.001, (Date.now() - started) / 1000);
+        [...counts].map(([table, { done, total, ended = Date.now() }]) => {
+          const rate = done / Math.max(0.001, (ended - started) / 1000);
           const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
           return `  ${stage} ${table.padEnd(4)} ${count(done)} of ${count(Math.max(done, total))} rows, ${count(Math.round(rate))}/s${left}`;
         });
@@ -82,6 +84,10 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
         add: (table, done) => {
           const before = counts.get(table) ?? { done: 0, total: 0 };
           counts.set(table, { ...before, done: before.done + done });
+        },
+        finish: (table) => {
+          const { done } = counts.get(table) ?? { done: 0 };
+          counts.set(table, { done, total: done, ended: Date.now() });
         },
         end: () => {
           clearInterval(timer);
@@ -100,8 +106,8 @@ export function duration(ms: number): string {
   const seconds = ms / 1000;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 100 ? `${minutes} min ${Math.round(seconds % 60)} s` : `${(minutes / 60).toFixed(1)} h`;
 }
 
 /** Columns a character takes: none for marks that join others, two for wide ones. */
