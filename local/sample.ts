@@ -160,7 +160,7 @@ function rowStream(
       await breathe();
       if (index >= to || signal?.aborted) return void this.push(null);
       let text = "";
-      while (index < to && text.length < 50_000) text += `${sampleRow(table, index++, seed).map(escape).join("\t")}\n`;
+      while (index < to && text.length < 50_000) text += `${sampleRow(table, index++, seed).map(escaped).join("\t")}\n`;
       onRows(index);
       this.push(Buffer.from(text));
     },
@@ -168,7 +168,7 @@ function rowStream(
 }
 
 const escapes: Record<string, string> = { "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\0": "\\0" };
-function escape(text: string | null): string {
+function escaped(text: string | null): string {
   if (text === null) return "\\N";
   return /[\\\t\n\0]/.test(text) ? text.replace(/[\\\t\n\0]/g, (char) => escapes[char] as string) : text;
 }

@@ -50,7 +50,7 @@ test("bronzeLines() keeps every byte in a form that is one line", () => {
     Buffer.alloc(300_000, "x"),
   ];
   const lines = bronzeLines();
-  for (const [i, value] of values.entries()) lines.add(3, i, 1000 + i, value && value.subarray(0, 9), value);
+  for (const [i, value] of values.entries()) lines.add(3, i, 1000 + i, value?.subarray(0, 9) ?? null, value);
   const text = lines.take().toString("latin1").split("\n");
   assert.equal(text.pop(), "");
   assert.equal(text.length, values.length);
@@ -60,7 +60,7 @@ test("bronzeLines() keeps every byte in a form that is one line", () => {
     const [partition, offset, time, keyIs, key, valueIs, field, ...rest] = (text[i] as string).split("\t");
     assert.deepEqual([partition, offset, time, rest.length], ["3", String(i), String(1000 + i), 0]);
     assert.deepEqual(read(valueIs as string, field as string), value);
-    assert.deepEqual(read(keyIs as string, key as string), value && value.subarray(0, 9));
+    assert.deepEqual(read(keyIs as string, key as string), value?.subarray(0, 9) ?? null);
   }
   assert.equal(lines.take().length, 0);
 });
