@@ -1,5 +1,5 @@
 -- Every message of the geo topic as a row of silver; where a rule is broken, why, and the bytes as they came.
--- The reasons stand in their order in "judged", the rules of the columns in "cleaned".
+-- The reasons stand in their order in judged, the rules of the columns in cleaned.
 WITH message AS (
   SELECT *, text_of(value_is, value) AS text, size_of(value_is, value) AS bytes
   FROM bronze

@@ -1,5 +1,5 @@
 -- Every message of the pin topic as a row of silver; where a rule is broken, why, and the bytes as they came.
--- The reasons stand in their order in "judged", the rules of the columns in "trimmed" and "cleaned".
+-- The reasons stand in their order in judged, the rules of the columns in trimmed and cleaned.
 WITH message AS (
   SELECT *, text_of(value_is, value) AS text, size_of(value_is, value) AS bytes
   FROM bronze
@@ -24,7 +24,8 @@ trimmed AS (
     END AS key_text,
     trim_text(f.unique_id) AS unique_id,
     nullif(trim_text(f.title), 'No Title Data Available') AS title,
-    trim_text(f.description) AS description,
+    nullif(nullif(trim_text(f.description), 'No description available Story format'),
+      'No description available') AS description,
     nullif(trim_text(f.poster_name), 'User Info Error') AS poster_name,
     nullif(trim_text(f.follower_count), 'User Info Error') AS followers,
     nullif(trim_text(f.tag_list), 'N,o, ,T,a,g,s, ,A,v,a,i,l,a,b,l,e') AS tags,
@@ -38,9 +39,6 @@ trimmed AS (
 cleaned AS (
   SELECT *,
     CASE WHEN full_match(key_text, '[0-9]+') THEN TRY_CAST(key_text AS BIGINT) END AS ind,
-    CASE
-      WHEN description NOT IN ('No description available Story format', 'No description available') THEN description
-    END AS description_or_null,
     -- In digits, as a product of doubles would not be exact: k, M and B append zeros, which a fraction fills.
     TRY_CAST(CASE
       WHEN full_match(followers, '[0-9]+[kKmMbB]?')
@@ -85,7 +83,7 @@ judged AS (
 )
 
 SELECT
-  ind, unique_id, title, description_or_null AS description, follower_count, poster_name, tag_list, is_image_or_video,
+  ind, unique_id, title, description, follower_count, poster_name, tag_list, is_image_or_video,
   image_src, save_location, category, _partition, _offset, time_of(posted_ms) AS _posted_at,
   reject_reason,
   left(CASE

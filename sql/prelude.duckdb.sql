@@ -18,8 +18,8 @@ CREATE OR REPLACE MACRO full_match(s, regex) AS regexp_full_match(s, regex);
 CREATE OR REPLACE MACRO pair(a, b) AS [a, b];
 
 CREATE OR REPLACE MACRO json_ok(s) AS json_valid(s);
--- The named columns of a JSON object as texts, null if s is none. TRY, because malformed text throws: it costs less than
--- parsing the text twice.
+-- The named columns of a JSON object as texts, null if s is none. TRY, because malformed text throws, and asking
+-- json_valid first would parse every text twice.
 CREATE OR REPLACE MACRO json_fields(s, columns) AS TRY(json_transform(
   CASE WHEN ascii(s) = 123 OR regexp_matches(s, '^[[:space:]]*[{]') THEN s END,
   to_json(map(string_split(columns, ', '), list_transform(string_split(columns, ', '), LAMBDA c: 'VARCHAR')))));

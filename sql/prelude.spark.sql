@@ -1,5 +1,6 @@
 -- The functions of the dialect that sql/ is written in, for Spark 4.1; prelude.duckdb.sql defines the same for DuckDB.
--- To be run once per session, with spark.sql.session.timeZone=UTC and spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS.
+-- To be run once per session; spark.sql.session.timeZone must be UTC, and for files that others read as well
+-- spark.sql.parquet.outputTimestampType TIMESTAMP_MICROS.
 
 -- A key or value of bronze as text (null if there is none), as the bytes that came, and its size in bytes.
 CREATE OR REPLACE TEMPORARY FUNCTION text_of(kind STRING, s STRING) RETURNS STRING RETURN
@@ -18,8 +19,9 @@ CREATE OR REPLACE TEMPORARY FUNCTION full_match(s STRING, regex STRING) RETURNS 
 CREATE OR REPLACE TEMPORARY FUNCTION pair(a DOUBLE, b DOUBLE) RETURNS ARRAY<DOUBLE> RETURN array(a, b);
 
 -- Unicode's White_Space, U+200B, U+2060 and U+FEFF in UTF-8.
-CREATE OR REPLACE TEMPORARY FUNCTION blanks() RETURNS STRING RETURN decode(unhex('090A0B0C0D20C285C2A0E19A80E28080'
-  || 'E28081E28082E28083E28084E28085E28086E28087E28088E28089E2808AE2808BE280A8E280A9E280AFE2819FE281A0E38080EFBBBF'), 'UTF-8');
+CREATE OR REPLACE TEMPORARY FUNCTION blanks() RETURNS STRING RETURN decode(unhex(
+  '090A0B0C0D20C285C2A0E19A80E28080E28081E28082E28083E28084E28085E28086E28087E28088E28089E2808AE2808B'
+  || 'E280A8E280A9E280AFE2819FE281A0E38080EFBBBF'), 'UTF-8');
 CREATE OR REPLACE TEMPORARY FUNCTION trim_text(s STRING) RETURNS STRING RETURN nullif(trim(BOTH blanks() FROM s), '');
 -- No trim_text here, as a SQL function can't take a lambda's variable.
 CREATE OR REPLACE TEMPORARY FUNCTION split_tags(s STRING) RETURNS ARRAY<STRING> RETURN nullif(
