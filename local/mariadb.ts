@@ -12,7 +12,8 @@ import { type MysqlAddress, writePrivate } from "./state.ts";
 /** Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. */
 export async function startMysql(
   program: MysqlProgram,
-  { folder, address, tools }: { folder: string; address: MysqlAddress; tools: Tools },
+  { folder, address }: { folder: string; address: MysqlAddress },
+  tools: Tools,
 ): Promise<Guarded> {
   const { server, home, share, name } = program;
   const log = join(folder, "mariadb.log");
@@ -21,20 +22,27 @@ export async function startMysql(
     "--no-defaults",
     `--basedir=${home}`,
     `--lc-messages-dir=${share}`,
+    "--tmpdir=../tmp", // of its own: a server that starts deletes the temporary tables of any other in the same folder
     "--innodb-buffer-pool-size=256M",
+    "--loose-innodb-log-file-size=128M",
     ...(process.getuid?.() === 0 ? ["--user=root"] : []), // root must say that it means it
   ];
 
+  mkdirSync(join(folder, "tmp"), { recursive: true, mode: 0o700 });
   const data = join(folder, "mariadb");
   if (!existsSync(data)) {
     const unfinished = join(folder, "mariadb.unfinished");
     rmSync(unfinished, { recursive: true, force: true });
     mkdirSync(unfinished, { mode: 0o700 });
-    const sql = systemTables(share);
-    const how = sql ? ["--bootstrap", "--loose-silent-startup"] : ["--initialize-insecure"]; // MariaDB's way, MySQL's way
-    const install = tools.spawn(server, [...common, `--datadir=${unfinished}`, ...how], { output, stdin: "pipe" });
+    const sql = name === "MariaDB" ? systemTables(share) : undefined;
+    const how = sql ? ["--bootstrap", "--silent-startup"] : ["--initialize-insecure"]; // MariaDB's way, MySQL's way
+    const install = tools.spawn(server, [...common, `--datadir=${unfinished}`, ...how], {
+      output,
+      cwd: unfinished,
+      stdin: "pipe",
+    });
     install.child.stdin?.on("error", () => {}).end(sql);
-    await untilReady(install, { name: `${name} for the first time`, log, deadline: 120_000, signal: tools.signal });
+    await untilReady(install, { name: `${name} for the first time`, log, signal: tools.signal });
     renameSync(unfinished, data);
   }
 
@@ -52,8 +60,7 @@ export async function startMysql(
       "--pid-file=mysqld.pid",
       "--skip-name-resolve",
       "--loose-skip-ssl", // six times the CPU, on loopback
-      "--loose-mysqlx=OFF",
-      "--loose-silent-startup",
+      ...(name === "MySQL" ? ["--loose-mysqlx=OFF"] : ["--silent-startup"]),
       "--skip-log-bin",
       "--local-infile=ON",
       "--max-allowed-packet=64M",
@@ -62,28 +69,26 @@ export async function startMysql(
       // A commit reaches the system, not the disk: it outlives SIGKILL, though not a power cut. The doublewrite buffer
       // stays, since SIGKILL can tear a page.
       "--innodb-flush-log-at-trx-commit=2",
-      "--loose-innodb-log-file-size=256M",
     ],
-    { output },
+    { output, cwd: data },
   );
   closeSync(output);
   // The server greets whoever connects, and does so only after the init file.
   const answer = () => answers(address.port);
-  await untilReady(service, { name, log, deadline: 120_000, signal: tools.signal, answer });
+  await untilReady(service, { name, log, signal: tools.signal, answer });
   rmSync(setup);
   return service;
 }
 
-/** The statements that make MariaDB's system tables, undefined for MySQL, which brings its own. Help tables are left away. */
-function systemTables(share: string): string | undefined {
+/** The statements that make MariaDB's system tables (MySQL brings its own); the help texts are left away. */
+function systemTables(share: string): string {
   const files = readdirSync(share);
-  const parts = ["system_tables", "performance_tables", "system_tables_data", "gis_sp_bootstrap", "sys_schema"];
-  const found = parts
-    .map((part) => files.find((file) => new RegExp(`^(?:mariadb|mysql|maria_add)_${part}[.]sql$`).test(file)))
-    .filter((file) => file !== undefined);
-  if (!found.some((file) => file.endsWith("system_tables.sql"))) return undefined;
+  const parts = ["system_tables", "performance_tables", "system_tables_data", "add_gis_sp_bootstrap", "sys_schema"];
+  const found = parts.map((part) =>
+    files.find((file) => new RegExp(`^(?:mariadb|mysql|maria)_${part}[.]sql$`).test(file)),
+  );
   const head = ["create database mysql;", "use mysql;", "set @auth_root_socket='root';", ""].join("\n");
-  return head + found.map((file) => readFileSync(join(share, file), "utf8")).join("\n");
+  return head + found.map((file) => file && readFileSync(join(share, file), "utf8")).join("\n");
 }
 
 /** One statement a line. Root can only come in by the socket and as the system's root (MariaDB), or not at all (MySQL). */

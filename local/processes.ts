@@ -6,6 +6,7 @@
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
+import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** How long a process may take to end by itself, in ms, before it is killed; a command has 3 s in all to stop. */
@@ -13,6 +14,8 @@ export const stopDeadline = 2_500;
 
 /** A process that can be told from a later one that got the same pid. */
 export interface ProcessId {
+  /** The program's file name: `java`, `mariadbd`. */
+  name: string;
   pid: number;
   /** When it began, as the system writes it. */
   started: string;
@@ -61,7 +64,7 @@ export function spawnGuarded(
   });
   child.stdio[3]?.on("error", () => {}); // the pipe breaks when the program dies
   return {
-    id: { pid: pid ?? 0, started: (pid && startTime(pid)) || "" },
+    id: { name: basename(command), pid: pid ?? 0, started: (pid && startTime(pid)) || "" },
     child,
     ended,
     async stop() {
@@ -92,7 +95,11 @@ export async function within(ms: number, promise: Promise<unknown>): Promise<boo
 }
 
 /** This process, as {@link isRunning} knows it again. */
-export const identifySelf = (): ProcessId => ({ pid: process.pid, started: startTime(process.pid) ?? "" });
+export const identifySelf = (): ProcessId => ({
+  name: "supervisor",
+  pid: process.pid,
+  started: startTime(process.pid) ?? "",
+});
 
 /** Whether this very process still runs: same pid, same start, and a command line that names `folder`. */
 export function isRunning({ pid, started }: ProcessId, folder: string): boolean {
@@ -135,28 +142,35 @@ const ps = (pid: number, column: string) =>
 /** The last lines of a log, for an error message. */
 export function logTail(path: string, lines = 6): string {
   const text = existsSync(path) ? readFileSync(path, "utf8").trim() : "";
-  const last = text.split("\n").slice(-lines);
+  const last = text
+    .split("\n")
+    .filter((line) => !/^\s+at /.test(line)) // where in Java
+    .slice(-lines);
   return `The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 300)}`).join("\n")}`;
 }
 
-/** Waits until a process answers, or (without `answer`) until it ends well; otherwise its log says why. */
+/** Waits until a process answers, or (without `answer`) until it ends well. Otherwise ends it; its log says why. */
 export async function untilReady(
-  { ended }: Guarded,
-  options: { name: string; log: string; deadline: number; signal: AbortSignal; answer?: () => Promise<boolean> },
+  program: Guarded,
+  options: { name: string; log: string; signal: AbortSignal; answer?: () => Promise<boolean>; deadline?: number },
 ): Promise<void> {
-  const { name, log, deadline, signal, answer } = options;
+  const { name, log, signal, answer, deadline = 120_000 } = options;
   let how: string | undefined;
-  void ended.then((end) => {
+  void program.ended.then((end) => {
     how = end;
   });
   const until = Date.now() + deadline;
-  while (!(await answer?.())) {
-    signal.throwIfAborted();
-    if (how === "exit code 0" && !answer) return;
-    if (how !== undefined) throw new Error(`Cannot start ${name}: it ended with ${how}. ${logTail(log)}`);
-    if (Date.now() > until)
-      throw new Error(`Cannot start ${name}: it is not ready after ${deadline / 1_000} s. ${logTail(log)}`);
-    await sleep(20, undefined, { signal });
+  try {
+    while (!(await answer?.())) {
+      if (how === "exit code 0" && !answer) return;
+      if (how !== undefined) throw new Error(`Cannot start ${name}: it ended with ${how}. ${logTail(log)}`);
+      if (Date.now() > until)
+        throw new Error(`Cannot start ${name}: it is not ready after ${deadline / 1_000} s. ${logTail(log)}`);
+      await sleep(20, undefined, { signal });
+    }
+  } catch (error) {
+    await program.stop();
+    throw error;
   }
 }
 
@@ -178,9 +192,13 @@ const isFree = (port: number) =>
 export const answers = (port: number, hello?: Buffer) =>
   new Promise<boolean>((resolve) => {
     const socket = connect(port, "127.0.0.1", () => hello && socket.write(hello));
-    socket.setTimeout(1_000, () => socket.destroy());
-    socket.once("data", () => socket.destroy().emit("answer"));
-    socket.once("answer", () => resolve(true));
-    socket.once("error", () => resolve(false));
-    socket.once("close", () => resolve(false));
+    const end = (answered: boolean) => {
+      socket.destroy();
+      resolve(answered);
+    };
+    socket.setTimeout(1_000, () => end(false));
+    socket
+      .once("data", () => end(true))
+      .once("error", () => end(false))
+      .once("close", () => end(false));
   });

@@ -10,6 +10,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 import type { Guarded, spawnGuarded } from "./processes.ts";
 import type { ServiceName } from "./state.ts";
 
@@ -28,6 +29,8 @@ export interface KafkaProgram {
   java: string;
   classpath: string;
   name: string;
+  /** Where classes may be kept as this Java loads them quickly; see {@link startKafka}. */
+  archive?: string;
 }
 
 /** The programs that were found. */
@@ -62,6 +65,7 @@ const cached = (service: ServiceName) => {
 export async function findPrograms(services: ServiceName[], tools: Tools): Promise<Programs> {
   const { MARIADB_HOME, KAFKA_HOME, JAVA_HOME } = process.env;
   const missing: string[] = [];
+  if (process.platform === "win32") missing.push("They need a Unix shell, which Windows has only inside WSL");
   const toDownload: ServiceName[] = [];
   const java = JAVA_HOME ? join(JAVA_HOME, "bin", "java") : "java";
 
@@ -75,10 +79,11 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
       missing.push(`MariaDB can be downloaded for Linux x86-64 only, but this is ${process.platform} ${process.arch}`);
     } else if (!existsSync(cached("mysql"))) toDownload.push("mysql");
   }
+  const javaVersion = services.includes("kafka") ? await versionOf(java) : undefined;
   if (services.includes("kafka")) {
-    const found = await javaVersion(java);
-    if (found === undefined) missing.push(`Kafka needs Java 17 or newer, but "${java}" cannot be run`);
-    else if (found < 17) missing.push(`Kafka needs Java 17 or newer, but "${java}" is Java ${found}`);
+    if (javaVersion === undefined) missing.push(`Kafka needs Java 17 or newer, but "${java}" cannot be run`);
+    else if (!(Number.parseInt(javaVersion, 10) >= 17))
+      missing.push(`Kafka needs Java 17 or newer, but "${java}" is Java ${javaVersion}`);
     if (KAFKA_HOME) {
       if (!jarsIn(KAFKA_HOME)) missing.push(`KAFKA_HOME is "${KAFKA_HOME}", but there is no libs/kafka_*.jar in it`);
     } else if (!existsSync(cached("kafka"))) toDownload.push("kafka");
@@ -96,7 +101,12 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
   return {
     ...(services.includes("mysql") && server && { mysql: { home: mysqlHome, ...server } }),
     ...(services.includes("kafka") && {
-      kafka: { java, classpath: join(kafkaHome, "libs", "*"), name: `Kafka ${jarsIn(kafkaHome) ?? ""}` },
+      kafka: {
+        java,
+        classpath: join(kafkaHome, "libs", "*"),
+        name: `Kafka ${jarsIn(kafkaHome) ?? ""}`,
+        ...(!KAFKA_HOME && { archive: join(kafkaHome, `java-${javaVersion}.jsa`) }),
+      },
     }),
   };
 }
@@ -108,20 +118,17 @@ or set MARIADB_HOME and KAFKA_HOME to installed ones, \
 or name a MySQL and a Kafka of your own in db_creds.yaml`;
 
 function serverIn(home: string): Omit<MysqlProgram, "home"> | undefined {
-  for (const folder of ["bin", "sbin", "libexec", "usr/sbin", "usr/bin"])
-    for (const [file, name] of [
-      ["mariadbd", "MariaDB"],
-      ["mysqld", "MySQL"],
-    ] as const) {
-      const server = join(home, folder, file);
-      if (!existsSync(server)) continue;
-      const shares = ["share", "share/mysql", "share/mariadb", "usr/share/mysql", "usr/share/mariadb"];
-      const share = shares
-        .map((path) => join(home, path))
-        .find((path) => existsSync(join(path, "english", "errmsg.sys")));
-      return { server, share: share ?? join(home, "share"), name };
-    }
-  return undefined;
+  const servers = ["bin", "sbin", "libexec", "usr/sbin"].flatMap((folder) =>
+    ["mariadbd", "mysqld"].map((file) => join(home, folder, file)),
+  );
+  const server = servers.find((path) => existsSync(path));
+  if (!server) return undefined;
+  const shares = ["share/mariadb", "share/mysql", "share", "usr/share/mysql"].map((folder) => join(home, folder));
+  const share = shares.find((path) => existsSync(join(path, "english", "errmsg.sys"))) ?? join(home, "share");
+  // MariaDB's server may be called mysqld too, but only MariaDB has the SQL of its system tables lie there.
+  const isMariadb =
+    existsSync(share) && readdirSync(share).some((file) => /^(mariadb|mysql)_system_tables[.]sql$/.test(file));
+  return { server, share, name: isMariadb ? "MariaDB" : "MySQL" };
 }
 
 /** The version of the Kafka in a folder. */
@@ -143,11 +150,8 @@ const runs = (command: string, args: string[]) =>
     );
   });
 
-async function javaVersion(java: string): Promise<number | undefined> {
-  const said = await runs(java, ["-version"]);
-  const [, first, second] = /version "(\d+)(?:[.](\d+))?/.exec(said ?? "") ?? [];
-  return first === undefined ? undefined : Number(first === "1" ? second : first); // Java 8 is "1.8"
-}
+/** The version of a Java; Java 8 calls itself 1.8. */
+const versionOf = async (java: string) => /version "([^"]+)"/.exec((await runs(java, ["-version"])) ?? "")?.[1];
 
 async function download(services: ServiceName[], tools: Tools) {
   const parts = services.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
@@ -164,15 +168,21 @@ async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
     if (pid && !isAlive(Number(pid))) rmSync(join(cacheFolder(), file), { recursive: true, force: true });
   }
   const unfinished = join(cacheFolder(), `.${profile}.${process.pid}`);
-  const args = ["-f", pom, "-P", profile, "-Dstyle.color=never", `-Dto=${unfinished}`, "generate-resources"];
+  const args = ["-U", "-f", pom, "-P", profile, "-Dstyle.color=never", `-Dto=${unfinished}`, "generate-resources"];
   const maven = spawn("mvn", args, { output: "pipe", cwd: cacheFolder() });
   try {
-    const failure = await follow(maven, signal, (done) => say(`Downloading ${name}: ${done} of about ${size} MB`));
+    const failure = await follow(maven, signal, (done) =>
+      say(`Downloading ${name}: ${Math.min(done, size)} of ${size} MB`),
+    );
     signal.throwIfAborted();
     if (failure) throw new Error(`Cannot download ${name} by Maven: ${failure}\n${offline}`);
     if (service === "mysql")
       for (const file of readdirSync(join(unfinished, "bin"))) chmodSync(join(unfinished, "bin", file), 0o755);
-    if (!existsSync(cached(service))) renameSync(unfinished, cached(service));
+    try {
+      renameSync(unfinished, cached(service));
+    } catch (error) {
+      if (!existsSync(cached(service))) throw error; // else another program was faster
+    }
   } finally {
     await maven.stop();
     rmSync(unfinished, { recursive: true, force: true });
@@ -207,16 +217,17 @@ async function follow(
         current = [...line.matchAll(/([\d.]+)(?:[/][\d.]+)? (kB|MB)/g)]
           .map(([, amount, unit]) => Number(amount) * inMB[unit as "kB" | "MB"])
           .reduce((a, b) => a + b, 0);
-      if (line.startsWith("[ERROR]") && line.length > 9) errors.push(line.slice(8));
+      if (line.startsWith("[ERROR]") && line.length > 9) errors.push(line.slice(8).replace(/ -> \[Help.*/, ""));
     }
     if (Date.now() - told < 2_000) return;
     told = Date.now();
     progress(Math.round(finished + current));
   };
   maven.child.stdout?.on("data", read);
+  const complaints: string[] = [];
   maven.child.stderr?.on("data", (chunk: Buffer) => {
     heard = Date.now();
-    errors.push(chunk.toString("utf8").trim());
+    complaints.push(stripVTControlCharacters(chunk.toString("utf8")).trim());
   });
 
   let how: string | undefined;
@@ -227,7 +238,7 @@ async function follow(
     if (Date.now() - heard > 120_000) return "it said nothing for 2 minutes";
     await sleep(50);
   }
-  return how === "exit code 0" ? undefined : (errors.find((line) => line) ?? how)?.slice(0, 600);
+  return how === "exit code 0" ? undefined : (errors[0] || complaints.join(" ") || how)?.slice(0, 800);
 }
 
 function isAlive(pid: number): boolean {

@@ -13,7 +13,7 @@
  * @module
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -64,50 +64,57 @@ export interface UseOptions {
 const leaveDeadline = 3_000;
 
 /** Uses the services of a data folder, starting those that do not run. */
-export async function useServices({ dataDir, mysql, kafka, keep = false, say, signal }: UseOptions): Promise<Services> {
+export async function useServices(options: UseOptions): Promise<Services> {
+  const { dataDir, mysql, kafka, keep = false, say, signal } = options;
   const folder = servicesFolder(dataDir);
   makeFolder(folder);
-  const { socket, token } = await reach(folder, signal);
-  const closed = new Promise<void>((resolve) => socket.once("close", resolve));
-  const leave = async () => {
-    leaving = true;
-    socket.ref().end();
-    await within(leaveDeadline, closed);
-    socket.destroy();
-  };
-  let leaving = false;
-
   const wanted: ServiceName[] = [...(mysql ? ["mysql" as const] : []), ...(kafka ? ["kafka" as const] : [])];
-  send(socket, { token, use: wanted, keep });
-  try {
-    const ready = await new Promise<Extract<Reply, { ready: Addresses }>>((resolve, reject) => {
-      createInterface({ input: socket }).on("line", (line) => {
-        const reply = JSON.parse(line) as Reply;
-        if ("say" in reply) say(reply.say);
-        else if ("error" in reply) reject(new Error(reply.error));
-        else resolve(reply);
-      });
-      const lost = "The local services have ended: they were stopped or killed";
-      socket.once("close", () => {
-        if (!leaving) say(`${lost}. The next command starts them again`);
-        reject(new Error(lost));
-      });
-      signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
-      if (signal?.aborted) reject(signal.reason);
-    });
-    socket.unref(); // a program that forgets to leave can end all the same
-    return {
-      ...(mysql && ready.ready.mysql && { mysql: ready.ready.mysql }),
-      ...(kafka && ready.ready.kafka && { kafka: ready.ready.kafka }),
-      keptRunning: ready.keep,
-      credsFile: credsPath(folder),
-      [Symbol.asyncDispose]: leave,
+  for (;;) {
+    const line = await reach(folder, signal);
+    let leaving = false;
+    const leave = async () => {
+      leaving = true;
+      line.socket.ref().end();
+      await within(leaveDeadline, line.closed);
+      line.socket.destroy();
     };
-  } catch (error) {
-    await leave();
-    throw error;
+    try {
+      const { ready, keep: keptRunning } = await new Promise<Extract<Reply, { ready: Addresses }>>(
+        (resolve, reject) => {
+          let heard = false;
+          createInterface({ input: line.socket }).on("line", (text) => {
+            heard = true;
+            const reply = JSON.parse(text) as Reply;
+            if ("say" in reply) say(reply.say);
+            else if ("error" in reply) reject(new Error(reply.error));
+            else resolve(reply);
+          });
+          void line.closed.then(() => {
+            if (heard && !leaving) say("The local services were stopped or killed. The next command starts them again");
+            reject(heard ? new Error("The local services were stopped or killed") : neverHeard);
+          });
+          signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+          signal?.throwIfAborted();
+          send(line, { token: line.token, use: wanted, keep });
+        },
+      );
+      line.socket.unref(); // a program that forgets to leave can end all the same
+      return {
+        ...(mysql && ready.mysql && { mysql: ready.mysql }),
+        ...(kafka && ready.kafka && { kafka: ready.kafka }),
+        keptRunning,
+        credsFile: credsPath(folder),
+        [Symbol.asyncDispose]: leave,
+      };
+    } catch (error) {
+      await leave();
+      if (error !== neverHeard) throw error;
+    }
   }
 }
+
+/** The supervisor was just ending when it was called: call again. */
+const neverHeard = new Error("The supervisor did not answer");
 
 /** The services that run in a data folder, without starting or using any; undefined when none do. */
 export function findServices({ dataDir }: { dataDir: string }): RunningServices | undefined {
@@ -122,72 +129,80 @@ export async function stopServices({ dataDir, say }: Pick<UseOptions, "dataDir" 
   const folder = servicesFolder(dataDir);
   const state = readState(folder);
   if (!state) return false;
-  const open = await callSupervisor(folder);
-  if (open) {
+  const { supervisor, children } = state;
+  const line = await call(folder);
+  if (line) {
     say("Stopping the local services");
-    const closed = new Promise<void>((resolve) => open.socket.once("close", resolve));
-    send(open.socket, { token: open.token, stop: true });
-    if (!(await within(leaveDeadline + 1_000, closed)) && state.supervisor && isRunning(state.supervisor, state.folder))
-      process.kill(state.supervisor.pid, "SIGKILL"); // its services end with it
-    open.socket.destroy();
+    send(line, { token: line.token, stop: true });
+    const ended = await within(leaveDeadline + 1_000, line.closed);
+    line.socket.destroy();
+    if (!ended && supervisor && isRunning(supervisor, state.folder)) process.kill(supervisor.pid, "SIGKILL");
   }
-  const orphans = state.children.filter((child) => isRunning(child, state.folder));
+  // What a killed supervisor left behind.
+  const orphans = children.filter((child) => isRunning(child, state.folder));
   await Promise.all(orphans.map((child) => endOrphan(child, state.folder)));
-  return open !== undefined || orphans.length > 0;
+  if (orphans.length > 0) rmSync(credsPath(folder), { force: true });
+  return line !== undefined || orphans.length > 0;
 }
 
+/** A connection to the supervisor. */
 interface Line {
   socket: Socket;
   token: string;
+  closed: Promise<void>;
 }
 
-const send = (socket: Socket, request: Request) => socket.write(`${JSON.stringify(request)}\n`);
+const send = ({ socket }: Line, request: Request) => socket.write(`${JSON.stringify(request)}\n`);
 
-/** A connection to the folder's supervisor, which is started when there is none. */
+/** Calls the folder's supervisor, which is started when there is none. */
 async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
+  const log = join(folder, "supervisor.log");
   const deadline = Date.now() + 30_000;
   let own: ChildProcess | undefined;
   try {
     while (Date.now() < deadline) {
       signal?.throwIfAborted();
-      const line = await callSupervisor(folder);
+      const line = await call(folder);
       if (line) return line;
-      if (own?.exitCode || own?.signalCode)
-        throw new Error(`Cannot start the local services. ${logTail(join(folder, "supervisor.log"))}`);
-      if (!own || own.exitCode === 0) own = startSupervisor(folder);
-      await sleep(20, undefined, signal && { signal });
+      if (own?.exitCode || own?.signalCode) throw new Error(`Cannot start the local services. ${logTail(log)}`);
+      if (!own || own.exitCode === 0) own = startSupervisor(folder, log);
+      await sleep(20);
     }
-    throw new Error(`Cannot reach the local services' supervisor in 30 s. ${logTail(join(folder, "supervisor.log"))}`);
-  } finally {
     const { supervisor } = readState(folder) ?? {};
-    if (own && own.pid !== supervisor?.pid) own.kill(); // somebody else's was faster
+    const who = supervisor ? `, process ${supervisor.pid},` : "";
+    throw new Error(`Cannot reach the supervisor of the local services${who} in 30 s. ${logTail(log)}`);
+  } finally {
+    // Somebody else's was faster, or nobody wants it any more; nobody can have called it yet.
+    if (own && own.pid !== readState(folder)?.supervisor?.pid) own.kill();
   }
 }
 
-async function callSupervisor(folder: string): Promise<Line | undefined> {
+/** Calls the supervisor that `state.json` names, if it lives. */
+async function call(folder: string): Promise<Line | undefined> {
   const state = readState(folder);
   if (!state?.control || !state.supervisor || !isRunning(state.supervisor, state.folder)) return undefined;
   const socket = connect(state.control.port, "127.0.0.1");
+  const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   const open = await new Promise<boolean>((resolve) => {
     socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
     socket.setTimeout(2_000, () => resolve(false));
   });
-  socket.setTimeout(0).on("error", () => {});
-  if (open) return { socket, token: state.control.token };
+  socket.setTimeout(0).on("error", () => {}); // "close" follows
+  if (open) return { socket, token: state.control.token, closed };
   socket.destroy();
   return undefined;
 }
 
-function startSupervisor(folder: string): ChildProcess {
-  const log = openSync(join(folder, "supervisor.log"), "a", 0o600);
+function startSupervisor(folder: string, log: string): ChildProcess {
+  const output = openSync(log, "a", 0o600);
   const entry = fileURLToPath(new URL("./supervisor.ts", import.meta.url));
   const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), entry, folder], {
     cwd: folder,
-    detached: true, // Ctrl+C in the terminal is for the programs
-    stdio: ["ignore", log, log],
+    detached: true, // Ctrl+C in a terminal is for the programs
+    stdio: ["ignore", output, output],
     env: { ...process.env, NODE_OPTIONS: "" },
   });
-  closeSync(log);
+  closeSync(output);
   child.unref();
   return child;
 }

@@ -34,7 +34,7 @@ export interface Addresses {
 export interface State {
   /** The folder as the processes below name it in their command lines. */
   folder: string;
-  password?: string;
+  password: string;
   ports: Record<string, number>;
   supervisor?: ProcessId;
   /** Where the supervisor listens, and what a client must know to be heard. */
@@ -69,7 +69,7 @@ export function readState(folder: string): State | undefined {
 
 /** Puts a file that only its owner may read in place by an atomic rename. */
 export function writePrivate(path: string, text: string): void {
-  const unfinished = `${path}.${process.pid}.tmp`;
+  const unfinished = `${path}.unfinished`; // the supervisor alone writes
   writeFileSync(unfinished, text, { mode: 0o600 });
   renameSync(unfinished, path);
 }

@@ -13,13 +13,14 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { stringify } from "yaml";
-import { startKafka } from "./broker.ts";
+import { keepClasses, startKafka } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
 import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";
 import { findPrograms, type Programs, type Tools } from "./programs.ts";
 import {
   type Addresses,
   credsPath,
+  type MysqlAddress,
   type Reply,
   type Request,
   readState,
@@ -33,65 +34,114 @@ async function supervise(folder: string) {
   const former = readState(folder);
   await Promise.all((former?.children ?? []).map((child) => endOrphan(child, former?.folder ?? folder)));
 
-  const token = randomBytes(16).toString("hex");
-  const server = createServer({ allowHalfOpen: true }, talkTo);
+  const control = { port: await freePort(), token: randomBytes(16).toString("hex") };
   const state: State = {
     folder,
     password: former?.password ?? randomBytes(18).toString("base64url"),
     ports: former?.ports ?? {},
     supervisor: identifySelf(),
-    control: { port: await freePort(), token },
+    control,
     children: [],
     ready: {},
   };
-  const save = () => writePrivate(join(folder, "state.json"), JSON.stringify(state, null, 2));
-
   const clients = new Set<Socket>();
   const running = new Set<Guarded>();
   const services = new Map<ServiceName, Promise<void>>();
   const stopping = new AbortController();
-  const send = (socket: Socket, reply: Reply) => socket.write(`${JSON.stringify(reply)}\n`);
+
+  const server = createServer({ allowHalfOpen: true }, talkTo);
+  server.listen(control.port, "127.0.0.1", save);
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, end);
+  setTimeout(endIfUnused, 5_000); // the program that wanted us may have died before it came
+
   const tools: Tools = {
     signal: stopping.signal,
     say: (line) => {
+      console.error(`${new Date().toISOString()} ${line}`); // to supervisor.log
       for (const client of clients) send(client, { say: line });
     },
     spawn: (...args) => {
       stopping.signal.throwIfAborted();
-      const process = spawnGuarded(...args);
-      running.add(process);
-      noteChildren();
-      void process.ended.then(() => {
-        running.delete(process);
-        noteChildren();
+      const child = spawnGuarded(...args);
+      const note = () => {
+        state.children = [...running].map(({ id }) => id);
+        save();
+      };
+      running.add(child);
+      note();
+      void child.ended.then(() => {
+        running.delete(child);
+        note();
       });
-      return process;
+      return child;
     },
   };
 
-  server.listen(state.control?.port, "127.0.0.1", save);
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, end);
-  setTimeout(endIfUnused, 10_000); // the program that wanted us may have died before it came
+  const start = {
+    async mysql({ mysql: program }: Programs) {
+      if (!program) return;
+      const at = await port("mysql");
+      const address: MysqlAddress = {
+        host: "127.0.0.1",
+        port: at,
+        user: "pipeline",
+        password: state.password,
+        database: "pinterest_data",
+      };
+      await follow("mysql", program.name, at, startMysql(program, { folder, address }, tools));
+      publish({ mysql: address });
+    },
+    async kafka({ kafka: program }: Programs) {
+      if (!program) return;
+      await keepClasses(program, folder, tools);
+      const ports = { broker: await port("kafka"), controller: await port("controller") };
+      await follow("kafka", program.name, ports.broker, startKafka(program, { folder, ports }, tools));
+      publish({ kafka: { brokers: [`127.0.0.1:${ports.broker}`] } });
+    },
+  } satisfies Record<ServiceName, unknown>;
 
-  function noteChildren() {
-    state.children = [...running].map(({ id }) => id);
+  /** Waits until a service is ready, and notices when it ends. */
+  async function follow(service: ServiceName, name: string, at: number, starting: Promise<Guarded>) {
+    const began = Date.now();
+    const { ended } = await starting;
+    tools.say(`${name} is ready on 127.0.0.1:${at} (${((Date.now() - began) / 1_000).toFixed(1)} s)`);
+    void ended.then((how) => {
+      services.delete(service);
+      delete state.ready[service];
+      if (stopping.signal.aborted) return;
+      save();
+      tools.say(`${name} has ended by itself (${how}); its log is in "${folder}". The next command starts it again`);
+    });
+  }
+
+  /** A port for a service, that of the last time when it is free. */
+  async function port(name: string) {
+    const free = await freePort(state.ports[name]);
+    state.ports[name] = free;
+    return free;
+  }
+
+  function publish(ready: Addresses) {
+    Object.assign(state.ready, ready);
     save();
+    writeCreds(folder, state.ready);
+  }
+
+  function save() {
+    writePrivate(join(folder, "state.json"), JSON.stringify(state, null, 2));
   }
 
   /** One client: it stays connected as long as it uses the services. Its half-closed connection ends when we have. */
   function talkTo(socket: Socket) {
     const leave = () => {
-      clients.delete(socket);
-      endIfUnused();
+      if (clients.delete(socket)) endIfUnused();
       if (!stopping.signal.aborted) socket.end();
     };
-    socket
-      .on("error", () => {})
-      .on("end", leave)
-      .on("close", leave);
+    socket.on("error", () => {}).on("end", leave);
+    socket.on("close", leave);
     createInterface({ input: socket }).on("line", (line) => {
-      const request = JSON.parse(line) as Request;
-      if (request.token !== token) socket.destroy();
+      const request = parse(line);
+      if (request?.token !== control.token || stopping.signal.aborted) socket.destroy();
       else if ("stop" in request) end();
       else void use(socket, request.use, request.keep);
     });
@@ -102,64 +152,18 @@ async function supervise(folder: string) {
     try {
       const lacking = wanted.filter((service) => !services.has(service));
       const programs = findPrograms(lacking, tools);
-      for (const service of lacking)
-        services.set(
-          service,
-          programs.then((found) => start(service, found)),
-        );
+      for (const service of lacking) {
+        const started = programs.then(start[service]);
+        services.set(service, started);
+        started.catch(() => services.delete(service)); // the next client may have more luck
+      }
       await Promise.all(wanted.map((service) => services.get(service)));
       state.keep ||= keep;
       save();
       send(socket, { ready: state.ready, keep: state.keep });
     } catch (error) {
-      for (const service of wanted) if (!state.ready[service]) services.delete(service);
       send(socket, { error: error instanceof Error ? error.message : String(error) });
     }
-  }
-
-  async function start(service: ServiceName, programs: Programs) {
-    const began = Date.now();
-    const port = async (name: string) => {
-      state.ports[name] = await freePort(state.ports[name]);
-      return state.ports[name];
-    };
-    let process: Guarded;
-    let name: string;
-    let at: number;
-    if (service === "mysql") {
-      if (!programs.mysql) return;
-      at = await port("mysql");
-      const address = {
-        host: "127.0.0.1",
-        port: at,
-        user: "pipeline",
-        password: state.password ?? "",
-        database: "pinterest_data",
-      };
-      name = programs.mysql.name;
-      process = await startMysql(programs.mysql, { folder, address, tools });
-      state.ready.mysql = address;
-    } else {
-      if (!programs.kafka) return;
-      at = await port("kafka");
-      name = programs.kafka.name;
-      process = await startKafka(programs.kafka, {
-        folder,
-        ports: { broker: at, controller: await port("controller") },
-        tools,
-      });
-      state.ready.kafka = { brokers: [`127.0.0.1:${at}`] };
-    }
-    save();
-    writeCreds(folder, state.ready);
-    tools.say(`${name} is ready on 127.0.0.1:${at} (${((Date.now() - began) / 1_000).toFixed(1)} s)`);
-    void process.ended.then((how) => {
-      services.delete(service);
-      delete state.ready[service];
-      if (stopping.signal.aborted) return;
-      save();
-      tools.say(`${name} has ended by itself (${how}); its log is in "${folder}". The next command starts it again`);
-    });
   }
 
   function endIfUnused() {
@@ -170,16 +174,25 @@ async function supervise(folder: string) {
     if (stopping.signal.aborted) return;
     stopping.abort(new Error("The services were stopped"));
     server.close();
-    void Promise.all([...running].map((process) => process.stop())).then(() => {
+    void Promise.all([...running].map((child) => child.stop())).then(() => {
       rmSync(credsPath(folder), { force: true });
-      const { password = "", ports } = state;
-      writePrivate(
-        join(folder, "state.json"),
-        JSON.stringify({ folder, password, ports, children: [], ready: {} } satisfies State),
-      );
+      const { password, ports } = state;
+      const atRest: State = { folder, password, ports, children: [], ready: {} };
+      writePrivate(join(folder, "state.json"), JSON.stringify(atRest, null, 2));
       lock.closeSync();
       process.exit(0); // closes the connections, which tells whoever waits
     });
+  }
+}
+
+const send = (socket: Socket, reply: Reply) => socket.write(`${JSON.stringify(reply)}\n`);
+
+/** A request, or undefined for the talk of strangers. */
+function parse(line: string): Request | undefined {
+  try {
+    return JSON.parse(line) as Request;
+  } catch {
+    return undefined;
   }
 }
 
