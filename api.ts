@@ -114,7 +114,13 @@ export interface PostOptions {
  */
 export async function post(options: PostOptions): Promise<PostResult[]> {
   const { mysql, kafka, full = false, waitMs, signal, onFact } = options;
-  const { warnings, maxMessageBytes } = await ensureTopics(kafka);
+  const onWait = (text: string) => onFact({ fact: "waited", table: "pin", text });
+  const { warnings, maxMessageBytes } = await patiently(() => ensureTopics(kafka), {
+    waitMs,
+    signal,
+    isTransient,
+    onWait,
+  });
   for (const text of warnings) onFact({ fact: "warned", table: "pin", text });
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
 

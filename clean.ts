@@ -239,6 +239,8 @@ async function cleanOnce(
     tableNames.map(async (table) => {
       const topic = topicOf(kafka, table);
       const ranges = (await topicRanges(reader, topic)) ?? [];
+      if (first && ranges.length === 0)
+        onFact({ fact: "warned", text: `There is no topic "${topic}" yet: run post first` });
       const until = new Map(ranges.map((range) => [range.partition, range.stable]));
       const landed = landedOffsets(work.bronze[table]);
       const positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.start]));

@@ -355,7 +355,7 @@ export async function lockLake(lake: string): Promise<AsyncDisposable> {
   const { lock } = paths(lake);
   await mkdir(lake, { recursive: true });
   const instance = await DuckDBInstance.create(lock).catch(async (error: Error) => {
-    if (!/lock/i.test(error.message)) throw error;
+    if (!/Could not set lock/.test(error.message)) throw error;
     const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
     const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = JSON.parse(text) as Partial<Holder>;
     throw new Error(

@@ -178,6 +178,9 @@ interface Connections extends AsyncDisposable {
   services: Services | undefined;
 }
 
+/** Commands that want rows: they give the embedded database its sample. */
+const fillsDatabase: Command[] = ["run", "up", "post", "explore"];
+
 /** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
 async function connect(
   context: Context,
@@ -210,7 +213,7 @@ async function connect(
       parts.push(`Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? path : "embedded"}), topics ${kafka.prefix}.*`);
     }
     screen.say(`Using ${parts.join(" and ")}`);
-    if (own.mysql && services?.mysql) {
+    if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
       const progress = screen.progress("sample");
       const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
       await loadSample(services.mysql, { ...(rows !== undefined && { rows }), signal, onProgress });
