@@ -184,7 +184,12 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
   for (const folder of [paths(root).rejects, paths(lake).tmp]) await mkdir(folder, { recursive: true });
   const db = await openDuckDb(lake);
   const connections = await forTables(() => db.connect());
+  const interrupt = () => {
+    for (const connection of Object.values(connections)) connection.interrupt();
+  };
+  options.signal.addEventListener("abort", interrupt);
   const close = () => {
+    options.signal.removeEventListener("abort", interrupt);
     for (const connection of Object.values(connections)) connection.closeSync();
     db.closeSync();
   };
@@ -235,7 +240,7 @@ async function cleanOnce(
   { kafka, result, first }: { kafka: KafkaSettings; result: CleanResult; first: boolean },
 ): Promise<boolean> {
   const { onFact } = work.options;
-  const moved = await Promise.all(
+  const tries = await Promise.allSettled(
     tableNames.map(async (table) => {
       const topic = topicOf(kafka, table);
       const ranges = (await topicRanges(reader, topic)) ?? [];
@@ -265,7 +270,10 @@ async function cleanOnce(
       return true;
     }),
   );
-  if (!moved.includes(true)) return false;
+  // All have ended before anything is tried again: two landings of one table would write the same files.
+  const failed = tries.find((one) => one.status === "rejected");
+  if (failed) throw failed.reason;
+  if (!tries.some((one) => one.status === "fulfilled" && one.value)) return false;
   await writeCheckedLedger(work);
   for (const table of tableNames) await mergeSmall(work, table);
   return true;

@@ -3,16 +3,12 @@
  *
  * @module
  */
-
 import { randomUUID } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { answers, type Guarded, untilReady } from "./processes.ts";
 import type { MysqlProgram, Tools } from "./programs.ts";
 import { type MysqlAddress, writePrivate } from "./state.ts";
-
-/** The file in the data folder that holds the database's identity. */
-const identity = "pipeline-identity.txt";
 
 /** Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. */
 export async function startMysql(
@@ -48,10 +44,11 @@ export async function startMysql(
     });
     install.child.stdin?.on("error", () => {}).end(sql);
     await untilReady(install, { name: `${name} for the first time`, log, signal: tools.signal });
-    // Checkpoints and lakes belong to one database: its name must go with its data, and outlive another port.
-    writePrivate(join(unfinished, identity), `embedded-${randomUUID()}`);
     renameSync(unfinished, data);
   }
+  // Checkpoints and lakes belong to one database: its name must go with its data, and outlive another port.
+  const identity = join(data, "pipeline-identity.txt");
+  if (!existsSync(identity)) writePrivate(identity, `embedded-${randomUUID()}`);
 
   const setup = join(folder, "mariadb-init.sql");
   writePrivate(setup, accounts(address));
@@ -66,7 +63,7 @@ export async function startMysql(
       "--socket=mysqld.sock", // in the data folder; a full path may be too long for a socket
       "--pid-file=mysqld.pid",
       "--skip-name-resolve",
-      `--report-host=${readFileSync(join(data, identity), "utf8")}`, // where databaseId() of db_conn.ts looks
+      `--report-host=${readFileSync(identity, "utf8")}`, // where databaseId() of db_conn.ts looks
       "--loose-skip-ssl", // six times the CPU, on loopback
       ...(name === "MySQL" ? ["--loose-mysqlx=OFF"] : ["--silent-startup"]),
       "--skip-log-bin",

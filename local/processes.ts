@@ -55,9 +55,11 @@ export function spawnGuarded(
     stdio: [stdin, output, output, "pipe"],
   });
   const pid = child.pid;
+  let over = false;
   const ended = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
     child.once("exit", (code, signal) => {
+      over = true;
       killGroup(pid, "SIGKILL"); // the watcher, and what the program left behind
       resolve(signal ?? `exit code ${code}`);
     });
@@ -68,6 +70,7 @@ export function spawnGuarded(
     child,
     ended,
     async stop() {
+      if (over) return;
       killGroup(pid, "SIGTERM");
       if (!(await within(stopDeadline, ended))) killGroup(pid, "SIGKILL");
       await within(1_000, ended);

@@ -1,0 +1,123 @@
+/** The services that the program starts by itself: shared, ended with their last user, whatever dies. */
+import assert from "node:assert/strict";
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { run, start, temporaryFolder } from "./support.ts";
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+let data: string;
+before(async () => {
+  folder = await temporaryFolder();
+  data = join(folder.path, "data");
+});
+after(async () => {
+  await run(["down", "--data", data]);
+  await folder.remove();
+});
+
+interface State {
+  supervisor?: { pid: number };
+  children: { pid: number }[];
+}
+
+const state = async (): Promise<State> =>
+  JSON.parse(await readFile(join(data, "services/state.json"), "utf8")) as State;
+
+/** Whether a process runs; one that has ended but was not waited for does not. */
+const runs = async (pid: number): Promise<boolean> =>
+  (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) !== "";
+
+const untilGone = async (pids: number[]) => {
+  for (let tries = 0; tries < 100; tries++) {
+    const alive = await Promise.all(pids.map(runs));
+    if (!alive.includes(true)) return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.fail(`Processes ${pids} still run`);
+};
+
+const pidsOf = ({ supervisor, children }: State) => [
+  ...(supervisor ? [supervisor.pid] : []),
+  ...children.map((c) => c.pid),
+];
+
+const follow = async () => {
+  const following = start(["clean", "--follow", "--data", data]);
+  await following.said(/Using Kafka/);
+  return following;
+};
+
+test("a program that is killed leaves no service behind", async () => {
+  const following = await follow();
+  const pids = pidsOf(await state());
+  assert.ok(pids.length >= 2);
+  following.kill("SIGKILL");
+  await following.done;
+  await untilGone(pids);
+});
+
+test("a supervisor that is killed takes its services with it, and the next command starts them again", async () => {
+  const following = await follow();
+  const before = await state();
+  process.kill((before.supervisor as { pid: number }).pid, "SIGKILL");
+  await untilGone(pidsOf(before));
+  following.kill("SIGTERM");
+  assert.equal((await following.done).code, 143);
+  const explored = await run(["explore", "--data", data]);
+  assert.equal(explored.code, 0, explored.stderr);
+});
+
+test("two commands share the services, and the last one to leave ends them", async () => {
+  const first = await follow();
+  const pids = pidsOf(await state());
+  const second = await run(["status", "--data", data]);
+  assert.equal(second.code, 0, second.stderr);
+  assert.ok(await runs(pids[0] as number));
+  const all = [...new Set([...pids, ...pidsOf(await state())])];
+  first.kill("SIGINT");
+  assert.equal((await first.done).code, 130);
+  await untilGone(all);
+});
+
+test("state that names a process of somebody else harms nobody", async () => {
+  const path = join(data, "services/state.json");
+  const kept = await state();
+  const stale = { ...kept, supervisor: { pid: process.pid, start: "1" }, children: [{ pid: process.pid, start: "1" }] };
+  await writeFile(path, JSON.stringify(stale));
+  const explored = await run(["explore", "--data", data]);
+  assert.equal(explored.code, 0, explored.stderr);
+});
+
+test("where Java and Maven are missing, one error names the ways out", async () => {
+  const bin = join(folder.path, "bin");
+  await mkdir(bin);
+  await symlink("/bin/sh", join(bin, "sh"));
+  const env = {
+    PATH: bin,
+    JAVA_HOME: "",
+    XDG_CACHE_HOME: join(folder.path, "empty"),
+    KAFKA_HOME: "",
+    MARIADB_HOME: "",
+  };
+  const { code, stderr } = await run(["explore", "--data", join(folder.path, "bare")], { env });
+  assert.equal(code, 1);
+  for (const word of ["MARIADB_HOME", "KAFKA_HOME", "db_creds.yaml"]) assert.ok(stderr.includes(word), stderr);
+});
+
+test("no password stands in an argument list, a log or a file that others can read", async () => {
+  const following = await follow();
+  const up = await run(["up", "--data", data, "--rows", "10"]);
+  assert.equal(up.code, 0, up.stderr);
+  const { password } = (await state()) as State & { password: string };
+  assert.ok(password.length >= 16);
+  for (const { pid } of (await state()).children) {
+    assert.ok(!(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).includes(password));
+  }
+  for (const log of ["supervisor.log", "mariadb.log", "kafka.log"]) {
+    assert.ok(!(await readFile(join(data, "services", log), "utf8").catch(() => "")).includes(password));
+  }
+  assert.ok(!(up.stdout + up.stderr).includes(password));
+  following.kill("SIGINT");
+  await following.done;
+});
