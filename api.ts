@@ -423,6 +423,9 @@ function advance(checkpoint: Checkpoint, batch: Batch, last: Checkpoint["last"])
   return { ...checkpoint, ...seen, full: next, last };
 }
 
+/** An error that may be gone at the next try, in kafkajs' own way. */
+const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
+
 /** Sends, and makes sure that every partition has acknowledged: kafkajs forgets those whose leader moved meanwhile. */
 async function send(
   transaction: Transaction,
@@ -432,10 +435,7 @@ async function send(
   const metadata = await transaction.send({ topic, messages });
   const placed = new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
   const missing = messages.find(({ partition }) => !placed.has(partition));
-  if (missing) {
-    const error = new Error(`Partition ${missing.partition} of topic "${topic}" did not acknowledge`);
-    throw Object.assign(error, { retriable: true });
-  }
+  if (missing) throw retriable(`Partition ${missing.partition} of topic "${topic}" did not acknowledge`);
   return placed;
 }
 
@@ -486,7 +486,8 @@ function sessionOpener(job: Job): (database: string) => Promise<Session> {
           `Topic "${topicOf(kafka, table)}" holds the rows of database "${checkpoint.database}", not of "${database}": choose another prefix by --prefix or KAFKA.PREFIX`,
         );
       }
-      const partitions = (await topicRanges(reader, topicOf(kafka, table)))?.length ?? 0;
+      const partitions = (await topicRanges(reader, topicOf(kafka, table)))?.length;
+      if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
       const inTopic = !checkpoint?.last || (await holdsLast(reader, topicOf(kafka, table), checkpoint.last));
       if (!inTopic && !job.full) throw new Error(topicGone(topicOf(kafka, table), checkpoint.last as Last));
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
@@ -519,10 +520,12 @@ export async function readCheckpoint(
   const deadline = Date.now() + 20_000;
   for (;;) {
     const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
-    if (!range) return undefined;
+    if (!range && !complete) return undefined;
+    // It has been made: a broker that does not know of it yet must not have every row posted again.
+    if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
     if (complete && range.stable < range.end) {
       if (Date.now() > deadline) {
-        throw Object.assign(new Error(`A transaction in topic "${topic}" stays open`), { retriable: true });
+        throw retriable(`A transaction in topic "${topic}" stays open`);
       }
       await sleep(20);
       continue;
