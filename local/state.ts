@@ -4,7 +4,7 @@
  * @module
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { ProcessId } from "./processes.ts";
 
 /** How to reach the MySQL server. */
@@ -76,6 +76,11 @@ export function writePrivate(path: string, text: string): void {
 
 /** Makes the services folder: for its owner only, and kept out of git wherever it lies. */
 export function makeFolder(folder: string): void {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  writeFileSync(join(folder, ".gitignore"), "*\n");
+  try {
+    mkdirSync(dirname(folder), { recursive: true });
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileSync(join(folder, ".gitignore"), "*\n");
+  } catch (error) {
+    throw new Error(`Cannot write to the services' folder "${folder}"`, { cause: error });
+  }
 }

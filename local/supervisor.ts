@@ -50,8 +50,10 @@ async function supervise(folder: string) {
   const stopping = new AbortController();
 
   const server = createServer({ allowHalfOpen: true }, talkTo);
-  server.listen(control.port, "127.0.0.1", save);
+  server.listen(control.port, "127.0.0.1", () => write(state));
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, end);
+  // Whoever deletes the folder of running services wants them no more, and nobody could find them any more.
+  setTimeout(() => setInterval(() => isOurs() || end(), 2_000), 5_000);
   setTimeout(endIfUnused, 5_000); // the program that wanted us may have died before it came
 
   const tools: Tools = {
@@ -127,8 +129,16 @@ async function supervise(folder: string) {
     writeCreds(folder, state.ready);
   }
 
+  function write(content: State) {
+    writePrivate(join(folder, "state.json"), JSON.stringify(content, null, 2));
+  }
+
   function save() {
-    writePrivate(join(folder, "state.json"), JSON.stringify(state, null, 2));
+    if (isOurs()) write(state);
+  }
+
+  function isOurs() {
+    return readState(folder)?.supervisor?.pid === process.pid;
   }
 
   /** One client: it stays connected as long as it uses the services. Its half-closed connection ends when we have. */
@@ -175,10 +185,11 @@ async function supervise(folder: string) {
     stopping.abort(new Error("The services were stopped"));
     server.close();
     void Promise.all([...running].map((child) => child.stop())).then(() => {
-      rmSync(credsPath(folder), { force: true });
-      const { password, ports } = state;
-      const atRest: State = { folder, password, ports, children: [], ready: {} };
-      writePrivate(join(folder, "state.json"), JSON.stringify(atRest, null, 2));
+      if (isOurs()) {
+        rmSync(credsPath(folder), { force: true });
+        const { password, ports } = state;
+        write({ folder, password, ports, children: [], ready: {} });
+      }
       lock.closeSync();
       process.exit(0); // closes the connections, which tells whoever waits
     });
