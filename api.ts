@@ -20,6 +20,7 @@ import {
   countRows,
   type Database,
   databaseId,
+  explainMysql,
   inspectTable,
   isTransientMysql,
   type MysqlSettings,
@@ -286,8 +287,9 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         }
       } catch (error) {
         signal.throwIfAborted();
-        if (!isTransient(error)) throw explainKafka(error, kafka);
-        if (Date.now() - lastCommit > waitMs) throw explainKafka(error, kafka);
+        if (!isTransient(error) || Date.now() - lastCommit > waitMs) {
+          throw explainKafka(explainMysql(error, mysql), kafka);
+        }
         ahead = undefined;
         going = true;
         if (isTransientMysql(error)) {

@@ -288,8 +288,10 @@ export function explainMysql(error: unknown, settings: MysqlSettings): Error {
 
 /** Whether an error of mysql2 may be gone at the next try: the server is away, stopping, full or in a deadlock. */
 export function isTransientMysql(error: unknown): boolean {
-  const { code = "", cause } = error as NodeJS.ErrnoException & { cause?: unknown };
+  const { code = "", cause, fatal } = error as NodeJS.ErrnoException & { cause?: unknown; fatal?: boolean };
   return (
+    // mysql2's own error for a connection that was lost before has no code.
+    (fatal === true && code === "") ||
     /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|PROTOCOL_)/.test(code) ||
     /^ER_(SERVER_SHUTDOWN|CON_COUNT|TOO_MANY_USER|LOCK_WAIT|LOCK_DEADLOCK|QUERY_INTERRUPTED|CONNECTION_KILLED|NET_)/.test(
       code,

@@ -136,7 +136,8 @@ export function explainKafka(error: unknown, settings: KafkaSettings): Error {
       { cause: error },
     );
   }
-  return cause === error ? cause : new Error(`Kafka at ${where}: ${cause.message}`, { cause: error });
+  if (!cause.name?.startsWith("KafkaJS")) return cause;
+  return new Error(`Kafka at ${where} fails: ${cause.message}`, { cause: error });
 }
 
 function rootCause(error: unknown): Error {
@@ -151,17 +152,20 @@ const isConnectionError = (error: Error): boolean =>
   ) ||
   /ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN/.test((error as { code?: string }).code ?? "");
 
-/** Whether an error of kafkajs may be gone at the next try: the broker is away, moving or slow. */
+/** Whether an error may be gone at the next try: the broker is away, moving or slow, or has ended our transaction. */
 export function isTransientKafka(error: unknown): boolean {
   const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
-  if (cause instanceof UsageError || !cause?.name) return false;
-  return (
-    isConnectionError(cause) ||
-    (cause as { retriable?: boolean }).retriable === true ||
-    /^(INVALID_PRODUCER_EPOCH|PRODUCER_FENCED|INVALID_PRODUCER_ID_MAPPING|INVALID_TXN_STATE|UNKNOWN_PRODUCER_ID|CONCURRENT_TRANSACTIONS|OUT_OF_ORDER_SEQUENCE_NUMBER|NOT_COORDINATOR\w*|COORDINATOR_\w+|GROUP_\w+|UNKNOWN_SERVER_ERROR|TRANSACTION_ABORTABLE)$/.test(
-      (cause as { type?: string }).type ?? "",
-    )
-  );
+  const { name = "", type, retriable } = cause as Error & { type?: string; retriable?: boolean };
+  if (retriable === true || isConnectionError(cause)) return true;
+  // The broker's own answers, by type: what concerns a transaction is mended by a new producer.
+  if (type !== undefined) {
+    return (
+      !type.includes("AUTHORIZATION") &&
+      /PRODUCER|TXN|TRANSACTION|OUT_OF_ORDER_SEQUENCE|COORDINATOR|GROUP_|UNKNOWN_SERVER/.test(type)
+    );
+  }
+  // kafkajs' own: it lost track of brokers, or a producer that is thrown away was still in use.
+  return name.startsWith("KafkaJS") && name !== "KafkaJSSASLAuthenticationError";
 }
 
 /** What is wrong with an existing topic for exactly-once work, for people to read. */
