@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -50,6 +51,7 @@ import {
   paths,
   putInPlace,
   readBinding,
+  readLedger,
   readSql,
   sqlHash,
   syncPath,
@@ -170,7 +172,8 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
     await finishRebuild(lake);
     // What is unfinished is done again; other programs' files there are their own.
     for (const name of await readdir(paths(lake).tmp).catch(() => [])) {
-      if (/^(land|silver|rejects)-|^rebuild$|^duckdb$/.test(name)) {
+      const owner = /^(?:duckdb-|\w+-)(\d+)(?:\.parquet)?$/.exec(name)?.[1];
+      if (/^(land|silver|rejects)-|^rebuild$/.test(name) || (owner && !existsSync(`/proc/${owner}`))) {
         await rm(join(paths(lake).tmp, name), { recursive: true, force: true });
       }
     }
@@ -702,6 +705,7 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
       const total = made.bronze[table].reduce((sum, file) => sum + file.messages, 0);
       onFact({ fact: "counted", table, total });
     }
+    await checkBronzeIsWhole(made);
     for (const table of tableNames) await finishLanded(made, table, result);
   } finally {
     made.close();
@@ -723,6 +727,25 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
     work.close();
   }
   return result;
+}
+
+/** A rebuild from bronze that lacks files would lose their rows, and the new ledger would add up all the same. */
+async function checkBronzeIsWhole({ lake, connections, bronze }: Work): Promise<void> {
+  const ledger = await readLedger(connections.pin, lake);
+  for (const table of tableNames) {
+    const done = doneOffsets(await fileStates(connections[table], paths(lake).rejects, `${table}-`));
+    const landed = landedOffsets(bronze[table]);
+    const messages = bronze[table].reduce((sum, file) => sum + file.messages, 0);
+    const known = ledger?.find((row) => row.table === table)?.messages ?? 0;
+    const short = [...done].find(([partition, next]) => (landed.get(partition) ?? 0) < next);
+    if (messages >= known && !short) continue;
+    const lack = short
+      ? `partition ${short[0]} ends before offset ${short[1]}, up to which it was cleaned`
+      : `it holds ${messages} messages, but the ledger knows of ${known}`;
+    throw new Error(
+      `Cannot rebuild: bronze files are missing in "${paths(lake).bronze(table)}": ${lack}; put them back, or start a new lake by another --data`,
+    );
+  }
 }
 
 const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");

@@ -99,7 +99,9 @@ export async function readCredentials(path: string): Promise<Credentials> {
       const rule = known[name];
       const at = place((key as Node).range?.[0] ?? 0);
       if (!rule) {
-        problems.push(`${at}: unknown key "${above}${name}", known are ${Object.keys(known).join(", ")}`);
+        // A password that slipped into a key's place is not shown.
+        const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
+        problems.push(`${at}: unknown key${shown}, known are ${Object.keys(known).join(", ")}`);
         continue;
       }
       const read = readValue(value as Node | null, rule, `${above}${name}`, at);
@@ -128,7 +130,9 @@ export async function readCredentials(path: string): Promise<Credentials> {
         isScalar(i) && typeof i.value === "string" ? i.value.split(/\s*,\s*/) : [""],
       );
       const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
-      if (brokers.length === 0 || wrong !== undefined) return problem('brokers as "host:port"', wrong || undefined);
+      if (brokers.length === 0 || wrong !== undefined) {
+        return problem('brokers as "host:port"', wrong?.includes("@") ? undefined : wrong || undefined);
+      }
       return brokers;
     }
     if (!isScalar(node) || node.value === null)

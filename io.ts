@@ -146,7 +146,9 @@ export function bronzeLines() {
   return {
     add(partition: number, offset: number, timestamp: number, key: Buffer | null, value: Buffer | null): void {
       room(80);
-      at += buffer.write(`${partition}\t${offset}\t${timestamp}\t`, at, "latin1");
+      // A client's time may be any 64 bits; what a number cannot hold is no time at all.
+      const time = Number.isSafeInteger(timestamp) ? timestamp : -1;
+      at += buffer.write(`${partition}\t${offset}\t${time}\t`, at, "latin1");
       field(key, 9 /* tab */);
       field(value, 10 /* line feed */);
     },

@@ -41,6 +41,16 @@ RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQue
   if (this.pending.length > 0) scheduleCheckPendingRequests.call(this);
 };
 
+// Two requests at once open two sockets, and the first is never closed: the process would not end.
+const Connection = require("kafkajs/src/network/connection") as { prototype: ConnectionLike };
+const { connect } = Connection.prototype;
+Connection.prototype.connect = function (this: ConnectionLike) {
+  this.connecting ??= connect.call(this).finally(() => {
+    delete this.connecting;
+  });
+  return this.connecting;
+};
+
 const { Kafka, logLevel } = require("kafkajs") as typeof import("kafkajs");
 const murmur2 = require("kafkajs/src/producer/partitioners/default/murmur2") as (key: string) => number;
 
@@ -193,6 +203,8 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
         "retention.ms": "-1",
         "retention.bytes": "-1",
         "cleanup.policy": "delete",
+        // The broker unpacks what others compress: clean reads gzip, and no codec that would need a package of its own.
+        "compression.type": "uncompressed",
         "max.message.bytes": String(maxMessageBytes),
       }),
     })),
@@ -528,6 +540,11 @@ interface Broker {
 interface BytesDecoder {
   readInt32(): number;
   readBytes(size: number): Buffer;
+}
+
+interface ConnectionLike {
+  connecting?: Promise<unknown>;
+  connect(): Promise<unknown>;
 }
 
 interface RequestQueueLike {

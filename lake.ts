@@ -354,7 +354,13 @@ interface Holder {
 export async function lockLake(lake: string): Promise<AsyncDisposable> {
   const { lock } = paths(lake);
   await mkdir(lake, { recursive: true });
-  const instance = await DuckDBInstance.create(lock).catch(async (error: Error) => {
+  const take = () => DuckDBInstance.create(lock);
+  const instance = await take().catch(async (error: Error) => {
+    // Killed while it was being made: the file holds nothing but the lock.
+    if (/not a valid DuckDB database|could not read|corrupt/i.test(error.message)) {
+      await rm(lock, { force: true });
+      return take();
+    }
     if (!/Could not set lock/.test(error.message)) throw error;
     const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
     const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = JSON.parse(text) as Partial<Holder>;
@@ -391,7 +397,8 @@ export async function openDuckDb(lake: string): Promise<DuckDBInstance> {
   const { tmp } = paths(lake);
   const db = await DuckDBInstance.create(":memory:", {
     memory_limit: "800MB",
-    temp_directory: join(tmp, "duckdb"),
+    // Of its own: DuckDB crashes where two processes spill into one folder.
+    temp_directory: join(tmp, `duckdb-${process.pid}`),
     preserve_insertion_order: "false",
   });
   const connection = await db.connect();

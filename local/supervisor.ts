@@ -214,7 +214,9 @@ async function takeLock(path: string) {
     try {
       return await DuckDBInstance.create(path, { threads: "1" });
     } catch (error) {
-      if (!/lock/i.test(String(error))) throw error;
+      // Killed while it was being made: the file holds nothing but the lock.
+      if (/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) rmSync(path, { force: true });
+      else if (!/Could not set lock/.test(String(error))) throw error;
       if (Date.now() > deadline) process.exit(0); // it stays, and our program has found it
       await sleep(30);
     }

@@ -380,6 +380,20 @@ test("status shows each table's way, also as JSON", async () => {
   assert.deepEqual(json.pin.reasons, { empty_message: 1, not_json: 1 });
 });
 
+test("clean --rebuild refuses bronze that lacks a file, and changes nothing", async () => {
+  const lake = join(data, "lake");
+  const [name] = await readdir(join(lake, "bronze/geo"));
+  const path = join(lake, "bronze/geo", name as string);
+  const kept = await readFile(path);
+  const before = await readSilver(lake, "geo");
+  await rm(path);
+  const { code, stderr } = await run(["clean", "--rebuild", "--data", data]);
+  await writeFile(path, kept);
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: Cannot rebuild: bronze files are missing in ".*geo": .*; put them back/);
+  assert.deepEqual(await readSilver(lake, "geo"), before);
+});
+
 test("a topic that was deleted and made again is noticed by post and by clean", async () => {
   const admin = kafkaClient(kafka).admin();
   await admin.connect();
