@@ -267,6 +267,8 @@ export async function connectMysql(settings: MysqlSettings): Promise<Database> {
     });
     // Without a listener, a connection that is lost while idle would end the program.
     connection.on("error", () => {});
+    // TIMESTAMP columns are shown in the session's zone; the messages are in UTC.
+    await connection.query("SET time_zone = '+00:00'");
     return connection;
   } catch (error) {
     throw explainMysql(error, settings);
@@ -292,7 +294,8 @@ export function explainMysql(error: unknown, settings: MysqlSettings): Error {
 
 /** Whether an error of mysql2 may be gone at the next try: the server is away, stopping, full or in a deadlock. */
 export function isTransientMysql(error: unknown): boolean {
-  const { code = "", cause, fatal } = error as NodeJS.ErrnoException & { cause?: unknown; fatal?: boolean };
+  const { name, code = "", cause, fatal } = error as NodeJS.ErrnoException & { cause?: unknown; fatal?: boolean };
+  if (name.startsWith("KafkaJS")) return false; // these may carry the same codes
   return (
     // mysql2's own error for a connection that was lost before has no code.
     (fatal === true && code === "") ||
