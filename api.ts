@@ -55,14 +55,15 @@ export interface Checkpoint {
   lastKey: string | null;
   rows: number;
   /** The newest `--full` run: done, or to be finished by the next post. */
-  full: { id: string; upTo: string; lastKey: string | null; rows: number; done: boolean } | null;
+  full: { id: string; upTo: string | null; lastKey: string | null; rows: number; done: boolean } | null;
   /** Where the last row posted stands in the topic. */
   last: { partition: number; offset: number; key: string } | null;
 }
 
 /** What a posting thread tells, in the past tense. */
 export type PostFact =
-  | { fact: "ready"; table: Table; checkpoint: Checkpoint }
+  | { fact: "claimed"; table: Table; checkpoint: Checkpoint }
+  | { fact: "planned"; table: Table }
   | { fact: "counted"; table: Table; total: number }
   | { fact: "warned"; table: Table; text: string }
   | { fact: "waited"; table: Table; text: string }
@@ -77,8 +78,11 @@ export interface PostResult {
   lastKey: string | null;
 }
 
-/** What a run is to do; sent to the threads once all checkpoints are known. */
-type Plan = { plan: "new rows" } | { plan: "full"; id: string };
+/** What a run is to do; known once all checkpoints are. */
+type Plan = { full: string | null };
+
+/** What a thread waits for: to claim its table, to learn the plan, to send rows. */
+type Order = { order: "claim" } | ({ order: "plan" } & Plan) | { order: "send" } | { order: "stop" };
 
 interface Job {
   kind: "post";
@@ -125,17 +129,23 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   for (const text of warnings) onFact({ fact: "warned", table: "pin", text });
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
 
-  // A full run goes over all tables: which one is to be finished is known when every checkpoint has been read.
+  // The threads go on together: whoever claims the first table posts them all; a full run goes over all tables, and
+  // stands in every checkpoint before any of its rows is sent, so that whatever dies it is finished for all.
   const checkpoints = new Map<Table, Checkpoint>();
-  let decide: (plan: Plan) => void = () => {};
-  const plan = new Promise<Plan>((resolve) => {
-    decide = resolve;
-  });
-  const onReady = (checkpoint: Checkpoint) => {
-    checkpoints.set(checkpoint.table, checkpoint);
-    if (checkpoints.size < tableNames.length) return;
-    const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
-    decide(broken ? { plan: "full", id: broken.id } : full ? { plan: "full", id: randomUUID() } : { plan: "new rows" });
+  const planned = new Set<Table>();
+  const workers = new Map<Table, Worker>();
+  const order = (message: Order, to = tableNames) => {
+    for (const table of to) workers.get(table)?.postMessage(message);
+  };
+  const coordinate = (fact: PostFact) => {
+    if (fact.fact === "claimed") {
+      checkpoints.set(fact.table, fact.checkpoint);
+      if (fact.table === leader) order({ order: "claim" }, followers);
+      if (checkpoints.size < tableNames.length) return;
+      const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
+      order({ order: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
+    }
+    if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) order({ order: "send" });
   };
 
   const failed = new AbortController();
@@ -147,7 +157,17 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
         try {
           const bytes = maxMessageBytes[table];
           const job: Job = { kind: "post", table, owner, mysql, kafka, maxMessageBytes: bytes, full, waitMs };
-          return await runThread(job, { stop, plan, onReady, onFact });
+          const worker = startThread(job);
+          workers.set(table, worker);
+          if (table === leader) order({ order: "claim" }, [table]);
+          return await runThread(worker, {
+            table,
+            stop,
+            onFact: (fact) => {
+              coordinate(fact);
+              onFact(fact);
+            },
+          });
         } catch (error) {
           failed.abort(error);
           throw error;
@@ -161,33 +181,32 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
 }
 
-interface ThreadOptions {
-  stop: AbortSignal;
-  plan: Promise<Plan>;
-  onReady: (checkpoint: Checkpoint) => void;
-  onFact: (fact: PostFact) => void;
-}
+/** The table whose checkpoint decides who posts; the others are claimed after it. */
+const leader: Table = "pin";
+const followers = tableNames.filter((table) => table !== leader);
 
-/** Runs one table's thread to its end; stopping it ends the thread, and the next run finds its transaction aborted. */
-function runThread(job: Job, { stop, plan, onReady, onFact }: ThreadOptions): Promise<PostResult> {
-  stop.throwIfAborted();
+function startThread(job: Job): Worker {
   // A thread of Node 20 does not inherit tsx's loader: it registers it and then imports this file.
   const register = JSON.stringify(import.meta.resolve("tsx/esm/api"));
   const code = `import(${register}).then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}); })`;
-  const worker = new Worker(code, { eval: true, workerData: job });
+  return new Worker(code, { eval: true, workerData: job });
+}
+
+/** Follows one table's thread to its end; stopping it ends the thread, and the next run finds its transaction aborted. */
+function runThread(
+  worker: Worker,
+  { table, stop, onFact }: { table: Table; stop: AbortSignal; onFact: (fact: PostFact) => void },
+): Promise<PostResult> {
   return new Promise<PostResult>((resolve, reject) => {
     let result: PostResult | undefined;
     const onStop = () => {
-      worker.postMessage("stop");
+      worker.postMessage({ order: "stop" } satisfies Order);
       // A thread that waits for a broker that is away has nothing to bring to an end.
       setTimeout(() => void worker.terminate(), 2_000).unref();
     };
     stop.addEventListener("abort", onStop, { once: true });
+    if (stop.aborted) onStop();
     worker.on("message", (message: PostFact) => {
-      if (message.fact === "ready") {
-        onReady(message.checkpoint);
-        void plan.then((decided) => worker.postMessage(decided));
-      }
       if (message.fact === "done") result = message.result;
       onFact(message);
     });
@@ -195,8 +214,7 @@ function runThread(job: Job, { stop, plan, onReady, onFact }: ThreadOptions): Pr
     worker.on("exit", (code) => {
       stop.removeEventListener("abort", onStop);
       if (result) resolve(result);
-      else
-        reject(stop.aborted ? stop.reason : new Error(`The thread that posts "${job.table}" ended with code ${code}`));
+      else reject(stop.aborted ? stop.reason : new Error(`The thread that posts "${table}" ended with code ${code}`));
     });
   });
 }
@@ -208,6 +226,8 @@ const transactionRows = 10_000;
 /** Rows of a page at most; wide rows are read in smaller pages, so that one stays near `pageBytes`. */
 const pageRows = 5_000;
 const pageBytes = 4_000_000;
+/** A page is cut off at this size, since nobody knows beforehand how wide its rows are. */
+const maxPageBytes = 16_000_000;
 /** Bytes of one send at most; the topic's own limit may be lower. */
 const sendBytes = 4_000_000;
 
@@ -218,10 +238,17 @@ interface Session {
   partitions: number;
 }
 
-/** Rows read for one transaction, ready to be sent. */
+/** A row, ready to be sent. */
+interface Message {
+  key: string;
+  value: string;
+  partition: number;
+}
+
+/** Rows read for one transaction. */
 interface Batch {
-  messages: { key: string; value: string; partition: number }[];
-  lastKey: string | undefined;
+  messages: Message[];
+  lastKey: string | null;
   /** Nothing is left above `lastKey`. */
   exhausted: boolean;
 }
@@ -230,57 +257,63 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   const { table, mysql, kafka, waitMs } = job;
   const stop = new AbortController();
   const { signal } = stop;
-  const plan = new Promise<Plan>((resolve, reject) => {
-    port.on("message", (message: "stop" | Plan) => (message === "stop" ? stop.abort() : resolve(message)));
-    signal.addEventListener("abort", () => reject(signal.reason));
-  });
-  plan.catch(() => {}); // told where it is awaited
+  const { ordered, heard } = listenForOrders(signal);
+  port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
   const opener = sessionOpener(job);
 
-  let db = await patiently(() => connectMysql(mysql), patience);
-  let open: Session | undefined;
+  const reader: TableReader = {
+    db: await patiently(() => connectMysql(mysql), patience),
+    async reconnect() {
+      this.db.destroy();
+      this.db = await patiently(() => connectMysql(mysql), patience);
+    },
+  };
+  let session: Session | undefined;
   try {
-    const source = await inspectTable(db, mysql.database, table);
-    const database = await databaseId(db, mysql);
-    let session = await patiently(() => opener(database), patience);
-    open = session;
-    tell({ fact: "ready", table, checkpoint: session.checkpoint });
-    const decided = await plan;
-    await warnOfUnseenRows(db, session.checkpoint, tell);
-    if (decided.plan === "full" && session.checkpoint.full?.id !== decided.id && source.keys) {
-      const full = { id: decided.id, upTo: source.keys.greatest, lastKey: null, rows: 0, done: false };
-      session.checkpoint = { ...session.checkpoint, full };
-    }
-    tell({ fact: "counted", table, total: await estimateRows(db, source, session.checkpoint) });
+    const source = await inspectTable(reader.db, mysql.database, table);
+    const database = await databaseId(reader.db, mysql);
+    await ordered("claim");
+    session = await patiently(() => opener(database), patience);
+    tell({ fact: "claimed", table, checkpoint: session.checkpoint });
+    const plan = await ordered("plan");
+    await warnOfUnseenRows(reader.db, session.checkpoint, tell);
+    tell({ fact: "counted", table, total: await estimateRows(reader.db, source, plan, session.checkpoint) });
 
     let rows = 0;
-    let size = 500;
+    let size = pageRows;
     let ahead: Promise<Batch> | undefined;
     let lastCommit = Date.now();
-    for (let going = source.keys !== undefined; going; ) {
+    let sending = false;
+    for (let going = true; going; ) {
       signal.throwIfAborted();
-      const current: Session = session;
-      const read = (after: string | null): Promise<Batch> => {
-        const upTo = unfinished(current.checkpoint)?.upTo ?? source.keys?.greatest ?? "0";
-        const reading = readBatch(db, source, {
-          after: after ?? undefined,
-          upTo,
-          size,
-          partitions: current.partitions,
-        });
-        reading.catch(() => {}); // told where it is awaited
-        return reading;
-      };
       try {
-        const { checkpoint } = current;
-        const batch = await (ahead ?? read((unfinished(checkpoint) ?? checkpoint).lastKey));
+        if (plan.full !== null && session.checkpoint.full?.id !== plan.full) {
+          const upTo = source.keys?.greatest ?? null;
+          const full = { id: plan.full, upTo, lastKey: null, rows: 0, done: false };
+          session.checkpoint = await commit(session, { ...session.checkpoint, full }, { job, signal });
+        }
+        if (!sending) {
+          tell({ fact: "planned", table });
+          await ordered("send");
+          sending = true;
+          lastCommit = Date.now();
+        }
+        const { checkpoint, partitions }: Session = session;
+        const full = unfinished(checkpoint);
+        const upTo = full ? full.upTo : (source.keys?.greatest ?? null);
+        const read = (after: string | null): Promise<Batch> => {
+          const reading = readBatch(reader, source, { after, upTo, size, partitions });
+          reading.catch(() => {}); // told where it is awaited
+          return reading;
+        };
+        const batch: Batch = await (ahead ?? read((full ?? checkpoint).lastKey));
         size = nextPageSize(batch, size);
-        ahead = batch.exhausted ? undefined : read(batch.lastKey ?? null);
-        going = !batch.exhausted || unfinished(checkpoint) !== undefined;
-        if (batch.messages.length > 0 || going) {
-          current.checkpoint = await commit(current, { job, batch, signal });
+        ahead = batch.exhausted ? undefined : read(batch.lastKey);
+        going = !batch.exhausted || full !== undefined;
+        if (batch.messages.length > 0 || full) {
+          session.checkpoint = await commit(session, advance(checkpoint, batch), { job, signal, batch });
           rows += batch.messages.length;
           lastCommit = Date.now();
           tell({ fact: "posted", table, rows: batch.messages.length });
@@ -290,28 +323,44 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         if (!isTransient(error) || Date.now() - lastCommit > waitMs) {
           throw explainKafka(explainMysql(error, mysql), kafka);
         }
+        await ahead?.catch(() => {});
         ahead = undefined;
         going = true;
-        if (isTransientMysql(error)) {
-          db.destroy();
-          db = await patiently(() => connectMysql(mysql), patience);
-        } else {
-          void current.producer.disconnect().catch(() => {});
-          const { full } = current.checkpoint;
+        if (isTransientMysql(error)) await reader.reconnect();
+        else {
+          void session.producer.disconnect().catch(() => {});
           session = await patiently(() => opener(database), patience);
-          open = session;
-          // A full run that was begun but not yet in any committed checkpoint is still this run's plan.
-          if (full && session.checkpoint.full?.id !== full.id) session.checkpoint = { ...session.checkpoint, full };
         }
       }
     }
     if (rows > 0) await untilReadable(kafka, table);
     tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
   } finally {
-    db.destroy();
-    await open?.producer.disconnect().catch(() => {});
+    reader.db.destroy();
+    await session?.producer.disconnect().catch(() => {});
     port.close();
   }
+}
+
+/** The orders of the main thread, to be awaited one after the other. */
+function listenForOrders(signal: AbortSignal) {
+  const heard = new Map<string, Order>();
+  const waiting = new Map<string, (order: Order) => void>();
+  return {
+    heard: (order: Order) => {
+      heard.set(order.order, order);
+      waiting.get(order.order)?.(order);
+    },
+    ordered: <Name extends Order["order"]>(name: Name) =>
+      new Promise<Extract<Order, { order: Name }>>((resolve, reject) => {
+        const take = (order: Order) => resolve(order as Extract<Order, { order: Name }>);
+        waiting.set(name, take);
+        const early = heard.get(name);
+        if (early) take(early);
+        if (signal.aborted) reject(signal.reason);
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      }),
+  };
 }
 
 /**
@@ -338,30 +387,39 @@ const nextPageSize = ({ messages }: Batch, size: number): number => {
   return Math.max(1, Math.min(pageRows, size * 10, Math.floor((pageBytes * messages.length) / bytes)));
 };
 
+/** A connection to MySQL that can be opened again. */
+interface TableReader {
+  db: Database;
+  reconnect(): Promise<void>;
+}
+
 /** Reads the rows of one transaction: pages until there are enough rows or bytes. */
 async function readBatch(
-  db: Database,
+  reader: TableReader,
   source: SourceTable,
-  options: { after: string | undefined; upTo: string; size: number; partitions: number },
+  options: { after: string | null; upTo: string | null; size: number; partitions: number },
 ): Promise<Batch> {
   const { upTo, size, partitions } = options;
   const keyColumn = source.columns.findIndex(({ name }) => name === tables[source.table].key);
-  const messages: Batch["messages"] = [];
-  let { after } = options;
+  const messages: Message[] = [];
+  let lastKey = options.after;
+  if (upTo === null) return { messages, lastKey, exhausted: true };
   let bytes = 0;
   for (;;) {
     const limit = Math.min(size, transactionRows - messages.length);
-    const page = await readPage(db, source, { after, upTo, limit });
-    for (const row of page) {
+    const after = lastKey ?? undefined;
+    const { rows, cut } = await readPage(reader.db, source, { after, upTo, limit, maxBytes: maxPageBytes });
+    if (cut) await reader.reconnect();
+    for (const row of rows) {
       const key = row[keyColumn] as string;
       const value = rowToJson(source.columns, row);
       bytes += value.length;
       messages.push({ key, value, partition: partitionOf(key, partitions) });
     }
-    after = messages.at(-1)?.key ?? after;
-    const exhausted = page.length < limit;
+    lastKey = messages.at(-1)?.key ?? lastKey;
+    const exhausted = !cut && rows.length < limit;
     if (exhausted || messages.length >= transactionRows || bytes >= 2 * pageBytes) {
-      return { messages, lastKey: after, exhausted };
+      return { messages, lastKey, exhausted };
     }
   }
 }
@@ -369,33 +427,24 @@ async function readBatch(
 /**
  * Sends a batch and the checkpoint after it in one transaction.
  *
- * @returns the checkpoint as committed
+ * @returns the checkpoint as committed, with the place of the last row sent
  * @throws whatever left the outcome in doubt: the session must then be thrown away
  */
 async function commit(
-  session: Session,
-  { job, batch, signal }: { job: Job; batch: Batch; signal: AbortSignal },
+  { producer }: Session,
+  checkpoint: Checkpoint,
+  { job, signal, batch }: { job: Job; signal: AbortSignal; batch?: Batch },
 ): Promise<Checkpoint> {
   const { table, kafka, maxMessageBytes } = job;
   const topic = topicOf(kafka, table);
-  const transaction = await session.producer.transaction();
-  const limit = Math.min(sendBytes, maxMessageBytes);
-  let last = session.checkpoint.last;
-  for (let at = 0; at < batch.messages.length; ) {
-    const chunk = [];
-    for (let bytes = 100; at < batch.messages.length; at++) {
-      const message = batch.messages[at] as Batch["messages"][number];
-      // A character is at most three bytes, and a record's head at most 40.
-      const size =
-        message.value.length * 3 < limit / 1000 ? message.value.length * 3 : Buffer.byteLength(message.value);
-      bytes += size + message.key.length + 40;
-      if (bytes > limit && chunk.length > 0) break;
-      if (bytes > maxMessageBytes) {
-        throw new Error(
-          `Cannot post the row ${tables[table].key} = ${message.key} of "${tables[table].source}": its message of ${size} bytes is larger than max.message.bytes of topic "${topic}", ${maxMessageBytes}; raise that or shorten the row`,
-        );
-      }
-      chunk.push(message);
+  const transaction = await producer.transaction();
+  let { last } = checkpoint;
+  for (const chunk of chunks(batch?.messages ?? [], Math.min(sendBytes, maxMessageBytes))) {
+    const [{ key, value }] = chunk as [Message];
+    if (chunk.length === 1 && Buffer.byteLength(value) + key.length + 140 > maxMessageBytes) {
+      throw new Error(
+        `Cannot post the row ${tables[table].key} = ${key} of "${tables[table].source}": its message of ${Buffer.byteLength(value)} bytes is larger than max.message.bytes of topic "${topic}", ${maxMessageBytes}; raise that or shorten the row`,
+      );
     }
     if (signal.aborted) {
       // Left open, it would hold back the readers of the topic until it times out.
@@ -403,37 +452,50 @@ async function commit(
       throw signal.reason;
     }
     const placed = await send(transaction, topic, chunk);
-    const { key, partition } = chunk.at(-1) as Batch["messages"][number];
+    const { key: lastKey, partition } = chunk.at(-1) as Message;
     const before = chunk.filter((message) => message.partition === partition).length;
-    last = { partition, offset: (placed.get(partition) as number) + before - 1, key };
+    last = { partition, offset: (placed.get(partition) as number) + before - 1, key: lastKey };
   }
-  const checkpoint = advance(session.checkpoint, batch, last);
-  await sendCheckpoint(transaction, kafka, checkpoint);
+  const committed = { ...checkpoint, last };
+  await sendCheckpoint(transaction, kafka, committed);
   await transaction.commit();
-  return checkpoint;
+  return committed;
 }
 
-function advance(checkpoint: Checkpoint, batch: Batch, last: Checkpoint["last"]): Checkpoint {
-  const full = unfinished(checkpoint);
-  const posted = batch.messages.length;
-  if (!full) {
-    return { ...checkpoint, lastKey: batch.lastKey ?? null, rows: checkpoint.rows + posted, last };
+/** Parts of about `limit` bytes; a message that is larger stands alone. */
+function* chunks(messages: Message[], limit: number): Generator<Message[]> {
+  let chunk: Message[] = [];
+  let bytes = 100;
+  for (const message of messages) {
+    // A character is at most three bytes, and a record's head at most 40.
+    const most = message.value.length * 3;
+    const size = (most < limit / 1000 ? most : Buffer.byteLength(message.value)) + message.key.length + 40;
+    if (bytes + size > limit && chunk.length > 0) {
+      yield chunk;
+      chunk = [];
+      bytes = 100;
+    }
+    chunk.push(message);
+    bytes += size;
   }
-  const next = { ...full, lastKey: batch.lastKey ?? null, rows: full.rows + posted, done: batch.exhausted };
+  if (chunk.length > 0) yield chunk;
+}
+
+/** The checkpoint after a batch, but for the place of its last row. */
+function advance(checkpoint: Checkpoint, { messages, lastKey, exhausted }: Batch): Checkpoint {
+  const full = unfinished(checkpoint);
+  if (!full) return { ...checkpoint, lastKey, rows: checkpoint.rows + messages.length };
+  const next = { ...full, lastKey, rows: full.rows + messages.length, done: exhausted };
   // A finished full run has seen every row: new ones count from its end.
   const seen = next.done ? { lastKey: next.upTo, rows: next.rows } : {};
-  return { ...checkpoint, ...seen, full: next, last };
+  return { ...checkpoint, ...seen, full: next };
 }
 
 /** An error that may be gone at the next try, in kafkajs' own way. */
 const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
 
 /** Sends, and makes sure that every partition has acknowledged: kafkajs forgets those whose leader moved meanwhile. */
-async function send(
-  transaction: Transaction,
-  topic: string,
-  messages: { key: string; value: string; partition: number }[],
-): Promise<Map<number, number>> {
+async function send(transaction: Transaction, topic: string, messages: Message[]): Promise<Map<number, number>> {
   const metadata = await transaction.send({ topic, messages });
   const placed = new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
   const missing = messages.find(({ partition }) => !placed.has(partition));
@@ -450,14 +512,16 @@ const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoi
  * Opens sessions one after another for one thread: fences whoever held the transactional id, ends its transaction,
  * reads the checkpoint and claims it by a first transaction.
  *
- * Being fenced says only that somebody began to post, or that the own transaction timed out. So the claim decides:
- * where it is neither the own one nor that which stood there first, another post is running, and this one ends.
+ * Being fenced says only that somebody began to post, or that the own transaction timed out. So the claim of the
+ * leading table decides: where it is neither the own one nor that which stood there first, another post is running,
+ * and this one ends. The other tables belong to whoever holds that claim, so that of two posts one goes on with all.
  */
 function sessionOpener(job: Job): (database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
   let firstSeen: number | undefined;
-  const check = (checkpoint: Checkpoint | undefined) => {
-    firstSeen ??= checkpoint?.claim ?? 0;
+  const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
+    const checkpoint = table === leader ? own : await readCheckpoint(reader, kafka, leader);
+    firstSeen ??= table === leader ? (checkpoint?.claim ?? 0) : -1;
     if (!checkpoint || checkpoint.owner.id === owner.id || checkpoint.claim === firstSeen) return;
     const { host, pid, started } = checkpoint.owner;
     throw new Error(
@@ -466,7 +530,7 @@ function sessionOpener(job: Job): (database: string) => Promise<Session> {
   };
   return async (database) => {
     await using reader = await connectReader(kafka);
-    check(await readCheckpoint(reader, kafka, table));
+    await check(reader, await readCheckpoint(reader, kafka, table));
     const producer = kafkaClient(kafka).producer({
       transactionalId: `${kafka.prefix}.post.${table}`,
       idempotent: true,
@@ -482,7 +546,7 @@ function sessionOpener(job: Job): (database: string) => Promise<Session> {
       // Only this fences: connecting does not.
       await (await producer.transaction()).abort();
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true });
-      check(checkpoint);
+      await check(reader, checkpoint);
       if (checkpoint && checkpoint.database !== database) {
         throw new UsageError(
           `Topic "${topicOf(kafka, table)}" holds the rows of database "${checkpoint.database}", not of "${database}": choose another prefix by --prefix or KAFKA.PREFIX`,
@@ -578,10 +642,11 @@ async function warnOfUnseenRows(db: Database, checkpoint: Checkpoint, tell: (fac
 }
 
 /** Rows to post, for the progress display: exact where keys have no gaps, else about right. */
-async function estimateRows(db: Database, source: SourceTable, checkpoint: Checkpoint): Promise<number> {
+async function estimateRows(db: Database, source: SourceTable, plan: Plan, checkpoint: Checkpoint): Promise<number> {
   if (!source.keys) return 0;
   const { least, greatest } = source.keys;
-  const after = (unfinished(checkpoint) ?? checkpoint).lastKey;
+  const begun = unfinished(checkpoint);
+  const after = begun ? begun.lastKey : plan.full && plan.full !== checkpoint.full?.id ? null : checkpoint.lastKey;
   const span = Number(BigInt(greatest) - (after === null ? BigInt(least) - 1n : BigInt(after)));
   const [rows] = await db.query({
     sql: "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",

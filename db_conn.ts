@@ -7,6 +7,7 @@ import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
+import mysql2 from "mysql2";
 import mysql from "mysql2/promise";
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import { type ColumnKind, type Row, type Table, tables, UsageError } from "./io.ts";
@@ -268,7 +269,7 @@ export async function connectMysql(settings: MysqlSettings): Promise<Database> {
     // Without a listener, a connection that is lost while idle would end the program.
     connection.on("error", () => {});
     // TIMESTAMP columns are shown in the session's zone; the messages are in UTC.
-    await connection.query("SET time_zone = '+00:00'");
+    await connection.query({ sql: "SET time_zone = '+00:00'", timeout: 10_000 });
     return connection;
   } catch (error) {
     throw explainMysql(error, settings);
@@ -370,7 +371,7 @@ const quote = (name: string) => mysql.escapeId(name, true);
 export async function inspectTable(db: Database, database: string, table: Table): Promise<SourceTable> {
   const { source, key, columns: contract } = tables[table];
   const ask = async (sql: string, values: unknown[] = []) =>
-    (await db.query({ sql, values, rowsAsArray: true }))[0] as unknown as (string | null)[][];
+    (await db.query({ sql, values, rowsAsArray: true, timeout: scanTimeout }))[0] as unknown as (string | null)[][];
   const described = await ask(
     `SELECT column_name, data_type, is_nullable FROM information_schema.columns
      WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position`,
@@ -435,7 +436,8 @@ export async function countRows(db: Database, table: Table, upTo?: string): Prom
   const { source, key } = tables[table];
   const where = upTo === undefined ? "" : ` WHERE ${quote(key)} <= ?`;
   const values = upTo === undefined ? [] : [BigInt(upTo)];
-  const [rows] = await db.query({ sql: `SELECT COUNT(*) FROM ${quote(source)}${where}`, values, rowsAsArray: true });
+  const sql = `SELECT COUNT(*) FROM ${quote(source)}${where}`;
+  const [rows] = await db.query({ sql, values, rowsAsArray: true, timeout: scanTimeout });
   return Number((rows as unknown as string[][])[0]?.[0]);
 }
 
@@ -444,26 +446,78 @@ export interface PageOptions {
   after: string | undefined;
   upTo: string;
   limit: number;
+  /** The page ends early when its rows are larger than this, bytes. Default: no bound. */
+  maxBytes?: number;
 }
 
-/** Reads one page of a table; each row holds the columns' text as MySQL gives it, in the order of `source.columns`. */
-export async function readPage(db: Database, source: SourceTable, options: PageOptions): Promise<Row[]> {
+/** The columns' text of each row as MySQL gives it, in the order of `source.columns`. */
+export interface Page {
+  rows: Row[];
+  /** It ended early: the connection is closed, since MySQL would send the rest all the same. */
+  cut: boolean;
+}
+
+/** How long a page, and a look at a whole table, may take, ms: a server that never answers must not hang the program. */
+const pageTimeout = 60_000;
+const scanTimeout = 600_000;
+
+/** Reads one page of a table. */
+export function readPage(db: Database, source: SourceTable, options: PageOptions): Promise<Page> {
   const { source: name, key } = tables[source.table];
-  const { after, upTo, limit } = options;
+  const { after, upTo, limit, maxBytes = Number.POSITIVE_INFINITY } = options;
   const columns = source.columns.map((column) => quote(column.name)).join(", ");
   const above = after === undefined ? "" : `${quote(key)} > ? AND `;
-  const [rows] = await db.query({
-    sql: `SELECT ${columns} FROM ${quote(name)} WHERE ${above}${quote(key)} <= ? ORDER BY ${quote(key)} LIMIT ?`,
-    values: [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit],
-    rowsAsArray: true,
+  const sql = `SELECT ${columns} FROM ${quote(name)} WHERE ${above}${quote(key)} <= ? ORDER BY ${quote(key)} LIMIT ?`;
+  const values = [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit];
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | null, rows?: unknown) =>
+      error ? reject(error) : resolve({ rows: rows as Row[], cut: false });
+    const query = createQuery({ sql, values, rowsAsArray: true, timeout: pageTimeout }, undefined, done, {});
+    const plain = query.row;
+    let bytes = 0;
+    // Counts what arrives; rows that stand in the page already are kept, as they are its first in key order.
+    query.row = function step(packet, connection) {
+      if (bytes > maxBytes && !packet.isEOF()) {
+        resolve({ rows: query._rows[0] as Row[], cut: true });
+        db.destroy();
+        return null;
+      }
+      bytes += packet.end - packet.offset;
+      const next = plain.call(query, packet, connection);
+      return next === plain ? step : next;
+    };
+    core(db).query(query);
   });
-  return rows as unknown as Row[];
+}
+
+/** mysql2 below its promises: rows can be looked at while they arrive. Read in version 3.24.6. */
+const { createQuery } = mysql2 as unknown as {
+  createQuery(
+    options: object,
+    values: undefined,
+    done: (error: Error | null, rows?: unknown) => void,
+    config: object,
+  ): RowQuery;
+};
+const core = (db: Database) => (db as unknown as { connection: { query(query: RowQuery): void } }).connection;
+
+interface RowPacket {
+  offset: number;
+  end: number;
+  isEOF(): boolean;
+}
+
+type RowStep = (packet: RowPacket, connection: unknown) => RowStep | null;
+
+interface RowQuery {
+  row: RowStep;
+  _rows: unknown[][];
 }
 
 /** Reads the row of one key, or `undefined` where there is none. */
 export async function readRow(db: Database, source: SourceTable, key: string): Promise<Row | undefined> {
   const before = (BigInt(key) - 1n).toString();
-  return (await readPage(db, source, { after: before, upTo: key, limit: 1 }))[0];
+  return (await readPage(db, source, { after: before, upTo: key, limit: 1 })).rows[0];
 }
 
 /** The key of a random row, or `undefined` where the table is empty. */

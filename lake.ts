@@ -104,11 +104,16 @@ export interface FileState {
   rows: number;
   /** Messages below these offsets are in it. */
   applied: Offsets;
+  /** Of a rejects file: the offset that the lake begins with. */
+  begun: Offsets;
   /** Of a silver block: how many clean messages lost to a newer one with the same ind. */
   superseded: number;
   /** Of a rejects file: how many of each reason. */
   reasons: Record<string, number>;
 }
+
+/** What a file says that has no rows and no metadata. */
+export const noState: FileState = { rows: 0, applied: new Map(), begun: new Map(), superseded: 0, reasons: {} };
 
 /** The metadata of all Parquet files in a folder whose names begin with `prefix`, by name without its ending. */
 export async function fileStates(db: DuckDBConnection, folder: string, prefix = ""): Promise<Map<string, FileState>> {
@@ -119,7 +124,7 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
   const rows = await db.runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`);
   const key = (path: unknown) => String(path).slice(folder.length + 1, -".parquet".length);
   for (const [file, count] of rows.getRows()) {
-    states.set(key(file), { rows: Number(count), applied: new Map(), superseded: 0, reasons: {} });
+    states.set(key(file), { ...noState, rows: Number(count) });
   }
   const metadata = await db.runAndReadAll(
     `SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata(${list})`,
@@ -128,6 +133,7 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
     const state = states.get(key(file));
     if (!state) continue;
     if (name === "applied") state.applied = parseOffsets(String(value));
+    if (name === "begun") state.begun = parseOffsets(String(value));
     if (name === "superseded") state.superseded = Number(value);
     if (name === "reasons") state.reasons = JSON.parse(String(value)) as Record<string, number>;
   }
@@ -140,12 +146,10 @@ const parseOffsets = (json: string): Offsets =>
   );
 
 /** What COPY writes beside the rows, for {@link fileStates} to read. */
-export function metadataClause(state: {
-  applied: Offsets;
-  superseded?: number;
-  reasons?: Record<string, number>;
-}): string {
-  const entries = [`applied: ${literal(JSON.stringify(Object.fromEntries(state.applied)))}`];
+export function metadataClause(state: Pick<FileState, "applied"> & Partial<FileState>): string {
+  const offsets = (map: Offsets) => literal(JSON.stringify(Object.fromEntries(map)));
+  const entries = [`applied: ${offsets(state.applied)}`];
+  if (state.begun) entries.push(`begun: ${offsets(state.begun)}`);
   if (state.superseded !== undefined) entries.push(`superseded: ${literal(String(state.superseded))}`);
   if (state.reasons) entries.push(`reasons: ${literal(JSON.stringify(state.reasons))}`);
   return `KV_METADATA {${entries.join(", ")}}`;
@@ -164,10 +168,29 @@ export interface LedgerRow {
 export const addsUp = ({ messages, clean, superseded, rejected }: LedgerRow): boolean =>
   messages === clean + superseded + rejected;
 
-/** The offsets below which a table is done: its newest rejects file is written last. */
-export function doneOffsets(rejects: Map<string, FileState>): Offsets {
+/** Which offsets of a table are done: its newest rejects file is written last. */
+export function doneOffsets(rejects: Map<string, FileState>): Pick<FileState, "begun" | "applied"> {
   const newest = [...rejects.keys()].sort().at(-1);
-  return newest === undefined ? new Map() : (rejects.get(newest) as FileState).applied;
+  return (newest === undefined ? undefined : rejects.get(newest)) ?? noState;
+}
+
+/**
+ * Makes sure that bronze holds every message that was cleaned; between files {@link listBronze} looks.
+ *
+ * @throws where the first or the last files of a partition are missing
+ */
+export function checkBronze(lake: string, table: Table, files: BronzeFile[], rejects: Map<string, FileState>): void {
+  const { begun, applied } = doneOffsets(rejects);
+  for (const [partition, next] of applied) {
+    const ours = files.filter((file) => file.partition === partition);
+    const [first, last] = [ours[0]?.first, ours.at(-1)?.next];
+    const start = begun.get(partition) ?? 0;
+    if (first !== undefined && last !== undefined && first <= start && last >= next) continue;
+    const there = first === undefined ? "none is there" : `those there hold ${first} to ${(last as number) - 1}`;
+    throw new Error(
+      `The lake lacks messages: offsets ${start} to ${next - 1} of partition ${partition} were cleaned, but of the bronze files in "${paths(lake).bronze(table)}" ${there}; put the files back, or start a new lake by --data`,
+    );
+  }
 }
 
 /** How far a table is in the lake, read from names and footers; it may change meanwhile. */
@@ -189,7 +212,7 @@ export async function lakeState(lake: string, tries = 5): Promise<Record<Table, 
       const { files } = await listBronze(lake, table);
       states[table] = {
         landed: landedOffsets(files),
-        cleaned: doneOffsets(rejects),
+        cleaned: doneOffsets(rejects).applied,
         ledger: ledgerRow(table, { files, silver: [...blocks.values()], rejects: [...rejects.values()] }),
       };
     }
@@ -392,11 +415,14 @@ export async function sqlHash(): Promise<string> {
   return hash.digest("hex");
 }
 
+/** What DuckDB may take; Node has about 150 MB beside it. */
+export const memoryLimit = "800MB";
+
 /** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder. */
 export async function openDuckDb(lake: string): Promise<DuckDBInstance> {
   const { tmp } = paths(lake);
   const db = await DuckDBInstance.create(":memory:", {
-    memory_limit: "800MB",
+    memory_limit: memoryLimit,
     // Of its own: DuckDB crashes where two processes spill into one folder.
     temp_directory: join(tmp, `duckdb-${process.pid}`),
     preserve_insertion_order: "false",

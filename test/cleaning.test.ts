@@ -255,6 +255,16 @@ test("messages around 16 MB are read, and over it rejected as too_big", async ()
   );
 });
 
+test("messages made to take far more memory parsed than as text are cleaned piece by piece", async () => {
+  const lake = `${folder.path}/dense`;
+  const value = Buffer.from(
+    `{"ind":1,"timestamp":null,"latitude":null,"longitude":null,"country":"x","more":${"[".repeat(2_000_000)}1${"]".repeat(2_000_000)}}`,
+  );
+  const messages = Array.from({ length: 30 }, (_, offset) => ({ partition: 0, offset, postedAt: 1, key: null, value }));
+  const { ledger } = await makeLake(lake, { geo: messages });
+  assert.deepEqual(ledger[1], { table: "geo", messages: 30, clean: 1, superseded: 29, rejected: 0, reasons: {} });
+});
+
 test("the batches in which messages come make no difference", async () => {
   const messages = { geo: hostileMessages("geo", 1_500, 11).filter((m) => !leftOpen("geo", m)) };
   const [one, many] = [`${folder.path}/one`, `${folder.path}/many`];
