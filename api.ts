@@ -12,8 +12,10 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { parentPort, Worker, workerData } from "node:worker_threads";
-import type { Producer, Transaction } from "kafkajs";
+import { build } from "esbuild";
+import type { Message as KafkaMessage, Producer, Transaction } from "kafkajs";
 import pLimit from "p-limit";
 import {
   connectMysql,
@@ -27,7 +29,7 @@ import {
   readPage,
   type SourceTable,
 } from "./db_conn.ts";
-import { patiently, rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
+import { patiently, type Table, tableNames, tables, UsageError } from "./io.ts";
 import {
   checkpointPartition,
   checkpointTopic,
@@ -43,6 +45,7 @@ import {
   topicOf,
   topicRanges,
 } from "./kafka.ts";
+import { keyBytes, type RecordBatch, type RecordView, type RowEncoder, rowEncoder, valueBytes } from "./records.ts";
 
 /** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
 export interface Checkpoint {
@@ -148,6 +151,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
     if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) order({ order: "send" });
   };
 
+  const code = await threadCode();
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const limit = pLimit(tableNames.length);
@@ -157,7 +161,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
         try {
           const bytes = maxMessageBytes[table];
           const job: Job = { kind: "post", table, owner, mysql, kafka, maxMessageBytes: bytes, full, waitMs };
-          const worker = startThread(job);
+          const worker = new Worker(code, { eval: true, workerData: job });
           workers.set(table, worker);
           if (table === leader) order({ order: "claim" }, [table]);
           return await runThread(worker, {
@@ -185,11 +189,23 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
 const leader: Table = "pin";
 const followers = tableNames.filter((table) => table !== leader);
 
-function startThread(job: Job): Worker {
-  // A thread of Node 20 does not inherit tsx's loader: it registers it and then imports this file.
-  const register = JSON.stringify(import.meta.resolve("tsx/esm/api"));
-  const code = `import(${register}).then(({ register }) => { register(); return import(${JSON.stringify(import.meta.url)}); })`;
-  return new Worker(code, { eval: true, workerData: job });
+/**
+ * This file and what it imports as one script: a thread of Node 20 does not inherit tsx's loader, and with one of its
+ * own it would take three times as long to start.
+ */
+async function threadCode(): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(import.meta.url)],
+    bundle: true,
+    external: ["@node-rs/crc32", "esbuild", "kafkajs", "mysql2", "yaml"],
+    platform: "node",
+    target: "node20",
+    format: "cjs",
+    define: { "import.meta.url": "url" },
+    write: false,
+  });
+  const url = JSON.stringify(import.meta.url);
+  return `(function (url, require, module) {${outputFiles[0]?.text}\n})(${url}, require("node:module").createRequire(${url}), {});`;
 }
 
 /** Follows one table's thread to its end; stopping it ends the thread, and the next run finds its transaction aborted. */
@@ -226,28 +242,25 @@ const transactionRows = 10_000;
 /** Rows of a page at most; wide rows are read in smaller pages, so that one stays near `pageBytes`. */
 const pageRows = 5_000;
 const pageBytes = 4_000_000;
+const transactionBytes = 2 * pageBytes;
 /** A page is cut off at this size, since nobody knows beforehand how wide its rows are. */
 const maxPageBytes = 16_000_000;
-/** Bytes of one send at most; the topic's own limit may be lower. */
+/** Bytes of one send, about, shared by its partitions; the topic's own limit may be lower. */
 const sendBytes = 4_000_000;
+const leastBatchBytes = 256_000;
 
 /** A producer that owns its table's transactional id, and the checkpoint that it goes on from. */
 interface Session {
   producer: Producer;
   checkpoint: Checkpoint;
-  partitions: number;
+  encoder: RowEncoder;
 }
 
-/** A row, ready to be sent. */
-interface Message {
-  key: string;
-  value: string;
-  partition: number;
-}
-
-/** Rows read for one transaction. */
+/** Rows of one transaction, ready to be sent. */
 interface Batch {
-  messages: Message[];
+  records: RecordBatch[];
+  rows: number;
+  bytes: number;
   lastKey: string | null;
   /** Nothing is left above `lastKey`. */
   exhausted: boolean;
@@ -275,7 +288,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const source = await inspectTable(reader.db, mysql.database, table);
     const database = await databaseId(reader.db, mysql);
     await ordered("claim");
-    session = await patiently(() => opener(database), patience);
+    session = await patiently(() => opener(source, database), patience);
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
     await warnOfUnseenRows(reader.db, session.checkpoint, tell);
@@ -300,11 +313,11 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
           sending = true;
           lastCommit = Date.now();
         }
-        const { checkpoint, partitions }: Session = session;
+        const { checkpoint, encoder }: Session = session;
         const full = unfinished(checkpoint);
         const upTo = full ? full.upTo : (source.keys?.greatest ?? null);
         const read = (after: string | null): Promise<Batch> => {
-          const reading = readBatch(reader, source, { after, upTo, size, partitions });
+          const reading = readBatch(reader, source, { after, upTo, size, encoder });
           reading.catch(() => {}); // told where it is awaited
           return reading;
         };
@@ -312,11 +325,16 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         size = nextPageSize(batch, size);
         ahead = batch.exhausted ? undefined : read(batch.lastKey);
         going = !batch.exhausted || full !== undefined;
-        if (batch.messages.length > 0 || full) {
-          session.checkpoint = await commit(session, advance(checkpoint, batch), { job, signal, batch });
-          rows += batch.messages.length;
+        if (batch.rows > 0 || full) {
+          session.checkpoint = await commit(session, advance(checkpoint, batch), {
+            job,
+            signal,
+            records: batch.records,
+          });
+          encoder.release(batch.records);
+          rows += batch.rows;
           lastCommit = Date.now();
-          tell({ fact: "posted", table, rows: batch.messages.length });
+          tell({ fact: "posted", table, rows: batch.rows });
         }
       } catch (error) {
         signal.throwIfAborted();
@@ -329,7 +347,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         if (isTransientMysql(error)) await reader.reconnect();
         else {
           void session.producer.disconnect().catch(() => {});
-          session = await patiently(() => opener(database), patience);
+          session = await patiently(() => opener(source, database), patience);
         }
       }
     }
@@ -381,11 +399,8 @@ const isTransient = (error: unknown): boolean => isTransientMysql(error) || isTr
 /** The full run that the checkpoint is in the middle of. */
 const unfinished = ({ full }: Checkpoint) => (full && !full.done ? full : undefined);
 
-const nextPageSize = ({ messages }: Batch, size: number): number => {
-  const bytes = messages.reduce((sum, { value }) => sum + value.length, 0);
-  if (messages.length === 0) return size;
-  return Math.max(1, Math.min(pageRows, size * 10, Math.floor((pageBytes * messages.length) / bytes)));
-};
+const nextPageSize = ({ rows, bytes }: Batch, size: number): number =>
+  rows === 0 ? size : Math.max(1, Math.min(pageRows, size * 10, Math.floor((pageBytes * rows) / bytes)));
 
 /** A connection to MySQL that can be opened again. */
 interface TableReader {
@@ -393,39 +408,30 @@ interface TableReader {
   reconnect(): Promise<void>;
 }
 
-/** Reads the rows of one transaction: pages until there are enough rows or bytes. */
+/** Reads and encodes the rows of one transaction: pages until there are enough rows or bytes. */
 async function readBatch(
   reader: TableReader,
   source: SourceTable,
-  options: { after: string | null; upTo: string | null; size: number; partitions: number },
+  options: { after: string | null; upTo: string | null; size: number; encoder: RowEncoder },
 ): Promise<Batch> {
-  const { upTo, size, partitions } = options;
-  const keyColumn = source.columns.findIndex(({ name }) => name === tables[source.table].key);
-  const messages: Message[] = [];
+  const { upTo, size, encoder } = options;
   let lastKey = options.after;
-  if (upTo === null) return { messages, lastKey, exhausted: true };
-  let bytes = 0;
-  for (;;) {
-    const limit = Math.min(size, transactionRows - messages.length);
-    const after = lastKey ?? undefined;
-    const { rows, cut } = await readPage(reader.db, source, { after, upTo, limit, maxBytes: maxPageBytes });
+  let exhausted = upTo === null;
+  encoder.take(); // of a page that failed
+  while (!exhausted && encoder.rows < transactionRows && encoder.bytes < transactionBytes) {
+    const limit = Math.min(size, transactionRows - encoder.rows);
+    const page = { after: lastKey ?? undefined, upTo: upTo as string, limit, maxBytes: maxPageBytes };
+    const { rows, cut } = await readPage(reader.db, source, page, encoder.add);
     if (cut) await reader.reconnect();
-    for (const row of rows) {
-      const key = row[keyColumn] as string;
-      const value = rowToJson(source.columns, row);
-      bytes += value.length;
-      messages.push({ key, value, partition: partitionOf(key, partitions) });
-    }
-    lastKey = messages.at(-1)?.key ?? lastKey;
-    const exhausted = !cut && rows.length < limit;
-    if (exhausted || messages.length >= transactionRows || bytes >= 2 * pageBytes) {
-      return { messages, lastKey, exhausted };
-    }
+    if (rows > 0) lastKey = encoder.lastKey;
+    exhausted = !cut && rows < limit;
   }
+  const { rows, bytes } = encoder;
+  return { records: encoder.take(), rows, bytes, lastKey, exhausted };
 }
 
 /**
- * Sends a batch and the checkpoint after it in one transaction.
+ * Sends records and the checkpoint after them in one transaction.
  *
  * @returns the checkpoint as committed, with the place of the last row sent
  * @throws whatever left the outcome in doubt: the session must then be thrown away
@@ -433,28 +439,29 @@ async function readBatch(
 async function commit(
   { producer }: Session,
   checkpoint: Checkpoint,
-  { job, signal, batch }: { job: Job; signal: AbortSignal; batch?: Batch },
+  { job, signal, records = [] }: { job: Job; signal: AbortSignal; records?: RecordBatch[] },
 ): Promise<Checkpoint> {
   const { table, kafka, maxMessageBytes } = job;
   const topic = topicOf(kafka, table);
   const transaction = await producer.transaction();
   let { last } = checkpoint;
-  for (const chunk of chunks(batch?.messages ?? [], Math.min(sendBytes, maxMessageBytes))) {
-    const [{ key, value }] = chunk as [Message];
-    if (chunk.length === 1 && Buffer.byteLength(value) + key.length + 140 > maxMessageBytes) {
-      throw new Error(
-        `Cannot post the row ${tables[table].key} = ${key} of "${tables[table].source}": its message of ${Buffer.byteLength(value)} bytes is larger than max.message.bytes of topic "${topic}", ${maxMessageBytes}; raise that or shorten the row`,
-      );
-    }
+  for (const { value, lastKey } of records) {
+    if (value.length <= maxMessageBytes) continue;
+    throw new Error(
+      `Cannot post the row ${tables[table].key} = ${lastKey} of "${tables[table].source}": as a message it has ${value.length} bytes, more than max.message.bytes of topic "${topic}", ${maxMessageBytes}; raise that or shorten the row`,
+    );
+  }
+  for (let left = records; left.length > 0; ) {
     if (signal.aborted) {
       // Left open, it would hold back the readers of the topic until it times out.
       await transaction.abort();
       throw signal.reason;
     }
-    const placed = await send(transaction, topic, chunk);
-    const { key: lastKey, partition } = chunk.at(-1) as Message;
-    const before = chunk.filter((message) => message.partition === partition).length;
-    last = { partition, offset: (placed.get(partition) as number) + before - 1, key: lastKey };
+    const first = left.filter(({ partition }, i) => left.findIndex((other) => other.partition === partition) === i);
+    const placed = await send(transaction, topic, first);
+    const { partition, length, lastKey } = first.at(-1) as RecordBatch;
+    last = { partition, offset: (placed.get(partition) as number) + length - 1, key: lastKey };
+    left = left.filter((batch) => !first.includes(batch));
   }
   const committed = { ...checkpoint, last };
   await sendCheckpoint(transaction, kafka, committed);
@@ -462,30 +469,11 @@ async function commit(
   return committed;
 }
 
-/** Parts of about `limit` bytes; a message that is larger stands alone. */
-function* chunks(messages: Message[], limit: number): Generator<Message[]> {
-  let chunk: Message[] = [];
-  let bytes = 100;
-  for (const message of messages) {
-    // A character is at most three bytes, and a record's head at most 40.
-    const most = message.value.length * 3;
-    const size = (most < limit / 1000 ? most : Buffer.byteLength(message.value)) + message.key.length + 40;
-    if (bytes + size > limit && chunk.length > 0) {
-      yield chunk;
-      chunk = [];
-      bytes = 100;
-    }
-    chunk.push(message);
-    bytes += size;
-  }
-  if (chunk.length > 0) yield chunk;
-}
-
 /** The checkpoint after a batch, but for the place of its last row. */
-function advance(checkpoint: Checkpoint, { messages, lastKey, exhausted }: Batch): Checkpoint {
+function advance(checkpoint: Checkpoint, { rows, lastKey, exhausted }: Batch): Checkpoint {
   const full = unfinished(checkpoint);
-  if (!full) return { ...checkpoint, lastKey, rows: checkpoint.rows + messages.length };
-  const next = { ...full, lastKey, rows: full.rows + messages.length, done: exhausted };
+  if (!full) return { ...checkpoint, lastKey, rows: checkpoint.rows + rows };
+  const next = { ...full, lastKey, rows: full.rows + rows, done: exhausted };
   // A finished full run has seen every row: new ones count from its end.
   const seen = next.done ? { lastKey: next.upTo, rows: next.rows } : {};
   return { ...checkpoint, ...seen, full: next };
@@ -495,8 +483,12 @@ function advance(checkpoint: Checkpoint, { messages, lastKey, exhausted }: Batch
 const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
 
 /** Sends, and makes sure that every partition has acknowledged: kafkajs forgets those whose leader moved meanwhile. */
-async function send(transaction: Transaction, topic: string, messages: Message[]): Promise<Map<number, number>> {
-  const metadata = await transaction.send({ topic, messages });
+async function send(
+  transaction: Transaction,
+  topic: string,
+  messages: (RecordBatch | { key: string; value: string; partition: number })[],
+): Promise<Map<number, number>> {
+  const metadata = await transaction.send({ topic, messages: messages as KafkaMessage[] });
   const placed = new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
   const missing = messages.find(({ partition }) => !placed.has(partition));
   if (missing) throw retriable(`Partition ${missing.partition} of topic "${topic}" did not acknowledge`);
@@ -516,7 +508,7 @@ const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoi
  * leading table decides: where it is neither the own one nor that which stood there first, another post is running,
  * and this one ends. The other tables belong to whoever holds that claim, so that of two posts one goes on with all.
  */
-function sessionOpener(job: Job): (database: string) => Promise<Session> {
+function sessionOpener(job: Job): (source: SourceTable, database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
   let firstSeen: number | undefined;
   const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
@@ -528,7 +520,7 @@ function sessionOpener(job: Job): (database: string) => Promise<Session> {
       `Another post of "${table}" is running: process ${pid} on ${host}, since ${started}; let it finish, or stop it first`,
     );
   };
-  return async (database) => {
+  return async (source, database) => {
     await using reader = await connectReader(kafka);
     await check(reader, await readCheckpoint(reader, kafka, table));
     const producer = kafkaClient(kafka).producer({
@@ -562,7 +554,10 @@ function sessionOpener(job: Job): (database: string) => Promise<Session> {
       const transaction = await producer.transaction();
       await sendCheckpoint(transaction, kafka, claimed);
       await transaction.commit();
-      return { producer, checkpoint: claimed, partitions };
+      const key = source.columns.findIndex(({ name }) => name === tables[table].key);
+      const maxBytes = Math.min(job.maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
+      const encoder = rowEncoder({ columns: source.columns, key, partitions, partitionOf, maxBytes });
+      return { producer, checkpoint: claimed, encoder };
     } catch (error) {
       void producer.disconnect().catch(() => {});
       throw error;
@@ -604,8 +599,8 @@ export async function readCheckpoint(
         topic,
         positions,
         until,
-        onRecord: (_partition, _offset, _time, key, value) => {
-          if (key?.toString() === table && value) newest = value.toString();
+        onRecord: (_partition, record) => {
+          if (keyBytes(record)?.toString() === table) newest = valueBytes(record)?.toString() ?? newest;
         },
       });
     }
@@ -621,8 +616,8 @@ async function holdsLast(reader: KafkaReader, topic: string, { partition, offset
   if (!range || offset >= range.end) return false;
   if (offset < range.start) return true; // expired by retention: nothing to compare with
   let found = false;
-  const onRecord = (_partition: number, at: number, _time: number, recordKey: Buffer | null) => {
-    if (at === offset) found = recordKey?.toString() === key;
+  const onRecord = (_partition: number, record: RecordView) => {
+    if (record.offset === offset) found = keyBytes(record)?.toString() === key;
   };
   const positions = new Map([[partition, offset]]);
   await fetchOnce(reader, { topic, positions, until: new Map([[partition, offset + 1]]), onRecord, maxBytes: 1 });
@@ -658,4 +653,4 @@ async function estimateRows(db: Database, source: SourceTable, plan: Plan, check
 }
 
 const job = workerData as Job | null;
-if (job?.kind === "post" && parentPort) await postTable(job, parentPort);
+if (job?.kind === "post" && parentPort) void postTable(job, parentPort);

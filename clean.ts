@@ -18,7 +18,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { readCheckpoint } from "./api.ts";
-import { bronzeLines, patiently, silver, type Table, tableNames } from "./io.ts";
+import { patiently, silver, type Table, tableNames } from "./io.ts";
 import {
   connectReader,
   explainKafka,
@@ -61,6 +61,7 @@ import {
   writeBinding,
   writeLedger,
 } from "./lake.ts";
+import { bronzeLines } from "./records.ts";
 
 /** What the consumer tells, in the past tense. */
 export type CleanFact =
@@ -406,10 +407,10 @@ async function sameMessage(
     positions,
     until: new Map([[file.partition, offset + 1]]),
     maxBytes: 1,
-    onRecord: (partition, at, timestamp, key, value) => {
-      if (at !== offset) return;
-      const lines = bronzeLines();
-      lines.add(partition, at, timestamp, key, value);
+    onRecord: (partition, record) => {
+      if (record.offset !== offset) return;
+      const lines = bronzeLines(partition);
+      lines.add(record);
       same = lines.take().equals(line);
     },
   });
@@ -459,7 +460,7 @@ async function land(reader: KafkaReader, work: Work, options: LandOptions): Prom
   const current = new Map<number, Segment>();
   const begin = (partition: number, first: number): Segment => {
     const temporary = join(paths(work.lake).tmp, `land-${table}-${partition}-${first}`);
-    const segment = { partition, first, messages: 0, large: false, lines: bronzeLines(), temporary };
+    const segment = { partition, first, messages: 0, large: false, lines: bronzeLines(partition), temporary };
     segments.push(segment);
     current.set(partition, segment);
     return segment;
@@ -472,13 +473,13 @@ async function land(reader: KafkaReader, work: Work, options: LandOptions): Prom
         topic,
         positions,
         until,
-        onRecord: (partition, offset, timestamp, key, value) => {
-          const large = (key?.length ?? 0) + (value?.length ?? 0) > largeMessage;
+        onRecord: (partition, record) => {
+          const large = record.valueEnd - record.keyStart > largeMessage;
           let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
-          if (segment.large || (large && segment.messages > 0)) segment = begin(partition, offset);
+          if (segment.large || (large && segment.messages > 0)) segment = begin(partition, record.offset);
           segment.large = large;
           segment.messages++;
-          segment.lines.add(partition, offset, timestamp, key, value);
+          segment.lines.add(record);
           messages++;
         },
       });

@@ -450,44 +450,58 @@ export interface PageOptions {
   maxBytes?: number;
 }
 
-/** The columns' text of each row as MySQL gives it, in the order of `source.columns`. */
+/** What became of a page. */
 export interface Page {
-  rows: Row[];
+  rows: number;
   /** It ended early: the connection is closed, since MySQL would send the rest all the same. */
   cut: boolean;
 }
+
+/** Takes a row as MySQL's text protocol has it: from `start` on, each column after its length. Valid during the call. */
+export type OnRow = (bytes: Buffer, start: number) => void;
 
 /** How long a page, and a look at a whole table, may take, ms: a server that never answers must not hang the program. */
 const pageTimeout = 60_000;
 const scanTimeout = 600_000;
 
-/** Reads one page of a table. */
-export function readPage(db: Database, source: SourceTable, options: PageOptions): Promise<Page> {
-  const { source: name, key } = tables[source.table];
+/** Reads one page of a table, row by row as they arrive, with the columns in the order of `source.columns`. */
+export function readPage(db: Database, source: SourceTable, options: PageOptions, onRow: OnRow): Promise<Page> {
   const { after, upTo, limit, maxBytes = Number.POSITIVE_INFINITY } = options;
-  const columns = source.columns.map((column) => quote(column.name)).join(", ");
-  const above = after === undefined ? "" : `${quote(key)} > ? AND `;
-  const sql = `SELECT ${columns} FROM ${quote(name)} WHERE ${above}${quote(key)} <= ? ORDER BY ${quote(key)} LIMIT ?`;
+  const { id, select } = selectOf(source);
+  const sql = `${select} WHERE ${after === undefined ? "" : `${id} > ? AND `}${id} <= ? ORDER BY ${id} LIMIT ?`;
   const values = [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit];
   return new Promise((resolve, reject) => {
-    const done = (error: Error | null, rows?: unknown) =>
-      error ? reject(error) : resolve({ rows: rows as Row[], cut: false });
-    const query = createQuery({ sql, values, rowsAsArray: true, timeout: pageTimeout }, undefined, done, {});
-    const plain = query.row;
+    let rows = 0;
     let bytes = 0;
-    // Counts what arrives; rows that stand in the page already are kept, as they are its first in key order.
+    const done = (error: Error | null) => (error ? reject(error) : resolve({ rows, cut: false }));
+    const query = createQuery({ sql, values, timeout: pageTimeout }, undefined, done, {});
+    const plain = query.row;
     query.row = function step(packet, connection) {
-      if (bytes > maxBytes && !packet.isEOF()) {
-        resolve({ rows: query._rows[0] as Row[], cut: true });
+      if (packet.isEOF()) return plain.call(query, packet, connection);
+      if (bytes > maxBytes) {
+        resolve({ rows, cut: true });
         db.destroy();
         return null;
       }
       bytes += packet.end - packet.offset;
-      const next = plain.call(query, packet, connection);
-      return next === plain ? step : next;
+      rows++;
+      try {
+        onRow(packet.buffer, packet.offset);
+      } catch (error) {
+        reject(error);
+        db.destroy();
+        return null;
+      }
+      return step;
     };
     core(db).query(query);
   });
+}
+
+/** The parts of a query for whole rows: the quoted key, and what stands before WHERE. */
+function selectOf({ table, columns }: SourceTable): { id: string; select: string } {
+  const names = columns.map(({ name }) => quote(name)).join(", ");
+  return { id: quote(tables[table].key), select: `SELECT ${names} FROM ${quote(tables[table].source)}` };
 }
 
 /** mysql2 below its promises: rows can be looked at while they arrive. Read in version 3.24.6. */
@@ -502,6 +516,7 @@ const { createQuery } = mysql2 as unknown as {
 const core = (db: Database) => (db as unknown as { connection: { query(query: RowQuery): void } }).connection;
 
 interface RowPacket {
+  buffer: Buffer;
   offset: number;
   end: number;
   isEOF(): boolean;
@@ -511,13 +526,14 @@ type RowStep = (packet: RowPacket, connection: unknown) => RowStep | null;
 
 interface RowQuery {
   row: RowStep;
-  _rows: unknown[][];
 }
 
 /** Reads the row of one key, or `undefined` where there is none. */
 export async function readRow(db: Database, source: SourceTable, key: string): Promise<Row | undefined> {
-  const before = (BigInt(key) - 1n).toString();
-  return (await readPage(db, source, { after: before, upTo: key, limit: 1 })).rows[0];
+  const { id, select } = selectOf(source);
+  const sql = `${select} WHERE ${id} = ?`;
+  const [rows] = await db.query({ sql, values: [BigInt(key)], rowsAsArray: true, timeout: pageTimeout });
+  return (rows as unknown as Row[])[0];
 }
 
 /** The key of a random row, or `undefined` where the table is empty. */

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { isUtf8 } from "node:buffer";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** How a column of a source table is held in MySQL, as far as the program cares. */
@@ -117,54 +116,6 @@ export function rowToJson(columns: readonly { name: string; kind: ColumnKind }[]
 /** MySQL pads ZEROFILL columns with zeros, which JSON does not allow. */
 function jsonNumber(text: string): string {
   return text.charCodeAt(0) === 48 /* 0 */ && text.length > 1 ? text.replace(/^0+(?=\d)/, "") : text;
-}
-
-/**
- * Writes messages as bronze's tab-separated lines: partition, offset, time (ms), key_is, key, value_is, value.
- *
- * `*_is` says how the bytes stand: `t` as they are; `u` base64 of text that holds a tab or an end of line; `b` base64
- * of bytes that are not text; `n` none (a tombstone, no key). So DuckDB and Spark read the lines as they are, and
- * every byte comes back.
- */
-export function bronzeLines() {
-  let buffer = Buffer.allocUnsafe(1 << 16);
-  let at = 0;
-  const room = (bytes: number) => {
-    if (at + bytes <= buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, at + bytes));
-    buffer.copy(larger, 0, 0, at);
-    buffer = larger;
-  };
-  const field = (bytes: Buffer | null, end: number) => {
-    const kind = bytes === null ? "n" : kindOf(bytes);
-    room(4 + (bytes === null ? 0 : kind === "t" ? bytes.length : Math.ceil(bytes.length / 3) * 4));
-    at += buffer.write(`${kind}\t`, at, "latin1");
-    if (bytes !== null)
-      at += kind === "t" ? bytes.copy(buffer, at) : buffer.write(bytes.toString("base64"), at, "latin1");
-    buffer[at++] = end;
-  };
-  return {
-    add(partition: number, offset: number, timestamp: number, key: Buffer | null, value: Buffer | null): void {
-      room(80);
-      // A client's time may be any 64 bits; what a number cannot hold is no time at all.
-      const time = Number.isSafeInteger(timestamp) ? timestamp : -1;
-      at += buffer.write(`${partition}\t${offset}\t${time}\t`, at, "latin1");
-      field(key, 9 /* tab */);
-      field(value, 10 /* line feed */);
-    },
-    /** The lines so far; the next ones begin anew. */
-    take(): Buffer {
-      const lines = buffer.subarray(0, at);
-      buffer = Buffer.allocUnsafe(1 << 16);
-      at = 0;
-      return lines;
-    },
-  };
-}
-
-function kindOf(bytes: Buffer): "t" | "u" | "b" {
-  if (!isUtf8(bytes) || bytes.includes(0)) return "b";
-  return bytes.includes(9) || bytes.includes(10) || bytes.includes(13) ? "u" : "t";
 }
 
 /** How long, and for what, {@link patiently} waits. */

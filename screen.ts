@@ -30,6 +30,14 @@ export interface Progress {
 export const printable = (text: string): string =>
   text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 
+/** A share from 0 to 1 as a bar of 16 characters; only on a terminal, since plain lines are for reading and grep. */
+function bar(share: number): string {
+  if (!process.stderr.isTTY) return "";
+  const eighths = Math.floor(share * 16 * 8);
+  const part = eighths % 8 > 0 ? " ▏▎▍▌▋▊▉"[eighths % 8] : "";
+  return `${`${"█".repeat(eighths >> 3)}${part}`.padEnd(16, "·")} `;
+}
+
 /** Writes to the process' own streams. */
 export function openScreen({ quiet }: { quiet: boolean }): Screen {
   const { stdout, stderr } = process;
@@ -69,7 +77,8 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
         [...counts].map(([table, { done, total, ended = Date.now() }]) => {
           const rate = done / Math.max(0.001, (ended - started) / 1000);
           const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
-          return `  ${stage} ${table.padEnd(4)} ${count(done)} of ${count(Math.max(done, total))} rows, ${count(Math.round(rate))}/s${left}`;
+          const share = total > 0 ? Math.min(1, done / total) : 1;
+          return `  ${stage} ${table.padEnd(4)} ${bar(share)}${count(done)} of ${count(Math.max(done, total))} rows, ${count(Math.round(rate))}/s${left}`;
         });
       // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
       const every = stderr.isTTY ? 200 : 5_000;

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { bronzeLines, rowToJson } from "../io.ts";
-import { decodeRecords, partitionOf } from "../kafka.ts";
+import { rowToJson } from "../io.ts";
+import { partitionOf } from "../kafka.ts";
+import { bronzeLines, decodeRecords, keyBytes, valueBytes } from "../records.ts";
+import { viewOf } from "./lake_of.ts";
 
 test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's own digits", () => {
   const columns = [
@@ -44,13 +46,25 @@ test("bronzeLines() keeps every byte in a form that is one line", () => {
     Buffer.from("a\tb"),
     Buffer.from("a\r\nb"),
     Buffer.from([0xff, 0xfe, 0]),
+    Buffer.from([0xff, 0x41]),
+    Buffer.from("é\t"),
     Buffer.from("nul\0"),
     Buffer.from('quote " backslash \\ # '),
     Buffer.from("\ufeff{}"),
     Buffer.alloc(300_000, "x"),
   ];
-  const lines = bronzeLines();
-  for (const [i, value] of values.entries()) lines.add(3, i, 1000 + i, value?.subarray(0, 9) ?? null, value);
+  const lines = bronzeLines(3);
+  const offsets = values.map((_, i) => [i, 9, 10, 999_999_999, 999_999_999_999_999, 2 ** 53 - 1][i % 6] as number);
+  for (const [i, value] of values.entries()) {
+    const message = {
+      partition: 3,
+      offset: offsets[i] as number,
+      postedAt: i - 1,
+      key: value?.subarray(0, 9) ?? null,
+      value,
+    };
+    lines.add(viewOf(message));
+  }
   const text = lines.take().toString("latin1").split("\n");
   assert.equal(text.pop(), "");
   assert.equal(text.length, values.length);
@@ -58,7 +72,7 @@ test("bronzeLines() keeps every byte in a form that is one line", () => {
     kind === "n" ? null : Buffer.from(field, kind === "t" ? "latin1" : "base64");
   for (const [i, value] of values.entries()) {
     const [partition, offset, time, keyIs, key, valueIs, field, ...rest] = (text[i] as string).split("\t");
-    assert.deepEqual([partition, offset, time, rest.length], ["3", String(i), String(1000 + i), 0]);
+    assert.deepEqual([partition, offset, time, rest.length], ["3", String(offsets[i]), String(i - 1), 0]);
     assert.deepEqual(read(valueIs as string, field as string), value);
     assert.deepEqual(read(keyIs as string, key as string), value?.subarray(0, 9) ?? null);
   }
@@ -123,8 +137,13 @@ function decode(bytes: Buffer, { from = 0, until = 1e9, abortedTransactions = []
     until,
     abortedTransactions,
     where: "the test",
-    onRecord: (offset, time, key, value) =>
-      records.push([offset, time, key?.toString() ?? null, value?.toString() ?? null]),
+    onRecord: (record) =>
+      records.push([
+        record.offset,
+        record.timestamp,
+        keyBytes(record)?.toString() ?? null,
+        valueBytes(record)?.toString() ?? null,
+      ]),
   });
   return { records, next };
 }

@@ -7,8 +7,9 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CleanResult } from "../clean.ts";
 import { rebuild } from "../clean.ts";
-import { bronzeLines, silver, type Table, tableNames } from "../io.ts";
+import { silver, type Table, tableNames } from "../io.ts";
 import { bronzeName, paths, writeBinding } from "../lake.ts";
+import { bronzeLines, type RecordView } from "../records.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 
@@ -28,14 +29,22 @@ export async function makeLake(
         const some = ours.slice(at, at + perFile);
         const first = at === 0 ? 0 : (some[0] as Message).offset;
         const next = ours[at + perFile]?.offset ?? (some.at(-1) as Message).offset + 1;
-        const lines = bronzeLines();
-        for (const m of some) lines.add(partition, m.offset, m.postedAt ?? -1, m.key, m.value);
+        const lines = bronzeLines(partition);
+        for (const message of some) lines.add(viewOf(message));
         const name = bronzeName({ partition, first, next, messages: some.length });
         await writeFile(join(paths(lake).bronze(table), name), lines.take());
       }
     }
   }
   return rebuild({ lake, signal: new AbortController().signal, onFact: () => {} });
+}
+
+/** A message as the decoder shows it. */
+export function viewOf({ offset, postedAt, key, value }: Message): RecordView {
+  const bytes = Buffer.concat([key ?? Buffer.alloc(0), value ?? Buffer.alloc(0)]);
+  const keyEnd = key?.length ?? 0;
+  const [keyStart, valueStart] = [key ? 0 : -1, value ? keyEnd : -1];
+  return { offset, timestamp: postedAt ?? -1, bytes, keyStart, keyEnd, valueStart, valueEnd: bytes.length };
 }
 
 /** Silver rows as the oracle writes them: bigint microseconds for times, numbers in coordinates. */

@@ -1,0 +1,182 @@
+/** Rows straight into record batches: held byte for byte against JSON.stringify and kafkajs' own encoder. */
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { test } from "node:test";
+import { type ColumnKind, type Row, rowToJson } from "../io.ts";
+import { partitionOf } from "../kafka.ts";
+import { decodeRecords, keyBytes, type RecordBatch, rowEncoder, sealBatch, valueBytes } from "../records.ts";
+
+const require = createRequire(import.meta.url);
+const { RecordBatch: plainBatch } = require("kafkajs/src/protocol/recordBatch/v0") as {
+  RecordBatch: (options: object) => Promise<{ buffer: Buffer }>;
+};
+const plainRecord = require("kafkajs/src/protocol/recordBatch/record/v0") as (options: object) => object;
+
+/** A row as MySQL's text protocol has it, with something before and after. */
+function packet(row: Row): Buffer {
+  const parts = row.map((text) => {
+    if (text === null) return Buffer.of(0xfb);
+    const bytes = Buffer.from(text);
+    const { length } = bytes;
+    const head = Buffer.alloc(length < 251 ? 1 : length < 65_536 ? 3 : length < 1 << 24 ? 4 : 9);
+    if (head.length === 1) head[0] = length;
+    else head[0] = head.length === 3 ? 0xfc : head.length === 4 ? 0xfd : 0xfe;
+    if (head.length > 1) head.writeUIntLE(length, 1, Math.min(6, head.length - 1));
+    return Buffer.concat([head, bytes]);
+  });
+  return Buffer.concat([Buffer.from("before"), ...parts, Buffer.from("after")]);
+}
+
+const columns: { name: string; kind: ColumnKind }[] = [
+  { name: 'a "quoted" name é', kind: "text" },
+  { name: "index", kind: "int" },
+  { name: "number", kind: "float" },
+  { name: "when", kind: "datetime" },
+  { name: "text", kind: "text" },
+];
+
+/** Small, seeded: the same rows for the same seed. */
+function random(seed: number) {
+  let state = seed;
+  return (below: number) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state % below;
+  };
+}
+
+const alphabet = [
+  "a",
+  "Z",
+  " ",
+  '"',
+  "\\",
+  "\n",
+  "\r",
+  "\t",
+  "\0",
+  "\u0007",
+  "\u001f",
+  "\u007f",
+  "é",
+  "\u2028",
+  "😀",
+  "…",
+  "\u00a0",
+  "/",
+];
+
+function hostileRow(pick: (below: number) => number, key: number): Row {
+  const text = () => {
+    const length = [0, 1, 7, 8, 9, 31, 33, 62, 63, 64, 65, 250, 251, 4_090, 8_192][pick(15)] as number;
+    // Some all plain, some all escapes, most mixed.
+    const from = [1, 3, alphabet.length, alphabet.length][pick(4)] as number;
+    return Array.from({ length }, () => alphabet[pick(from)]).join("");
+  };
+  const maybe = (value: string) => (pick(6) === 0 ? null : value);
+  const numbers = [
+    "0",
+    "-0",
+    "007",
+    "000",
+    "0.50",
+    "-89.9787",
+    "1e-7",
+    "18446744073709551615",
+    "0000.5",
+    "12345678901234567890.12",
+  ];
+  return [
+    maybe(text()),
+    String(key),
+    maybe(numbers[pick(numbers.length)] as string),
+    maybe("2019-01-01 00:00:00"),
+    maybe(text()),
+  ];
+}
+
+/** What kafkajs makes of the same rows. */
+async function plain(
+  { value, length }: RecordBatch,
+  rows: Row[],
+  owner: { producerId: bigint; producerEpoch: number; baseSequence: number },
+) {
+  const time = Number(value.readBigInt64BE(27));
+  const records = rows.map((row, offsetDelta) =>
+    plainRecord({
+      key: Buffer.from(row[1] as string),
+      value: Buffer.from(rowToJson(columns, row)),
+      offsetDelta,
+      timestampDelta: 0,
+    }),
+  );
+  assert.equal(length, rows.length);
+  const { producerId, producerEpoch, baseSequence: firstSequence } = owner;
+  const batch = {
+    records,
+    firstTimestamp: time,
+    maxTimestamp: time,
+    lastOffsetDelta: rows.length - 1,
+    transactional: true,
+  };
+  return (await plainBatch({ ...batch, compression: 0, producerId, producerEpoch, firstSequence })).buffer;
+}
+
+test("rows become the bytes that JSON.stringify and kafkajs would make of them, in one partition and in several", async (t) => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
+  t.diagnostic(`repeat with SEED=${seed}`);
+  const pick = random(seed);
+  for (const partitions of [1, 3]) {
+    for (const maxBytes of [2_000, 100_000]) {
+      const encoder = rowEncoder({ columns, key: 1, partitions, partitionOf, maxBytes });
+      for (let round = 0; round < 6; round++) {
+        const rows = Array.from({ length: 400 }, (_, i) => hostileRow(pick, [i, -i, 70_000 + i][pick(3)] as number));
+        for (const row of rows) encoder.add(packet(row), "before".length);
+        assert.equal(encoder.rows, rows.length);
+        assert.equal(encoder.lastKey, rows.at(-1)?.[1]);
+        const batches = encoder.take();
+        const left = Array.from({ length: partitions }, (_, p) =>
+          rows.filter((row) => partitionOf(row[1] as string, partitions) === p),
+        );
+        for (const batch of batches) {
+          const ours = (left[batch.partition] as Row[]).splice(0, batch.length);
+          const owner = { producerId: 2n ** 40n + 7n, producerEpoch: pick(30_000), baseSequence: pick(2 ** 31) };
+          const sealed = sealBatch(batch, owner);
+          assert.ok(sealed.equals(await plain(batch, ours, owner)));
+          assert.ok(sealed.length <= maxBytes || batch.length === 1);
+          assert.equal(batch.lastKey, ours.at(-1)?.[1]);
+        }
+        assert.deepEqual(
+          left,
+          Array.from({ length: partitions }, () => []),
+        );
+        encoder.release(batches);
+      }
+    }
+  }
+});
+
+test("a row of more than 16 MB is a batch of its own, also when every byte of it is escaped", () => {
+  const encoder = rowEncoder({ columns, key: 1, partitions: 1, partitionOf, maxBytes: 1_000_000 });
+  const rows: Row[] = [
+    ["small", "1", null, null, null],
+    ["\n".repeat(17_000_000), "2", "1", null, "\u0001"],
+    ["x".repeat(17_000_000), "3", "1", null, "after"],
+    ["small", "4", null, null, null],
+  ];
+  for (const row of rows) encoder.add(packet(row), "before".length);
+  const found: [string | undefined, string | undefined][] = [];
+  for (const batch of encoder.take()) {
+    const bytes = sealBatch(batch, { producerId: 1n, producerEpoch: 0, baseSequence: 0 });
+    decodeRecords(bytes, {
+      from: 0,
+      until: 10,
+      abortedTransactions: [],
+      where: "here",
+      onRecord: (record) => void found.push([keyBytes(record)?.toString(), valueBytes(record)?.toString()]),
+    });
+  }
+  assert.deepEqual(
+    found,
+    rows.map((row) => [row[1], rowToJson(columns, row)]),
+  );
+});
