@@ -46,6 +46,7 @@ import {
   topicRanges,
 } from "./kafka.ts";
 import { keyBytes, type RecordBatch, type RecordView, type RowEncoder, rowEncoder, valueBytes } from "./records.ts";
+import { step } from "./steps.ts";
 
 /** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
 export interface Checkpoint {
@@ -351,6 +352,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         }
       }
     }
+    step("posted", table);
     if (rows > 0) await untilReadable(kafka, table);
     tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
   } finally {
@@ -444,6 +446,7 @@ async function commit(
   const { table, kafka, maxMessageBytes } = job;
   const topic = topicOf(kafka, table);
   const transaction = await producer.transaction();
+  step("begun", table);
   let { last } = checkpoint;
   for (const { value, lastKey } of records) {
     if (value.length <= maxMessageBytes) continue;
@@ -458,14 +461,18 @@ async function commit(
       throw signal.reason;
     }
     const first = left.filter(({ partition }, i) => left.findIndex((other) => other.partition === partition) === i);
+    step("sending", table);
     const placed = await send(transaction, topic, first);
+    step("sent", table);
     const { partition, length, lastKey } = first.at(-1) as RecordBatch;
     last = { partition, offset: (placed.get(partition) as number) + length - 1, key: lastKey };
     left = left.filter((batch) => !first.includes(batch));
   }
   const committed = { ...checkpoint, last };
   await sendCheckpoint(transaction, kafka, committed);
+  step("committing", table);
   await transaction.commit();
+  step("committed", table);
   return committed;
 }
 
@@ -553,7 +560,9 @@ function sessionOpener(job: Job): (source: SourceTable, database: string) => Pro
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim };
       const transaction = await producer.transaction();
       await sendCheckpoint(transaction, kafka, claimed);
+      step("claiming", table);
       await transaction.commit();
+      step("claimed", table);
       const key = source.columns.findIndex(({ name }) => name === tables[table].key);
       const maxBytes = Math.min(job.maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
       const encoder = rowEncoder({ columns: source.columns, key, partitions, partitionOf, maxBytes });

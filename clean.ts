@@ -62,6 +62,7 @@ import {
   writeLedger,
 } from "./lake.ts";
 import { bronzeLines } from "./records.ts";
+import { step } from "./steps.ts";
 
 /** What the consumer tells, in the past tense. */
 export type CleanFact =
@@ -140,6 +141,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
       }
     }
     result.ledger = await writeCheckedLedger(work);
+    step("ended", "clean");
     return result;
   } catch (error) {
     throw explainKafka(error, kafka);
@@ -317,7 +319,10 @@ async function mergeSmall(work: Work, table: Table): Promise<void> {
     // From here on the others are covered by it: a crash leaves them to be removed at the next start.
     work.bronze[table] = work.bronze[table].filter((file) => !run.includes(file));
     work.bronze[table].push(merged);
-    for (const file of run) await rm(file.path);
+    for (const file of run) {
+      step("removing", file.path);
+      await rm(file.path);
+    }
   }
 }
 
@@ -468,6 +473,7 @@ async function land(reader: KafkaReader, work: Work, options: LandOptions): Prom
   try {
     for (let bytes = 0, reading = true; reading && bytes < batchBytes; ) {
       signal.throwIfAborted();
+      step("landing", table);
       let messages = 0;
       await fetchOnce(reader, {
         topic,
@@ -506,7 +512,9 @@ async function land(reader: KafkaReader, work: Work, options: LandOptions): Prom
       const range = { partition, first, next: following?.first ?? (positions.get(partition) as number), messages };
       const path = join(paths(work.lake).bronze(table), bronzeName(range));
       files.push({ path, ...range });
+      step("written", path);
       await rename(temporary, path);
+      step("renamed", path);
     }
     await syncPath(paths(work.lake).bronze(table));
     return files;
@@ -553,6 +561,7 @@ async function applyBatch(
   }
   let rejected = 0;
   try {
+    step("cleaning", table);
     if (messages > 0) {
       signal.throwIfAborted();
       await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
@@ -784,7 +793,9 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
     JSON.stringify({ sql, blocks, rejects: await readdir(paths(making).rejects) }),
   );
   await syncPath(join(making, "plan.json"));
+  step("written", readyFolder(lake));
   await rename(making, readyFolder(lake));
+  step("renamed", readyFolder(lake));
   await syncPath(paths(lake).tmp);
   await finishRebuild(lake);
   const work = await openWork(lake, options);
@@ -821,7 +832,10 @@ async function finishRebuild(lake: string): Promise<void> {
   };
   const replace = async (from: string, to: string, wanted: string[]) => {
     await mkdir(to, { recursive: true });
-    for (const name of await readdir(from)) await rename(join(from, name), join(to, name));
+    for (const name of await readdir(from)) {
+      await rename(join(from, name), join(to, name));
+      step("replaced", join(to, name));
+    }
     for (const name of await readdir(to)) {
       if (name.endsWith(".parquet") && !wanted.includes(name)) await rm(join(to, name));
     }
@@ -831,5 +845,6 @@ async function finishRebuild(lake: string): Promise<void> {
   await replace(paths(ready).rejects, paths(lake).rejects, rejects);
   const bound = await readBinding(lake);
   if (bound) await writeBinding(lake, { ...bound, sql });
+  step("removing", ready);
   await rm(ready, { recursive: true });
 }

@@ -19,6 +19,7 @@ import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "nod
 import { dirname, join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { type Table, tableNames, UsageError } from "./io.ts";
+import { step } from "./steps.ts";
 
 /** Next offset to read, by partition. */
 export type Offsets = Map<number, number>;
@@ -305,7 +306,9 @@ export async function publishQuery(
 /** Moves a finished file to its place: its bytes first reach the disk, then its name appears in one step. */
 export async function putInPlace(temporary: string, path: string): Promise<void> {
   await syncPath(temporary);
+  step("written", path);
   await rename(temporary, path);
+  step("renamed", path);
   await syncPath(dirname(path));
 }
 
