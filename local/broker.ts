@@ -12,7 +12,8 @@ import type { KafkaProgram, Tools } from "./programs.ts";
 /** Where a Kafka lives. */
 export interface KafkaPlace {
   folder: string;
-  ports: { broker: number; controller: number };
+  /** `advertised`: the port that clients are told to use, where something stands between them and the broker. */
+  ports: { broker: number; controller: number; advertised?: number };
 }
 
 /** Starts Kafka on 127.0.0.1, formatting its folder at the first time; resolves when it answers. */
@@ -100,12 +101,12 @@ export async function keepClasses(program: KafkaProgram, services: string, tools
   }
 }
 
-const properties = ({ broker, controller }: KafkaPlace["ports"], data: string) => `\
+const properties = ({ broker, controller, advertised = broker }: KafkaPlace["ports"], data: string) => `\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controller}
 listeners=PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:${broker}
+advertised.listeners=PLAINTEXT://127.0.0.1:${advertised}
 controller.listener.names=CONTROLLER
 log.dirs=${data}
 auto.create.topics.enable=false
