@@ -48,12 +48,12 @@ export function viewOf({ offset, postedAt, key, value }: Message): RecordView {
 }
 
 /** Silver rows as the oracle writes them: bigint microseconds for times, numbers in coordinates. */
-export async function readSilver(lake: string, table: Table): Promise<Record<string, unknown>[]> {
+export async function readSilver(lake: string, table: Table, where = "true"): Promise<Record<string, unknown>[]> {
   const columns = Object.entries(silver[table]).map(([name, type]) =>
     type === "TIMESTAMPTZ" ? `epoch_us(${name}) AS ${name}` : name,
   );
   const rows = await query(
-    `SELECT ${columns.join(", ")} FROM read_parquet('${paths(lake).silver(table)}/*.parquet') ORDER BY ind`,
+    `SELECT ${columns.join(", ")} FROM read_parquet('${paths(lake).silver(table)}/*.parquet') WHERE ${where} ORDER BY ind`,
   );
   for (const row of rows) {
     for (const [name, value] of Object.entries(row)) {

@@ -24,6 +24,7 @@ export interface Run {
 
 /** The program, running. */
 export interface Running {
+  pid: number;
   done: Promise<Run>;
   kill: (signal: NodeJS.Signals) => void;
   /** Resolves when its stderr or stdout has said this. */
@@ -58,6 +59,7 @@ export function start(args: string[], { cwd, env = {} }: { cwd?: string; env?: N
     child.on("close", (code) => resolve({ code, stdout, stderr }));
   });
   return {
+    pid: child.pid as number,
     done,
     kill: (signal) => void child.kill(signal),
     said: async (pattern) => {

@@ -1,0 +1,148 @@
+/**
+ * What a round must leave, looked at by other means than the program's own: every source row once in its topic and in
+ * order, silver as the specification's own reading has it, the ledger as counted here.
+ *
+ * @module
+ */
+import { isDeepStrictEqual } from "node:util";
+import { type ColumnKind, type Table, tableNames, tables } from "../../io.ts";
+import { paths } from "../../lake.ts";
+import { readRejects, readSilver } from "../lake_of.ts";
+import { cleanTable, type Message } from "../oracle.ts";
+import { query } from "../support.ts";
+import { readTopics } from "./readers.ts";
+import { type Site, sourceRows, type World } from "./world.ts";
+
+/** What a comparison found; nothing is lost, doubled or wrong when all went well. */
+export interface Findings {
+  lost: number;
+  doubled: number;
+  /** Whatever else is not as it must be. */
+  wrong: string[];
+}
+
+/** Compares what stands in MySQL with the topics, and the topics with the lake. */
+export async function compare(site: Site, world: World, python: string): Promise<Findings> {
+  const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
+  const topics = tableNames.map((table) => `${world.prefix}.${table}`);
+  const read = await readTopics(python, `127.0.0.1:${site.brokerPort}`, topics);
+  for (const [i, table] of tableNames.entries()) {
+    const messages = read[i] as Message[];
+    await compareTopic(world, table, messages, findings);
+    await compareLake(world, table, messages, findings);
+  }
+  return findings;
+}
+
+/** Every source row is there as often as it must, byte for byte, and in key order within its partition. */
+async function compareTopic(world: World, table: Table, messages: Message[], findings: Findings): Promise<void> {
+  const { source, key, columns } = tables[table];
+  const { rows, columns: names } = await sourceRows(world.db, table, source, key);
+  const kinds = names.map((name) => (columns as Record<string, ColumnKind>)[name] as ColumnKind);
+  const place = names.indexOf(key);
+  const wanted = new Map(rows.map((row) => [row[place] as string, asJson(names, kinds, row)]));
+  const times = new Map<string, number>();
+  const last = new Map<number, number>();
+  let falls = 0;
+  for (const message of messages) {
+    const text = message.key?.toString();
+    if (world.isForeign(text)) continue;
+    const value = wanted.get(text as string);
+    if (value === undefined) findings.wrong.push(`${table}: key ${text} is in the topic, but not in MySQL`);
+    else if (value !== message.value?.toString()) findings.wrong.push(`${table}: key ${text} has another value`);
+    times.set(text as string, (times.get(text as string) ?? 0) + 1);
+    if (Number(text) < (last.get(message.partition) ?? Number.NEGATIVE_INFINITY)) falls++;
+    last.set(message.partition, Number(text));
+  }
+  for (const name of wanted.keys()) {
+    const found = times.get(name) ?? 0;
+    findings.lost += Math.max(0, world.copies - found);
+    findings.doubled += Math.max(0, found - world.copies);
+  }
+  const partitions = new Set(messages.map(({ partition }) => partition)).size;
+  if (falls > (world.copies - 1) * partitions) findings.wrong.push(`${table}: keys go down ${falls} times`);
+}
+
+/** Written here anew, so that a mistake in io.ts shows. */
+function asJson(names: string[], kinds: ColumnKind[], row: (string | null)[]): string {
+  const pairs = row.map((text, i) => {
+    const number = kinds[i] === "int" || kinds[i] === "float";
+    return `${JSON.stringify(names[i])}:${text === null ? "null" : number ? text : JSON.stringify(text)}`;
+  });
+  return `{${pairs.join(",")}}`;
+}
+
+/** About so many rows of a large table are compared column by column; of the others only key and origin. */
+const sampled = 2_000;
+
+/** Silver, rejects and ledger are what the messages come to. */
+async function compareLake(world: World, table: Table, messages: Message[], findings: Findings): Promise<void> {
+  const { lake } = world;
+  // A source row is clean, so that its key says what becomes of it; all of the others' are read as the spec has it.
+  const every = Math.ceil(messages.length / sampled);
+  const isRead = (key: string | undefined) => world.isForeign(key) || Number(key) % every === 0;
+  const wanted = cleanTable(
+    table,
+    messages.filter(({ key }) => isRead(key?.toString())),
+  );
+  const plain = messages.filter(({ key }) => !isRead(key?.toString()));
+  const newest = new Map<string, Message>();
+  for (const message of plain) {
+    const key = String(message.key);
+    const other = newest.get(key);
+    if (!other || isNewer(message, other)) newest.set(key, message);
+  }
+  const inds = await query(
+    `SELECT ind::VARCHAR AS ind, _partition, _offset::DOUBLE AS _offset FROM '${paths(lake).silver(table)}/*.parquet'`,
+  );
+  const found = new Set<string>();
+  for (const { ind, _partition, _offset } of inds as { ind: string; _partition: number; _offset: number }[]) {
+    if (found.has(ind)) findings.doubled++;
+    found.add(ind);
+    if (wanted.rows.has(BigInt(ind) as never)) continue;
+    const origin = newest.get(ind);
+    if (!origin) findings.wrong.push(`${table}: silver has ind ${ind}, which no message gives`);
+    else if (origin.partition !== _partition || origin.offset !== _offset)
+      findings.wrong.push(`${table}: silver's ind ${ind} is not the newest`);
+  }
+  for (const ind of [...newest.keys(), ...[...wanted.rows.keys()].map(String)]) if (!found.has(ind)) findings.lost++;
+  for (const row of await readSilver(lake, table, every === 1 ? "true" : `ind % ${every} = 0`)) {
+    const expected = wanted.rows.get(row.ind as never);
+    if (expected && !isDeepStrictEqual(row, expected))
+      findings.wrong.push(`${table}: silver's ind ${row.ind} has other columns`);
+  }
+
+  const at = ({ _partition, _offset }: Record<string, unknown>) => `${_partition}/${_offset}`;
+  const rejects = wanted.rejects.length > 0 ? await readRejects(lake, table) : await countRejects(lake, table);
+  const places = new Map<string, string>();
+  for (const reject of rejects) {
+    if (places.has(at(reject))) findings.doubled++;
+    places.set(at(reject), String(reject.reason));
+  }
+  for (const reject of wanted.rejects as Record<string, unknown>[]) {
+    const reason = places.get(at(reject));
+    if (reason === undefined) findings.lost++;
+    else if (reason !== reject.reason) findings.wrong.push(`${table}: ${at(reject)} was rejected as ${reason}`);
+    places.delete(at(reject));
+  }
+  if (places.size > 0) findings.wrong.push(`${table}: ${places.size} rejects that should not be`);
+
+  const [ledger] = await query(`SELECT * FROM '${paths(lake).gold}/ledger.parquet' WHERE "table" = '${table}'`);
+  const clean = wanted.rows.size + newest.size;
+  const superseded = wanted.superseded + plain.length - newest.size;
+  const counts = { messages: messages.length, clean, superseded };
+  for (const [name, count] of Object.entries({ ...counts, rejected: wanted.rejects.length })) {
+    if (Number(ledger?.[name]) !== count) {
+      findings.wrong.push(`${table}: the ledger says ${ledger?.[name]} ${name}, but there are ${count}`);
+    }
+  }
+}
+
+const isNewer = (one: Message, other: Message): boolean => {
+  const order = (m: Message) => [m.postedAt ?? -1, m.partition, m.offset];
+  const at = order(one).findIndex((n, i) => n !== order(other)[i]);
+  return at >= 0 && (order(one)[at] as number) > (order(other)[at] as number);
+};
+
+const countRejects = (lake: string, table: Table) =>
+  query(`SELECT _partition, _offset, reason FROM '${paths(lake).rejects}/${table}-*.parquet'`);

@@ -1,0 +1,173 @@
+/**
+ * The fault suite: `npm run test:faults -- [--short] [--seed N] [--only NAME,NAME/ROUND] [--rounds N] [--hits N]`.
+ *
+ * Every round makes tables of its own, strikes the program while it posts and cleans them, lets the same commands run
+ * undisturbed, and compares MySQL, topics and lake. A strike counts as a hit only when a stage was running; the log
+ * names the step that was hit. Ends with exit code 1 when anything was lost, doubled or wrong.
+ *
+ * @module
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { compare } from "./compare.ts";
+import { findPython, type Seen, watchSilver } from "./readers.ts";
+import { type Fault, faults, type Round } from "./strikes.ts";
+import { makeWorld, openSite, type Site, type World } from "./world.ts";
+
+/** What became of one fault, over all its rounds. */
+interface Tally {
+  rounds: number;
+  strikes: number;
+  hits: number;
+  lost: number;
+  doubled: number;
+  wrong: number;
+  reads: number;
+  failedReads: number;
+}
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string", default: String(Math.floor(Math.random() * 1e6)) },
+    only: { type: "string" },
+    rounds: { type: "string" },
+    hits: { type: "string" },
+    rows: { type: "string" },
+    short: { type: "boolean", default: false },
+    keep: { type: "boolean", default: false },
+  },
+});
+const { short } = values;
+const seed = Number(values.seed);
+const say = (line: string) => process.stderr.write(`${line}\n`);
+
+/** Numbers from 0 to 1 that depend on a text alone (xmur3, mulberry32). */
+function randomOf(text: string): () => number {
+  let state = 1779033703;
+  for (const char of text) state = Math.imul(state ^ char.charCodeAt(0), 3432918353) ^ (state >>> 13);
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+async function runRound(name: string, number: number, site: Site, python: string, tally: Tally): Promise<void> {
+  const random = randomOf(`${seed} ${name} ${number}`);
+  const between = (least: number, most: number) => least + Math.floor(random() * (most - least + 1));
+  const worlds: { world: World; watcher: { stop: () => Promise<Seen> } }[] = [];
+  const log = (text: string) => say(`  ${name}/${number}  ${text}`);
+  const wrong = (text: string) => {
+    tally.wrong++;
+    log(`WRONG: ${text}`);
+  };
+  const round: Round = {
+    ...{ site, random, between, wrong, note: log },
+    pick: (items) => items[between(0, items.length - 1)] as (typeof items)[number],
+    async world(options = {}) {
+      const rows = values.rows
+        ? Number(values.rows)
+        : between(...((short ? [20_000, 40_000] : [60_000, 120_000]) as [number, number]));
+      const world = await makeWorld(site, `${name}-${number}${worlds.length > 0 ? `-${worlds.length}` : ""}`, {
+        ...{ rows, seed: between(1, 1e6), partitions: random() < 0.7 ? 1 : 3 },
+        ...options,
+      });
+      worlds.push({ world, watcher: watchSilver(python, world.lake) });
+      return world;
+    },
+    async strike(what, works, action) {
+      const places = works.map((work) => work.at());
+      await action();
+      let any = false;
+      for (const [i, place] of places.entries()) {
+        tally.strikes++;
+        if (place === undefined) continue;
+        tally.hits++;
+        any = true;
+        log(`${what}: hit ${works[i]?.command} at ${place}`);
+      }
+      return any;
+    },
+    async finish(world) {
+      await world.go(["post"]);
+      await world.go(["clean"]);
+      const found = await compare(site, world, python);
+      tally.lost += found.lost;
+      tally.doubled += found.doubled;
+      for (const text of found.wrong.slice(0, 10)) wrong(text);
+      tally.wrong += Math.max(0, found.wrong.length - 10);
+      if (found.lost + found.doubled > 0) log(`LOST ${found.lost}, DOUBLED ${found.doubled}`);
+    },
+  };
+  try {
+    await (faults[name] as Fault).round(round);
+  } catch (error) {
+    wrong((error as Error).message);
+  } finally {
+    for (const { world, watcher } of worlds) {
+      const seen = await watcher.stop();
+      tally.reads += seen.reads;
+      tally.failedReads += seen.errors;
+      for (const text of seen.wrong) wrong(text);
+      if (!values.keep) await world.remove();
+    }
+  }
+  tally.rounds++;
+}
+
+/** Which rounds to run: all faults, or those named, each perhaps with a single round. */
+function chosen(): { name: string; rounds: number[] | undefined }[] {
+  if (!values.only) {
+    return Object.keys(faults)
+      .filter((name) => !short || !faults[name]?.long)
+      .map((name) => ({ name, rounds: undefined }));
+  }
+  return values.only.split(",").map((text) => {
+    const [name = "", round] = text.split("/");
+    if (!faults[name]) throw new Error(`Unknown fault "${name}", known are ${Object.keys(faults).join(", ")}`);
+    return { name, rounds: round === undefined ? undefined : [Number(round)] };
+  });
+}
+
+function table(tallies: Map<string, Tally>): string {
+  const head = ["fault", "rounds", "strikes", "hits", "lost", "doubled", "wrong", "reads of silver", "of them failed"];
+  const rows = [...tallies].map(([name, t]) => [
+    ...[name, t.rounds, t.strikes, t.hits, t.lost, t.doubled, t.wrong, t.reads, t.failedReads],
+  ]);
+  const total = head.slice(1).map((_, i) => rows.reduce((sum, row) => sum + Number(row[i + 1]), 0));
+  const lines = [...rows, ["all", ...total]].map((row) => `| ${row.join(" | ")} |`);
+  return [`| ${head.join(" | ")} |`, `|${head.map((_, i) => (i === 0 ? " --- " : " --: ")).join("|")}|`, ...lines].join(
+    "\n",
+  );
+}
+
+const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));
+const tallies = new Map<string, Tally>();
+const python = await findPython();
+const site = await openSite(join(folder, "services"), say);
+const since = Date.now();
+try {
+  for (const { name, rounds } of chosen()) {
+    const tally: Tally = {
+      ...{ rounds: 0, strikes: 0, hits: 0, lost: 0, doubled: 0, wrong: 0, reads: 0, failedReads: 0 },
+    };
+    tallies.set(name, tally);
+    const most = Number(values.rounds ?? (short ? 1 : 40));
+    const wanted = Number(values.hits ?? (values.rounds ? Number.POSITIVE_INFINITY : 20));
+    say(`${name}: ${faults[name]?.text} (seed ${seed})`);
+    if (rounds) for (const number of rounds) await runRound(name, number, site, python, tally);
+    else for (let i = 0; i < most && tally.hits < wanted; i++) await runRound(name, i, site, python, tally);
+    say(
+      `${name}: ${tally.rounds} rounds, ${tally.strikes} strikes, ${tally.hits} hits, ${tally.lost} lost, ${tally.doubled} doubled, ${tally.wrong} wrong, ${Math.round((Date.now() - since) / 1000)} s\n`,
+    );
+  }
+} finally {
+  await site.close();
+  if (!values.keep) await rm(folder, { recursive: true, force: true });
+}
+process.stdout.write(`${table(tallies)}\n\nSeed ${seed}, ${Math.round((Date.now() - since) / 1000)} s\n`);
+const bad = [...tallies.values()].some((t) => t.lost + t.doubled + t.wrong > 0 || (t.hits === 0 && !values.rounds));
+process.exitCode = bad ? 1 : 0;

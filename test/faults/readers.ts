@@ -1,0 +1,146 @@
+/**
+ * Those who read what the program writes, by other means than its own: DuckDB and pyarrow watch silver while it is
+ * made, and librdkafka reads the topics.
+ *
+ * @module
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { DuckDBInstance } from "@duckdb/node-api";
+import { type Table, tableNames } from "../../io.ts";
+import { paths } from "../../lake.ts";
+import type { Message } from "../oracle.ts";
+
+const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+
+/** Runs a program to its end and gives its stdout. */
+function output(command: string, args: string[]): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const chunks: Buffer[] = [];
+    let errors = "";
+    child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+    child.stderr.on("data", (chunk: Buffer) => {
+      errors += chunk;
+    });
+    child.on("error", reject);
+    child.on("close", (code) => {
+      if (code === 0) resolve(Buffer.concat(chunks));
+      else reject(new Error(`"${command} ${args.join(" ")}" ended with ${code}: ${errors.slice(-800)}`));
+    });
+  });
+}
+
+/** A Python with requirements.txt, made once per user and version of it. */
+export async function findPython(): Promise<string> {
+  const wanted = readFileSync(file("requirements.txt"), "utf8").trim().replace(/\s+/g, "_");
+  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+  const home = join(cache, `python-${wanted}`);
+  const python = join(home, "bin", "python");
+  if (existsSync(python)) return python;
+  mkdirSync(cache, { recursive: true });
+  // An environment names itself in its files, so it is made in place, and marked as whole by its name of bin.
+  rmSync(home, { recursive: true, force: true });
+  await output("python3", ["-m", "venv", home]);
+  await output(python, ["-m", "pip", "install", "--quiet", "--requirement", file("requirements.txt")]).catch(
+    (error: Error) => {
+      renameSync(home, `${home}.unfinished`);
+      throw error;
+    },
+  );
+  return python;
+}
+
+/** The committed messages of topics, each partition in order. */
+export async function readTopics(python: string, broker: string, topics: string[]): Promise<Message[][]> {
+  const bytes = await output(python, [file("topic.py"), broker, ...topics]);
+  const messages: Message[][] = topics.map(() => []);
+  for (let at = 0; at < bytes.length; ) {
+    const [topic, partition] = [bytes.readInt32BE(at), bytes.readInt32BE(at + 4)];
+    const [offset, postedAt] = [Number(bytes.readBigInt64BE(at + 8)), Number(bytes.readBigInt64BE(at + 16))];
+    const [keyLength, valueLength] = [bytes.readInt32BE(at + 24), bytes.readInt32BE(at + 28)];
+    at += 32;
+    const take = (length: number) => {
+      if (length < 0) return null;
+      at += length;
+      return bytes.subarray(at - length, at);
+    };
+    messages[topic]?.push({ partition, offset, postedAt, key: take(keyLength), value: take(valueLength) });
+  }
+  return messages;
+}
+
+/** What the watchers of silver saw. */
+export interface Seen {
+  reads: number;
+  /** Reads that failed, since a file was being replaced. */
+  errors: number;
+  /** What a read that succeeded must never show. */
+  wrong: string[];
+}
+
+/** Watches a lake's silver by DuckDB and pyarrow until `stop`. */
+export function watchSilver(python: string, lake: string): { stop: () => Promise<Seen> } {
+  const child = spawn(python, [file("readers.py"), join(lake, "silver")], { stdio: ["pipe", "pipe", "inherit"] });
+  let json = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    json += text;
+  });
+  const closed = new Promise<void>((resolve) => child.on("close", () => resolve()));
+  const stopped = new AbortController();
+  const duckdb = watchByDuckDb(lake, stopped.signal);
+  return {
+    async stop() {
+      stopped.abort();
+      child.stdin.end();
+      await closed;
+      const seen = [await duckdb, JSON.parse(json) as Seen];
+      const sum = (key: "reads" | "errors") => seen.reduce((total, one) => total + one[key], 0);
+      return { reads: sum("reads"), errors: sum("errors"), wrong: seen.flatMap(({ wrong }) => wrong) };
+    },
+  };
+}
+
+async function watchByDuckDb(lake: string, signal: AbortSignal): Promise<Seen> {
+  const seen: Seen = { reads: 0, errors: 0, wrong: [] };
+  const db = await DuckDBInstance.create(":memory:", { threads: "1" });
+  const connection = await db.connect();
+  const known = new Set<Table>();
+  while (!signal.aborted) {
+    for (const table of tableNames) {
+      const folder = paths(lake).silver(table);
+      if (!existsSync(folder) || !readdirSync(folder).some((name) => name.endsWith(".parquet"))) continue;
+      try {
+        await connection.run(
+          `CREATE OR REPLACE TEMP TABLE now AS SELECT ind, _posted_at, _partition, _offset FROM '${folder}/*.parquet'`,
+        );
+      } catch {
+        seen.errors++;
+        continue;
+      }
+      seen.reads++;
+      if (!known.has(table)) await connection.run(`CREATE TEMP TABLE ${table}_seen AS FROM now`);
+      known.add(table);
+      const rows = await connection.runAndReadAll(
+        `SELECT (SELECT count(*) - count(DISTINCT ind) FROM now),
+           (SELECT count(*) FROM ${table}_seen ANTI JOIN now USING (ind)),
+           (SELECT count(*) FROM ${table}_seen AS old JOIN now USING (ind)
+             WHERE (now._posted_at, now._partition, now._offset) < (old._posted_at, old._partition, old._offset))`,
+      );
+      const [doubled, gone, older] = (rows.getRows()[0] as unknown[]).map(Number);
+      if (doubled || gone || older) {
+        const what = `${doubled} doubled, ${gone} vanished inds and ${older} rows older than before`;
+        seen.wrong.push(`DuckDB saw ${what} in ${table}`);
+      }
+      await connection.run(`CREATE OR REPLACE TEMP TABLE ${table}_seen AS FROM now`);
+    }
+    await sleep(400, undefined, { signal }).catch(() => {});
+  }
+  connection.closeSync();
+  db.closeSync();
+  return seen;
+}

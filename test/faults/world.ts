@@ -1,0 +1,270 @@
+/**
+ * What the faults strike: a broker behind a proxy and a database that the suite owns, and for each round tables,
+ * topics and a lake of its own.
+ *
+ * @module
+ */
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import mysql, { type Connection } from "mysql2/promise";
+import { stringify } from "yaml";
+import type { Table } from "../../io.ts";
+import { keepClasses, startKafka } from "../../local/broker.ts";
+import { startMysql } from "../../local/mariadb.ts";
+import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
+import { findPrograms, type Tools } from "../../local/programs.ts";
+import { loadSample } from "../../local/sample.ts";
+import type { MysqlAddress } from "../../local/state.ts";
+import { type Run, type Running, start } from "../support.ts";
+import { type BrokerProxy, openProxy } from "./proxy.ts";
+
+/** A service that can be killed, frozen and started again. */
+export interface Service {
+  /** Ends it at once, or asks it to end; resolves when it has. */
+  stop(how: "SIGKILL" | "SIGTERM"): Promise<void>;
+  start(): Promise<void>;
+  freeze(): void;
+  thaw(): void;
+}
+
+/** The services that all rounds share. */
+export interface Site {
+  folder: string;
+  broker: Service;
+  database: Service;
+  proxy: BrokerProxy;
+  /** The broker's own port, past the proxy. */
+  brokerPort: number;
+  mysql: MysqlAddress;
+  /** A connection of the database's root, who may come in by the socket where the system's root runs this. */
+  root(): Promise<Connection>;
+  close(): Promise<void>;
+}
+
+/** Starts the services in a folder. */
+export async function openSite(folder: string, say: (line: string) => void): Promise<Site> {
+  await mkdir(folder, { recursive: true });
+  const stopping = new AbortController();
+  const tools: Tools = { say, spawn: spawnGuarded, signal: stopping.signal };
+  const programs = await findPrograms(["mysql", "kafka"], tools);
+  if (!programs.kafka || !programs.mysql) throw new Error("There is no Kafka or MariaDB to strike");
+  const { kafka, mysql: server } = programs;
+  const ports = { broker: await freePort(), controller: await freePort(), advertised: await freePort() };
+  const address: MysqlAddress = {
+    ...{
+      host: "127.0.0.1",
+      port: await freePort(),
+      user: "pipeline",
+      password: "faults",
+      database: "pinterest_faults",
+    },
+  };
+  await keepClasses(kafka, folder, tools);
+  const service = async (begin: () => Promise<Guarded>): Promise<Service> => {
+    let process = await begin();
+    const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
+    return {
+      async stop(how) {
+        send(how);
+        if (how === "SIGTERM") await process.stop();
+        else await process.ended;
+      },
+      async start() {
+        process = await begin();
+      },
+      freeze: () => send("SIGSTOP"),
+      thaw: () => send("SIGCONT"),
+    };
+  };
+  const proxy = await openProxy(ports.advertised, ports.broker);
+  const [database, plain] = await Promise.all([
+    service(() => startMysql(server, { folder, address }, tools)),
+    service(() => startKafka(kafka, { folder, ports }, tools)),
+  ]);
+  const broker: Service = {
+    ...plain,
+    // A port where nobody listens refuses; the proxy would take the connection first.
+    async stop(how) {
+      proxy.refuse();
+      await plain.stop(how);
+    },
+    async start() {
+      await plain.start();
+      await proxy.accept();
+    },
+  };
+  return {
+    ...{ folder, broker, database, proxy, brokerPort: ports.broker, mysql: address },
+    root: () => mysql.createConnection({ socketPath: join(folder, "mariadb", "mysqld.sock"), user: "root" }),
+    async close() {
+      proxy.refuse();
+      await Promise.all([plain.stop("SIGTERM").catch(() => {}), database.stop("SIGTERM").catch(() => {})]);
+    },
+  };
+}
+
+/** One line of what {@link "./steps.ts"} writes. */
+export interface Step {
+  ms: number;
+  name: string;
+  subject: string;
+}
+
+/** The program at work, and the steps that it has taken. */
+export interface Work extends Running {
+  /** Its command, for the log. */
+  command: string;
+  steps(): Step[];
+  /** Where it is within a stage, by table; `undefined` before, between and after stages. */
+  at(): string | undefined;
+  /** Whether it has ended. */
+  over(): boolean;
+  /** Resolves when a step of this kind is taken, or the program has ended. */
+  until(pattern: RegExp): Promise<boolean>;
+  /** Resolves when so many steps are taken, or the program has ended. */
+  past(count: number): Promise<boolean>;
+  /** Lets a paused program go on. */
+  release(): void;
+}
+
+/** The tables, topics and lake of one round. */
+export interface World {
+  name: string;
+  data: string;
+  lake: string;
+  creds: string;
+  prefix: string;
+  db: MysqlAddress;
+  /** How many times each source row is to be in its topic. */
+  copies: number;
+  /** Keys of messages that others posted. */
+  isForeign: (key: string | undefined) => boolean;
+  run(args: string[], options?: RunOptions): Work;
+  /** Runs a command to its end, which must be a good one. */
+  go(args: string[]): Promise<Run>;
+  remove(): Promise<void>;
+}
+
+export interface RunOptions {
+  /** For steps.ts: `kill 3 silver`, `pause 1 committing pin`. */
+  strike?: string;
+}
+
+export interface WorldOptions {
+  rows: number;
+  seed: number;
+  partitions: number;
+}
+
+/** Makes a database with sample posts, and names the topics and the lake after it. */
+export async function makeWorld(site: Site, name: string, options: WorldOptions): Promise<World> {
+  const { rows, seed, partitions } = options;
+  const database = `pinterest_${name.replaceAll("-", "_")}`;
+  const data = join(site.folder, name);
+  const creds = join(data, "creds.yaml");
+  await mkdir(data, { recursive: true });
+  const db: MysqlAddress = { ...site.mysql, database };
+  const admin = await mysql.createConnection(site.mysql);
+  await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
+  await loadSample(db, { rows, seed });
+  const { host: HOST, port: PORT, user: USER, password: PASSWORD } = db;
+  const KAFKA = { BROKERS: [`127.0.0.1:${site.proxy.port}`], PREFIX: name, PARTITIONS: partitions };
+  writeFileSync(creds, stringify({ HOST, PORT, USER, PASSWORD, DATABASE: database, KAFKA }), { mode: 0o600 });
+  let runs = 0;
+  const world: World = {
+    ...{ name, data, creds, db, copies: 1, prefix: name, lake: join(data, "lake"), isForeign: () => false },
+    run(args, { strike } = {}) {
+      const trace = join(data, `steps-${runs++}`);
+      writeFileSync(trace, "");
+      if (strike?.startsWith("pause")) writeFileSync(`${trace}.hold`, "");
+      const env = { PIPELINE_STEPS: trace, ...(strike && { PIPELINE_STRIKE: strike }) };
+      const running = start([...args, "--creds", creds, "--data", data], { cwd: data, env });
+      return follow(running, { trace, command: args.join(" ") || "run", lake: world.lake });
+    },
+    async go(args) {
+      const run = await world.run(args).done;
+      if (run.code !== 0 && run.code !== 3)
+        throw new Error(`"${args.join(" ")}" ended with ${run.code}: ${run.stderr}`);
+      return run;
+    },
+    async remove() {
+      await admin.query(`DROP DATABASE ${database}`).catch(() => {});
+      admin.destroy();
+      rmSync(data, { recursive: true, force: true });
+    },
+  };
+  admin.on("error", () => {});
+  return world;
+}
+
+function follow(running: Running, options: { trace: string; command: string; lake: string }): Work {
+  const { trace, command, lake } = options;
+  let over = false;
+  void running.done.then(() => {
+    over = true;
+  });
+  const steps = (): Step[] =>
+    readFileSync(trace, "utf8")
+      .split("\n")
+      .slice(0, -1)
+      .map((line) => {
+        const [, ms, name = "", subject = ""] = line.split("\t");
+        return { ms: Number(ms), name, subject: subject.startsWith(lake) ? relative(lake, subject) : subject };
+      });
+  const reached = async (condition: () => boolean) => {
+    for (;;) {
+      if (condition()) return true;
+      if (over) return false;
+      await sleep(15);
+    }
+  };
+  return {
+    ...running,
+    ...{ command, steps },
+    over: () => over,
+    at() {
+      if (over) return undefined;
+      const taken = steps();
+      const last = new Map<string, string>();
+      for (const { name, subject } of taken) {
+        if (name === "struck") continue;
+        if (subject === "clean") last.clear();
+        else if (name === "posted") last.delete(`post ${subject}`);
+        else if (postSteps.has(name)) last.set(`post ${subject}`, `${subject} ${name}`);
+        else last.set("clean", `${subject} ${name}`);
+      }
+      if (last.size === 0) return undefined;
+      const transactions = taken.filter(({ name }) => name === "committed").length;
+      const places = [...last.values()].join(", ");
+      return transactions > 0 ? `${places} (${transactions} transactions committed)` : places;
+    },
+    until: (pattern) => reached(() => steps().some(({ name, subject }) => pattern.test(`${name} ${subject}`))),
+    past: (count) => reached(() => steps().length >= count),
+    release() {
+      if (existsSync(`${trace}.hold`)) rmSync(`${trace}.hold`);
+    },
+  };
+}
+
+const postSteps = new Set(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed"]);
+
+/** Rows of a source table as MySQL's own text, in key order. */
+export async function sourceRows(db: MysqlAddress, table: Table, source: string, key: string) {
+  const connection = await mysql.createConnection({ ...db, charset: "utf8mb4", typeCast: (field) => field.string() });
+  try {
+    const sql = `SELECT * FROM ${source} ORDER BY \`${key}\``;
+    const [rows, fields] = await connection.query({ sql, rowsAsArray: true });
+    return { table, rows: rows as (string | null)[][], columns: fields.map(({ name }) => name) };
+  } finally {
+    connection.destroy();
+  }
+}
+
+/** The connections of the database that the program's posting threads hold in a round. */
+export async function connectionsOf(site: Site, world: World): Promise<{ admin: Connection; ids: number[] }> {
+  const admin = await mysql.createConnection(site.mysql);
+  const [rows] = await admin.query(`SELECT id FROM information_schema.processlist WHERE db = ?`, [world.db.database]);
+  return { admin, ids: (rows as { id: number }[]).map(({ id }) => id) };
+}
