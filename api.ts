@@ -12,9 +12,7 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { parentPort, Worker, workerData } from "node:worker_threads";
-import { build } from "esbuild";
 import type { Message as KafkaMessage, Producer, Transaction } from "kafkajs";
 import pLimit from "p-limit";
 import {
@@ -47,6 +45,7 @@ import {
 } from "./kafka.ts";
 import { keyBytes, type RecordBatch, type RecordView, type RowEncoder, rowEncoder, valueBytes } from "./records.ts";
 import { step } from "./steps.ts";
+import { threadCode } from "./threads.ts";
 
 /** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
 export interface Checkpoint {
@@ -152,7 +151,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
     if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) order({ order: "send" });
   };
 
-  const code = await threadCode();
+  const code = await threadCode(import.meta.url);
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const limit = pLimit(tableNames.length);
@@ -189,25 +188,6 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
 /** The table whose checkpoint decides who posts; the others are claimed after it. */
 const leader: Table = "pin";
 const followers = tableNames.filter((table) => table !== leader);
-
-/**
- * This file and what it imports as one script: a thread of Node 20 does not inherit tsx's loader, and with one of its
- * own it would take three times as long to start.
- */
-async function threadCode(): Promise<string> {
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(import.meta.url)],
-    bundle: true,
-    external: ["@node-rs/crc32", "esbuild", "kafkajs", "mysql2", "yaml"],
-    platform: "node",
-    target: "node20",
-    format: "cjs",
-    define: { "import.meta.url": "url" },
-    write: false,
-  });
-  const url = JSON.stringify(import.meta.url);
-  return `(function (url, require, module) {${outputFiles[0]?.text}\n})(${url}, require("node:module").createRequire(${url}), {});`;
-}
 
 /** Follows one table's thread to its end; stopping it ends the thread, and the next run finds its transaction aborted. */
 function runThread(

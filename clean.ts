@@ -12,7 +12,7 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
@@ -31,43 +31,47 @@ import {
   topicRanges,
 } from "./kafka.ts";
 import {
-  addsUp,
   type BronzeFile,
+  batchBytes,
   bronzeName,
   checkBinding,
+  fileSize,
+  landedOffsets,
+  largeMessage,
+  listBronze,
+  literal,
+  type Offsets,
+  paths,
+  putInPlace,
+  readBinding,
+  syncPath,
+  writeBinding,
+} from "./lake.ts";
+import { type Lander, openLander } from "./land.ts";
+import {
+  addsUp,
   checkBronze,
   doneOffsets,
   type FileState,
-  fileSize,
   fileStates,
   type LedgerRow,
-  landedOffsets,
   ledgerRow,
-  listBronze,
-  literal,
   lockLake,
   memoryLimit,
   metadataClause,
   noState,
-  type Offsets,
   openDuckDb,
-  paths,
-  putInPlace,
-  readBinding,
   readLedger,
   readSql,
   sqlHash,
-  syncPath,
-  writeBinding,
   writeLedger,
-} from "./lake.ts";
+} from "./ledger.ts";
 import { bronzeLines } from "./records.ts";
 import { step } from "./steps.ts";
 
 /** What the consumer tells, in the past tense. */
 export type CleanFact =
   | { fact: "counted"; table: Table; total: number }
-  | { fact: "landed"; table: Table; messages: number }
   | { fact: "cleaned"; table: Table; messages: number; rejected: number }
   | { fact: "done"; table: Table }
   | { fact: "warned"; text: string }
@@ -95,10 +99,6 @@ export interface CleanResult {
   ledger: LedgerRow[];
 }
 
-/** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
-const batchBytes = 192_000_000;
-/** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound. */
-const largeMessage = 4_000_000;
 /** Pause of `--follow` when there is nothing new, ms. */
 const followPause = 300;
 
@@ -119,24 +119,29 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
   };
   const work = await openWork(lake, options);
   let connected: KafkaReader | undefined;
+  let landing: Lander | undefined;
   try {
     let reader = await patiently(() => connectReader(kafka), patience);
     connected = reader;
+    let lander = await openLander(options);
+    landing = lander;
     await bind(reader, options);
     const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
     for (const table of tableNames) await finishLanded(work, table, result);
     await checkTopics(reader, work, kafka);
     for (let first = true; ; first = false) {
       try {
-        const moved = await cleanOnce(reader, work, { kafka, result, first });
+        const moved = await cleanOnce({ reader, lander, kafka }, work, { result, first });
         if (!follow) break;
         if (!moved) await sleep(followPause, undefined, { signal });
       } catch (error) {
         signal.throwIfAborted();
         if (!isTransientKafka(error)) throw error;
-        await reader.close();
+        await Promise.all([reader.close(), lander[Symbol.asyncDispose]()]);
         reader = await patiently(() => connectReader(kafka), patience);
         connected = reader;
+        lander = await openLander(options);
+        landing = lander;
         await patiently(() => checkTopics(reader, work, kafka), patience);
       }
     }
@@ -147,6 +152,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     throw explainKafka(error, kafka);
   } finally {
     await connected?.close();
+    await landing?.[Symbol.asyncDispose]();
     work.close();
   }
 }
@@ -248,9 +254,9 @@ async function bind(reader: KafkaReader, { kafka, lake, database, onFact }: Clea
 
 /** One round: up to what is committed now, table beside table. Returns whether anything was new. */
 async function cleanOnce(
-  reader: KafkaReader,
+  { reader, lander, kafka }: { reader: KafkaReader; lander: Lander; kafka: KafkaSettings },
   work: Work,
-  { kafka, result, first }: { kafka: KafkaSettings; result: CleanResult; first: boolean },
+  { result, first }: { result: CleanResult; first: boolean },
 ): Promise<boolean> {
   const { onFact } = work.options;
   const tries = await Promise.allSettled(
@@ -261,7 +267,7 @@ async function cleanOnce(
         onFact({ fact: "warned", text: `There is no topic "${topic}" yet: run post first` });
       const until = new Map(ranges.map((range) => [range.partition, range.stable]));
       const landed = landedOffsets(work.bronze[table]);
-      const positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.start]));
+      let positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.start]));
       const total = ranges.reduce((sum, r) => sum + Math.max(0, r.stable - (positions.get(r.partition) as number)), 0);
       if (first) {
         onFact({ fact: "counted", table, total });
@@ -272,10 +278,23 @@ async function cleanOnce(
         }
       }
       if (total === 0) return false;
-      while ([...positions].some(([partition, next]) => next < (until.get(partition) as number))) {
-        const files = await land(reader, work, { table, topic, positions, until });
+      const land = () => {
+        const left = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
+        const landing = left ? lander.land({ table, topic, positions, until }) : undefined;
+        landing?.catch(() => {}); // told where it is awaited
+        return landing;
+      };
+      for (let ahead = land(); ahead; ) {
+        const { files, positions: next } = await ahead;
+        positions = next;
         work.bronze[table].push(...files);
-        await work.oneAtATime(() => applyBatch(work, table, { files, result }));
+        ahead = land();
+        try {
+          await work.oneAtATime(() => applyBatch(work, table, { files, result }));
+        } catch (error) {
+          await ahead?.catch(() => {});
+          throw error;
+        }
       }
       onFact({ fact: "done", table });
       // For people who look at Kafka's own tools: nothing here reads it.
@@ -434,92 +453,6 @@ async function lastLine(path: string): Promise<Buffer> {
     }
   } finally {
     await handle.close();
-  }
-}
-
-/** What to land: `positions` move on, up to `until`. */
-interface LandOptions {
-  table: Table;
-  topic: string;
-  positions: Offsets;
-  until: ReadonlyMap<number, number>;
-}
-
-/** A bronze file in the making: a run of messages of one partition. */
-interface Segment {
-  partition: number;
-  first: number;
-  messages: number;
-  large: boolean;
-  lines: ReturnType<typeof bronzeLines>;
-  temporary: string;
-  handle?: FileHandle;
-}
-
-/** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
-async function land(reader: KafkaReader, work: Work, options: LandOptions): Promise<BronzeFile[]> {
-  const { table, topic, positions, until } = options;
-  const { signal, onFact } = work.options;
-  const from = new Map(positions);
-  const segments: Segment[] = [];
-  const current = new Map<number, Segment>();
-  const begin = (partition: number, first: number): Segment => {
-    const temporary = join(paths(work.lake).tmp, `land-${table}-${partition}-${first}`);
-    const segment = { partition, first, messages: 0, large: false, lines: bronzeLines(partition), temporary };
-    segments.push(segment);
-    current.set(partition, segment);
-    return segment;
-  };
-  try {
-    for (let bytes = 0, reading = true; reading && bytes < batchBytes; ) {
-      signal.throwIfAborted();
-      step("landing", table);
-      let messages = 0;
-      await fetchOnce(reader, {
-        topic,
-        positions,
-        until,
-        onRecord: (partition, record) => {
-          const large = record.valueEnd - record.keyStart > largeMessage;
-          let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
-          if (segment.large || (large && segment.messages > 0)) segment = begin(partition, record.offset);
-          segment.large = large;
-          segment.messages++;
-          segment.lines.add(record);
-          messages++;
-        },
-      });
-      for (const segment of segments) {
-        const lines = segment.lines.take();
-        if (lines.length === 0) continue;
-        segment.handle ??= await open(segment.temporary, "w");
-        await segment.handle.writeFile(lines);
-        bytes += lines.length;
-      }
-      if (messages > 0) onFact({ fact: "landed", table, messages });
-      reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
-    }
-    // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
-    for (const [partition, next] of positions) {
-      if (next > (from.get(partition) as number) && !current.has(partition))
-        begin(partition, from.get(partition) as number);
-    }
-    const files: BronzeFile[] = [];
-    for (const [i, { partition, first, messages, temporary, handle }] of segments.entries()) {
-      if (handle) await handle.sync();
-      else await writeFile(temporary, "");
-      const following = segments.find((segment, j) => j > i && segment.partition === partition);
-      const range = { partition, first, next: following?.first ?? (positions.get(partition) as number), messages };
-      const path = join(paths(work.lake).bronze(table), bronzeName(range));
-      files.push({ path, ...range });
-      step("written", path);
-      await rename(temporary, path);
-      step("renamed", path);
-    }
-    await syncPath(paths(work.lake).bronze(table));
-    return files;
-  } finally {
-    for (const { handle } of segments) await handle?.close();
   }
 }
 

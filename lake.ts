@@ -14,11 +14,9 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import { type Table, tableNames, UsageError } from "./io.ts";
+import { type Table, UsageError } from "./io.ts";
 import { step } from "./steps.ts";
 
 /** Next offset to read, by partition. */
@@ -33,6 +31,11 @@ export interface BronzeFile {
   next: number;
   messages: number;
 }
+
+/** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
+export const batchBytes = 192_000_000;
+/** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound, bytes. */
+export const largeMessage = 4_000_000;
 
 /** Paths below the lake's folder. */
 export const paths = (lake: string) => ({
@@ -94,214 +97,12 @@ export async function listBronze(lake: string, table: Table): Promise<{ files: B
 export const landedOffsets = (files: BronzeFile[]): Offsets =>
   new Map(files.map((file) => [file.partition, file.next]));
 
-const names = (folder: string): Promise<string[]> =>
+/** The names in a folder; none where there is no folder. */
+export const names = (folder: string): Promise<string[]> =>
   readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
     throw error;
   });
-
-/** What a Parquet file of the lake says of itself. */
-export interface FileState {
-  rows: number;
-  /** Messages below these offsets are in it. */
-  applied: Offsets;
-  /** Of a rejects file: the offset that the lake begins with. */
-  begun: Offsets;
-  /** Of a silver block: how many clean messages lost to a newer one with the same ind. */
-  superseded: number;
-  /** Of a rejects file: how many of each reason. */
-  reasons: Record<string, number>;
-}
-
-/** What a file says that has no rows and no metadata. */
-export const noState: FileState = { rows: 0, applied: new Map(), begun: new Map(), superseded: 0, reasons: {} };
-
-/** The metadata of all Parquet files in a folder whose names begin with `prefix`, by name without its ending. */
-export async function fileStates(db: DuckDBConnection, folder: string, prefix = ""): Promise<Map<string, FileState>> {
-  const states = new Map<string, FileState>();
-  const files = (await names(folder)).filter((name) => name.startsWith(prefix) && name.endsWith(".parquet"));
-  if (files.length === 0) return states;
-  const list = `[${files.map((name) => literal(join(folder, name))).join(", ")}]`;
-  const rows = await db.runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`);
-  const key = (path: unknown) => String(path).slice(folder.length + 1, -".parquet".length);
-  for (const [file, count] of rows.getRows()) {
-    states.set(key(file), { ...noState, rows: Number(count) });
-  }
-  const metadata = await db.runAndReadAll(
-    `SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata(${list})`,
-  );
-  for (const [file, name, value] of metadata.getRows()) {
-    const state = states.get(key(file));
-    if (!state) continue;
-    if (name === "applied") state.applied = parseOffsets(String(value));
-    if (name === "begun") state.begun = parseOffsets(String(value));
-    if (name === "superseded") state.superseded = Number(value);
-    if (name === "reasons") state.reasons = JSON.parse(String(value)) as Record<string, number>;
-  }
-  return states;
-}
-
-const parseOffsets = (json: string): Offsets =>
-  new Map(
-    Object.entries(JSON.parse(json) as Record<string, number>).map(([partition, next]) => [Number(partition), next]),
-  );
-
-/** What COPY writes beside the rows, for {@link fileStates} to read. */
-export function metadataClause(state: Pick<FileState, "applied"> & Partial<FileState>): string {
-  const offsets = (map: Offsets) => literal(JSON.stringify(Object.fromEntries(map)));
-  const entries = [`applied: ${offsets(state.applied)}`];
-  if (state.begun) entries.push(`begun: ${offsets(state.begun)}`);
-  if (state.superseded !== undefined) entries.push(`superseded: ${literal(String(state.superseded))}`);
-  if (state.reasons) entries.push(`reasons: ${literal(JSON.stringify(state.reasons))}`);
-  return `KV_METADATA {${entries.join(", ")}}`;
-}
-
-/** The ledger of one table: each number counted on its own, so that it can fail to add up. */
-export interface LedgerRow {
-  table: Table;
-  messages: number;
-  clean: number;
-  superseded: number;
-  rejected: number;
-  reasons: Record<string, number>;
-}
-
-export const addsUp = ({ messages, clean, superseded, rejected }: LedgerRow): boolean =>
-  messages === clean + superseded + rejected;
-
-/** Which offsets of a table are done: its newest rejects file is written last. */
-export function doneOffsets(rejects: Map<string, FileState>): Pick<FileState, "begun" | "applied"> {
-  const newest = [...rejects.keys()].sort().at(-1);
-  return (newest === undefined ? undefined : rejects.get(newest)) ?? noState;
-}
-
-/**
- * Makes sure that bronze holds every message that was cleaned; between files {@link listBronze} looks.
- *
- * @throws where the first or the last files of a partition are missing
- */
-export function checkBronze(lake: string, table: Table, files: BronzeFile[], rejects: Map<string, FileState>): void {
-  const { begun, applied } = doneOffsets(rejects);
-  for (const [partition, next] of applied) {
-    const ours = files.filter((file) => file.partition === partition);
-    const [first, last] = [ours[0]?.first, ours.at(-1)?.next];
-    const start = begun.get(partition) ?? 0;
-    if (first !== undefined && last !== undefined && first <= start && last >= next) continue;
-    const there = first === undefined ? "none is there" : `those there hold ${first} to ${(last as number) - 1}`;
-    throw new Error(
-      `The lake lacks messages: offsets ${start} to ${next - 1} of partition ${partition} were cleaned, but of the bronze files in "${paths(lake).bronze(table)}" ${there}; put the files back, or start a new lake by --data`,
-    );
-  }
-}
-
-/** How far a table is in the lake, read from names and footers; it may change meanwhile. */
-export interface TableState {
-  landed: Offsets;
-  cleaned: Offsets;
-  ledger: LedgerRow;
-}
-
-/** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
-export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
-  const db = await DuckDBInstance.create(":memory:");
-  const connection = await db.connect();
-  try {
-    const states: Partial<Record<Table, TableState>> = {};
-    for (const table of tableNames) {
-      const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
-      const blocks = await fileStates(connection, paths(lake).silver(table));
-      const { files } = await listBronze(lake, table);
-      states[table] = {
-        landed: landedOffsets(files),
-        cleaned: doneOffsets(rejects).applied,
-        ledger: ledgerRow(table, { files, silver: [...blocks.values()], rejects: [...rejects.values()] }),
-      };
-    }
-    return states as Record<Table, TableState>;
-  } catch (error) {
-    if (tries === 1) throw error;
-    return await lakeState(lake, tries - 1);
-  } finally {
-    connection.closeSync();
-    db.closeSync();
-  }
-}
-
-/** Adds up what is known of a table's files. */
-export function ledgerRow(
-  table: Table,
-  { files, silver, rejects }: { files: BronzeFile[]; silver: FileState[]; rejects: FileState[] },
-): LedgerRow {
-  const sum = <T>(items: T[], value: (item: T) => number) => items.reduce((total, item) => total + value(item), 0);
-  const reasons: Record<string, number> = {};
-  for (const { reasons: some } of rejects) {
-    for (const [reason, count] of Object.entries(some)) reasons[reason] = (reasons[reason] ?? 0) + count;
-  }
-  return {
-    table,
-    messages: sum(files, (file) => file.messages),
-    clean: sum(silver, (block) => block.rows),
-    superseded: sum(silver, (block) => block.superseded),
-    rejected: sum(rejects, (file) => file.rows),
-    reasons,
-  };
-}
-
-/** Reads the ledger that clean wrote after its last batch, or `undefined` where there is none yet. */
-export async function readLedger(db: DuckDBConnection, lake: string): Promise<LedgerRow[] | undefined> {
-  const file = (name: string) => literal(join(paths(lake).gold, `${name}.parquet`));
-  if (!(await names(paths(lake).gold)).includes("ledger.parquet")) return undefined;
-  const ledger = await db.runAndReadAll(`SELECT * FROM ${file("ledger")}`);
-  const counts = await db.runAndReadAll(`SELECT * FROM ${file("rejects_by_reason")}`);
-  return ledger.getRows().map(([table, messages, clean, superseded, rejected]) => ({
-    table: table as Table,
-    messages: Number(messages),
-    clean: Number(clean),
-    superseded: Number(superseded),
-    rejected: Number(rejected),
-    reasons: Object.fromEntries(
-      counts
-        .getRows()
-        .filter((row) => row[0] === table)
-        .map((row) => [String(row[1]), Number(row[2])]),
-    ),
-  }));
-}
-
-/** Writes the ledger to gold. */
-export async function writeLedger(db: DuckDBConnection, lake: string, rows: LedgerRow[]): Promise<void> {
-  const values = (tuples: string[]) => `(VALUES ${tuples.join(", ")})`;
-  const ledger = rows.map((r) => `(${literal(r.table)}, ${r.messages}, ${r.clean}, ${r.superseded}, ${r.rejected})`);
-  const reasons = rows.flatMap((r) =>
-    Object.entries(r.reasons)
-      .sort()
-      .map(([reason, count]) => `(${literal(r.table)}, ${literal(reason)}, ${count})`),
-  );
-  await publishQuery(db, lake, "ledger", {
-    query: `SELECT "table", messages::BIGINT AS messages, clean::BIGINT AS clean, superseded::BIGINT AS superseded,
-      rejected::BIGINT AS rejected FROM ${values(ledger)} t("table", messages, clean, superseded, rejected)`,
-  });
-  const none = reasons.length === 0;
-  await publishQuery(db, lake, "rejects_by_reason", {
-    query: `SELECT "table", reason, rejected::BIGINT AS rejected
-      FROM ${values(none ? ["('', '', 0)"] : reasons)} t("table", reason, rejected)${none ? " WHERE false" : ""}`,
-  });
-}
-
-/** Writes a query's rows to `gold/<name>.parquet`, in one step for readers. */
-export async function publishQuery(
-  db: DuckDBConnection,
-  lake: string,
-  name: string,
-  { query }: { query: string },
-): Promise<void> {
-  const { gold, tmp } = paths(lake);
-  const temporary = join(tmp, `${name}-${process.pid}.parquet`);
-  await mkdir(gold, { recursive: true });
-  await mkdir(tmp, { recursive: true });
-  await db.run(`COPY (${query}) TO ${literal(temporary)} (FORMAT parquet, COMPRESSION zstd)`);
-  await putInPlace(temporary, join(gold, `${name}.parquet`));
-}
 
 /** Moves a finished file to its place: its bytes first reach the disk, then its name appears in one step. */
 export async function putInPlace(temporary: string, path: string): Promise<void> {
@@ -364,85 +165,6 @@ export function checkBinding(lake: string, bound: Binding, wanted: Partial<Bindi
     }
   }
 }
-
-/** Who holds a lock. */
-interface Holder {
-  pid: number;
-  started: string;
-}
-
-/**
- * Takes the lake's writer lock, or says who has it. The lock is the operating system's on a DuckDB file that is open
- * for writing, since Node has none of its own: it ends with its process, however that ends.
- *
- * @throws `Error` that names the process that holds it
- */
-export async function lockLake(lake: string): Promise<AsyncDisposable> {
-  const { lock } = paths(lake);
-  await mkdir(lake, { recursive: true });
-  const take = () => DuckDBInstance.create(lock);
-  const instance = await take().catch(async (error: Error) => {
-    // Killed while it was being made: the file holds nothing but the lock.
-    if (/not a valid DuckDB database|could not read|corrupt/i.test(error.message)) {
-      await rm(lock, { force: true });
-      return take();
-    }
-    if (!/Could not set lock/.test(error.message)) throw error;
-    const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
-    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = JSON.parse(text) as Partial<Holder>;
-    throw new Error(
-      `Another clean of the lake in "${lake}" is running: process ${pid}${started ? `, since ${started}` : ""}; let it finish, or stop it first`,
-    );
-  });
-  const holder: Holder = { pid: process.pid, started: new Date().toISOString() };
-  await writeFile(`${lock}.json`, JSON.stringify(holder));
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await rm(`${lock}.json`, { force: true });
-      instance.closeSync();
-    },
-  };
-}
-
-const sqlFolder = new URL("./sql/", import.meta.url);
-
-/** One of the files of sql/. */
-export const readSql = (name: string): Promise<string> => readFile(new URL(name, sqlFolder), "utf8");
-
-/** A hash of what silver depends on: prelude and cleaning. */
-export async function sqlHash(): Promise<string> {
-  const hash = createHash("sha256");
-  for (const name of ["prelude.duckdb.sql", ...tableNames.map((table) => `clean_${table}.sql`)]) {
-    hash.update(await readSql(name));
-  }
-  return hash.digest("hex");
-}
-
-/** What DuckDB may take; Node has about 150 MB beside it. */
-export const memoryLimit = "800MB";
-
-/** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder. */
-export async function openDuckDb(lake: string): Promise<DuckDBInstance> {
-  const { tmp } = paths(lake);
-  const db = await DuckDBInstance.create(":memory:", {
-    memory_limit: memoryLimit,
-    // Of its own: DuckDB crashes where two processes spill into one folder.
-    temp_directory: join(tmp, `duckdb-${process.pid}`),
-    preserve_insertion_order: "false",
-  });
-  const connection = await db.connect();
-  await connection.run("SET GLOBAL TimeZone = 'UTC'");
-  for (const statement of splitStatements(await readSql("prelude.duckdb.sql"))) await connection.run(statement);
-  connection.closeSync();
-  return db;
-}
-
-const splitStatements = (sql: string): string[] =>
-  sql
-    .replace(/^\s*--.*$/gm, "")
-    .split(/;\s*$/m)
-    .map((statement) => statement.trim())
-    .filter(Boolean);
 
 /** Whether a table has any silver yet. */
 export const hasSilver = async (lake: string, table: Table): Promise<boolean> =>

@@ -25,7 +25,8 @@ import {
 } from "./db_conn.ts";
 import { rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
 import { connectReader, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "./kafka.ts";
-import { addsUp, checkBinding, type LedgerRow, lakeState, readBinding } from "./lake.ts";
+import { checkBinding, readBinding } from "./lake.ts";
+import { addsUp, type LedgerRow, lakeState } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";
 import { type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };

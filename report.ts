@@ -6,7 +6,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DuckDBConnection, DuckDBTypeId } from "@duckdb/node-api";
 import { silver, type Table, tableNames } from "./io.ts";
-import { hasSilver, type LedgerRow, literal, openDuckDb, paths, publishQuery, readLedger, readSql } from "./lake.ts";
+import { hasSilver, literal, paths } from "./lake.ts";
+import { type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {

@@ -1,0 +1,161 @@
+/**
+ * Landing: messages from a topic into bronze files, as they came, in a thread of its own: the main thread stays free
+ * to be stopped, and the next batch lands while the last one is cleaned.
+ *
+ * @module
+ */
+import { type FileHandle, open, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parentPort, Worker, workerData } from "node:worker_threads";
+import type { Table } from "./io.ts";
+import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings } from "./kafka.ts";
+import { type BronzeFile, batchBytes, bronzeName, largeMessage, type Offsets, paths, syncPath } from "./lake.ts";
+import { bronzeLines } from "./records.ts";
+import { step } from "./steps.ts";
+import { threadCode } from "./threads.ts";
+
+/** What to land: from `positions` up to `until`, or as much as one batch holds. */
+export interface LandOptions {
+  table: Table;
+  topic: string;
+  positions: Offsets;
+  until: Offsets;
+}
+
+/** What was landed; `positions` say where to go on. */
+export interface Landed {
+  files: BronzeFile[];
+  positions: Offsets;
+}
+
+/** A thread that lands; to dispose ends it, and what it has not finished is dropped at the next start. */
+export interface Lander extends AsyncDisposable {
+  /** Lands one batch. After an error the thread has ended, and another is to be opened. */
+  land(options: LandOptions): Promise<Landed>;
+}
+
+interface Job {
+  kind: "land";
+  kafka: KafkaSettings;
+  lake: string;
+}
+
+/** Opens a thread that lands into `lake`. */
+export async function openLander({ kafka, lake }: { kafka: KafkaSettings; lake: string }): Promise<Lander> {
+  const worker = new Worker(await threadCode(import.meta.url), {
+    eval: true,
+    workerData: { kind: "land", kafka, lake } satisfies Job,
+  });
+  const waiting = new Map<number, { resolve: (landed: Landed) => void; reject: (error: Error) => void }>();
+  let over: Error | undefined;
+  const end = (error: Error) => {
+    over ??= error;
+    for (const { reject } of waiting.values()) reject(over);
+    waiting.clear();
+  };
+  worker.on("message", ({ id, landed }: { id: number; landed: Landed }) => {
+    waiting.get(id)?.resolve(landed);
+    waiting.delete(id);
+  });
+  worker.on("error", end);
+  worker.on("exit", (code) => end(new Error(`The thread that lands messages ended with code ${code}`)));
+  let id = 0;
+  return {
+    land: (options) =>
+      new Promise((resolve, reject) => {
+        if (over) return reject(over);
+        waiting.set(++id, { resolve, reject });
+        worker.postMessage({ id, options });
+      }),
+    [Symbol.asyncDispose]: async () => void (await worker.terminate()),
+  };
+}
+
+// ---- the thread's side ----
+
+/** A bronze file in the making: a run of messages of one partition. */
+interface Segment {
+  partition: number;
+  first: number;
+  messages: number;
+  large: boolean;
+  lines: ReturnType<typeof bronzeLines>;
+  temporary: string;
+  handle?: FileHandle;
+}
+
+/** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
+async function land(
+  reader: KafkaReader,
+  lake: string,
+  { table, topic, positions, until }: LandOptions,
+): Promise<Landed> {
+  const from = new Map(positions);
+  const segments: Segment[] = [];
+  const current = new Map<number, Segment>();
+  const begin = (partition: number, first: number): Segment => {
+    const temporary = join(paths(lake).tmp, `land-${table}-${partition}-${first}`);
+    const segment = { partition, first, messages: 0, large: false, lines: bronzeLines(partition), temporary };
+    segments.push(segment);
+    current.set(partition, segment);
+    return segment;
+  };
+  try {
+    for (let bytes = 0, reading = true; reading && bytes < batchBytes; ) {
+      step("landing", table);
+      await fetchOnce(reader, {
+        topic,
+        positions,
+        until,
+        onRecord: (partition, record) => {
+          const large = record.valueEnd - record.keyStart > largeMessage;
+          let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
+          if (segment.large || (large && segment.messages > 0)) segment = begin(partition, record.offset);
+          segment.large = large;
+          segment.messages++;
+          segment.lines.add(record);
+        },
+      });
+      for (const segment of segments) {
+        const lines = segment.lines.take();
+        if (lines.length === 0) continue;
+        segment.handle ??= await open(segment.temporary, "w");
+        await segment.handle.writeFile(lines);
+        bytes += lines.length;
+      }
+      reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
+    }
+    // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
+    for (const [partition, next] of positions) {
+      if (next > (from.get(partition) as number) && !current.has(partition))
+        begin(partition, from.get(partition) as number);
+    }
+    const files: BronzeFile[] = [];
+    for (const [i, { partition, first, messages, temporary, handle }] of segments.entries()) {
+      if (handle) await handle.sync();
+      else await writeFile(temporary, "");
+      const following = segments.find((segment, j) => j > i && segment.partition === partition);
+      const range = { partition, first, next: following?.first ?? (positions.get(partition) as number), messages };
+      const path = join(paths(lake).bronze(table), bronzeName(range));
+      files.push({ path, ...range });
+      step("written", path);
+      await rename(temporary, path);
+      step("renamed", path);
+    }
+    await syncPath(paths(lake).bronze(table));
+    return { files, positions };
+  } finally {
+    for (const { handle } of segments) await handle?.close();
+  }
+}
+
+async function landForever({ kafka, lake }: Job, port: NonNullable<typeof parentPort>): Promise<void> {
+  const connecting = connectReader(kafka);
+  connecting.catch(() => {}); // told where it is awaited
+  port.on("message", async ({ id, options }: { id: number; options: LandOptions }) => {
+    port.postMessage({ id, landed: await land(await connecting, lake, options) });
+  });
+}
+
+const job = workerData as Job | null;
+if (job?.kind === "land" && parentPort) void landForever(job, parentPort);
