@@ -21,16 +21,24 @@ export interface Findings {
   wrong: string[];
 }
 
-/** Compares what stands in MySQL with the topics, and the topics with the lake. */
-export async function compare(site: Site, world: World, python: string): Promise<Findings> {
-  const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
+/** The committed messages of a round's three topics. */
+export async function readMessages(site: Site, world: World, python: string): Promise<Record<Table, Message[]>> {
   const topics = tableNames.map((table) => `${world.prefix}.${table}`);
   const read = await readTopics(python, `127.0.0.1:${site.brokerPort}`, topics);
-  for (const [i, table] of tableNames.entries()) {
-    const messages = read[i] as Message[];
-    await compareTopic(world, table, messages, findings);
-    await compareLake(world, table, messages, findings);
-  }
+  return Object.fromEntries(tableNames.map((table, i) => [table, read[i]])) as Record<Table, Message[]>;
+}
+
+/** Compares MySQL with the topics. */
+export async function compareTopics(world: World, messages: Record<Table, Message[]>): Promise<Findings> {
+  const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
+  for (const table of tableNames) await compareTopic(world, table, messages[table], findings);
+  return findings;
+}
+
+/** Compares the topics with the lake. */
+export async function compareLake(world: World, messages: Record<Table, Message[]>): Promise<Findings> {
+  const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
+  for (const table of tableNames) await compareTable(world, table, messages[table], findings);
   return findings;
 }
 
@@ -76,7 +84,7 @@ function asJson(names: string[], kinds: ColumnKind[], row: (string | null)[]): s
 const sampled = 2_000;
 
 /** Silver, rejects and ledger are what the messages come to. */
-async function compareLake(world: World, table: Table, messages: Message[], findings: Findings): Promise<void> {
+async function compareTable(world: World, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const { lake } = world;
   // A source row is clean, so that its key says what becomes of it; all of the others' are read as the spec has it.
   const every = Math.ceil(messages.length / sampled);

@@ -11,9 +11,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { compare } from "./compare.ts";
+import { compareLake, compareTopics, type Findings, readMessages } from "./compare.ts";
+import { publishing } from "./publishing.ts";
 import { findPython, type Seen, watchSilver } from "./readers.ts";
-import { type Fault, faults, type Round } from "./strikes.ts";
+import { type Fault, type Round, strikes } from "./strikes.ts";
 import { makeWorld, openSite, type Site, type World } from "./world.ts";
 
 /** What became of one fault, over all its rounds. */
@@ -40,6 +41,7 @@ const { values } = parseArgs({
   },
 });
 const { short } = values;
+const faults: Record<string, Fault> = { ...strikes, ...publishing };
 const seed = Number(values.seed);
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
@@ -64,7 +66,16 @@ async function runRound(name: string, number: number, site: Site, python: string
     tally.wrong++;
     log(`WRONG: ${text}`);
   };
+  const found = ({ lost, doubled, wrong: others }: Findings) => {
+    tally.lost += lost;
+    tally.doubled += doubled;
+    for (const text of others.slice(0, 10)) wrong(text);
+    tally.wrong += Math.max(0, others.length - 10);
+    if (lost + doubled > 0) log(`LOST ${lost}, DOUBLED ${doubled}`);
+  };
+  let topics: Awaited<ReturnType<typeof readMessages>> | undefined;
   const round: Round = {
+    short,
     ...{ site, random, between, wrong, note: log },
     pick: (items) => items[between(0, items.length - 1)] as (typeof items)[number],
     async world(options = {}) {
@@ -78,28 +89,34 @@ async function runRound(name: string, number: number, site: Site, python: string
       worlds.push({ world, watcher: watchSilver(python, world.lake) });
       return world;
     },
+    hit(what, place) {
+      tally.strikes++;
+      if (place === undefined) return;
+      tally.hits++;
+      log(`${what}: hit ${place}`);
+    },
     async strike(what, works, action) {
       const places = works.map((work) => work.at());
       await action();
       let any = false;
       for (const [i, place] of places.entries()) {
-        tally.strikes++;
-        if (place === undefined) continue;
-        tally.hits++;
-        any = true;
-        log(`${what}: hit ${works[i]?.command} at ${place}`);
+        round.hit(what, place && `${works[i]?.command} at ${place}`);
+        any ||= place !== undefined;
       }
       return any;
     },
     async finish(world) {
       await world.go(["post"]);
       await world.go(["clean"]);
-      const found = await compare(site, world, python);
-      tally.lost += found.lost;
-      tally.doubled += found.doubled;
-      for (const text of found.wrong.slice(0, 10)) wrong(text);
-      tally.wrong += Math.max(0, found.wrong.length - 10);
-      if (found.lost + found.doubled > 0) log(`LOST ${found.lost}, DOUBLED ${found.doubled}`);
+      const messages = await readMessages(site, world, python);
+      found(await compareTopics(world, messages));
+      found(await compareLake(world, messages));
+      return messages;
+    },
+    async finishLake(world) {
+      await world.go(["clean"]);
+      topics ??= await readMessages(site, world, python);
+      found(await compareLake(world, topics));
     },
   };
   try {

@@ -5,12 +5,25 @@
  * @module
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { type Table, tableNames, tables } from "../../io.ts";
+import type { Message } from "../oracle.ts";
 import { type RequestName, requests } from "./proxy.ts";
-import { connectionsOf, type Site, type Work, type World, type WorldOptions } from "./world.ts";
+import {
+  connectionsOf,
+  foreignMessage,
+  others,
+  type Service,
+  type Site,
+  type Work,
+  type World,
+  type WorldOptions,
+} from "./world.ts";
 
 /** One round of a fault. */
 export interface Round {
   site: Site;
+  /** There are 2 minutes for all faults. */
+  short: boolean;
   /** Seeded: 0 to 1, a whole number between two, one of some. */
   random(): number;
   between(least: number, most: number): number;
@@ -19,11 +32,15 @@ export interface Round {
   world(options?: Partial<WorldOptions>): Promise<World>;
   /** Does something bad to programs; it counts as a hit for each that is within a stage at this moment. */
   strike(what: string, works: Work[], action: () => unknown): Promise<boolean>;
+  /** Counts a strike whose place is known otherwise, or that missed. */
+  hit(what: string, place: string | undefined): void;
   /** Tells of something that must not be. */
   wrong(text: string): void;
   note(text: string): void;
-  /** Runs `post` and `clean` undisturbed and compares everything. */
-  finish(world: World): Promise<void>;
+  /** Runs `post` and `clean` undisturbed and compares everything; gives what the topics hold. */
+  finish(world: World): Promise<Record<Table, Message[]>>;
+  /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. */
+  finishLake(world: World): Promise<void>;
 }
 
 export interface Fault {
@@ -35,7 +52,7 @@ export interface Fault {
 }
 
 /** The program ended as it should: well, or killed by us. */
-async function endedWell(round: Round, work: Work, codes: (number | null)[] = [0]): Promise<void> {
+export async function endedWell(round: Round, work: Work, codes: (number | null)[] = [0]): Promise<void> {
   const { code, stderr } = await work.done;
   if (!codes.includes(code)) round.wrong(`"${work.command}" ended with ${code}: ${stderr.trim().split("\n").at(-1)}`);
 }
@@ -58,7 +75,7 @@ async function killAgain(
 }
 
 /** Ends `clean --follow`, which must be quick about it. */
-async function endFollow(round: Round, work: Work): Promise<void> {
+export async function endFollow(round: Round, work: Work): Promise<void> {
   if (work.over()) return round.wrong(`"${work.command}" ended by itself: ${(await work.done).stderr.slice(-300)}`);
   const since = Date.now();
   work.kill("SIGTERM");
@@ -67,7 +84,7 @@ async function endFollow(round: Round, work: Work): Promise<void> {
 }
 
 /** Runs post with `clean --follow` beside it, and something bad while either is at work. */
-async function whileBusy(round: Round, world: World, bad: (works: Work[]) => Promise<void>): Promise<void> {
+export async function whileBusy(round: Round, world: World, bad: (works: Work[]) => Promise<void>): Promise<void> {
   const follow = world.run(["clean", "--follow"]);
   const post = world.run(["post"]);
   await post.until(/./);
@@ -76,7 +93,7 @@ async function whileBusy(round: Round, world: World, bad: (works: Work[]) => Pro
   await endFollow(round, follow);
 }
 
-export const faults: Record<string, Fault> = {
+export const strikes: Record<string, Fault> = {
   "kill-post": {
     text: "SIGKILL of post",
     async round(round) {
@@ -259,4 +276,234 @@ export const faults: Record<string, Fault> = {
       await round.finish(world);
     },
   },
+
+  "freeze-program": {
+    text: "SIGSTOP of post for longer than the transaction time-out (60 s), then SIGCONT",
+    long: true,
+    async round(round) {
+      // Side by side, since a frozen program takes nothing from the others.
+      const worlds = [];
+      for (let i = 0; i < 4; i++) worlds.push(await round.world({ rows: round.between(15_000, 40_000) }));
+      await Promise.all(
+        worlds.map(async (world) => {
+          const post = world.run(["post"]);
+          await post.past(round.between(1, 30));
+          await round.strike("SIGSTOP for more than 60 s", [post], async () => {
+            post.kill("SIGSTOP");
+            await sleep(round.between(62_000, 80_000));
+            post.kill("SIGCONT");
+          });
+          await endedWell(round, post);
+        }),
+      );
+      for (const world of worlds) await round.finish(world);
+    },
+  },
+
+  "freeze-broker": {
+    text: "SIGSTOP of the broker for longer than the request time-out (30 s), then SIGCONT",
+    long: true,
+    async round(round) {
+      await freeze(round, round.site.broker, round.between(32_000, 70_000));
+    },
+  },
+
+  "freeze-database": {
+    text: "SIGSTOP of the database for longer than a page's time-out (60 s), then SIGCONT",
+    long: true,
+    async round(round) {
+      await freeze(round, round.site.database, round.between(62_000, 80_000));
+    },
+  },
+
+  "mysql-errors": {
+    text: "lock wait time-outs, and rows beyond max_allowed_packet's like",
+    async round(round) {
+      if (process.getuid?.() !== 0) return round.note("skipped: only root comes in as the database's root");
+      const world = await round.world();
+      const root = await round.site.root();
+      try {
+        await root.query("SET GLOBAL lock_wait_timeout = 1");
+        await whileBusy(round, world, async ([post]) => {
+          for (let i = 0; i < 4 && post && !post.over(); i++) {
+            await sleep(round.random() * 1_500);
+            const source = round.pick(Object.values(tables)).source;
+            const place = post.at();
+            await root.query(`LOCK TABLES ${world.db.database}.${source} WRITE`);
+            await sleep(round.between(1_200, 3_000));
+            const waited =
+              "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Com_select'";
+            await root.query("UNLOCK TABLES");
+            await root.query(waited);
+            round.hit(`${source} locked beyond lock_wait_timeout`, place);
+          }
+        });
+      } finally {
+        await root.query("SET GLOBAL lock_wait_timeout = 86400");
+        root.destroy();
+      }
+      await round.finish(world);
+    },
+  },
+
+  "foreign-transactions": {
+    text: "somebody else's transactions in the same topics, open, aborted and committed",
+    async round(round) {
+      const world = await round.world({ rows: round.between(20_000, 50_000) });
+      world.isForeign = (key) => key?.startsWith("other ") ?? true;
+      await world.run(["post"], { strike: "kill 1 ^committed user" }).done;
+      let number = 0;
+      const wanted: string[] = [];
+      await whileBusy(round, world, async (works) => {
+        for (let i = 0; i < 6 && !works[0]?.over(); i++) {
+          const producer = others(round.site).producer({
+            ...{ transactionalId: `${world.name}-other-${round.pick([1, 2])}`, maxInFlightRequests: 1 },
+            ...{ idempotent: true, allowAutoTopicCreation: false, transactionTimeout: 10_000 },
+          });
+          await producer.connect();
+          const transaction = await producer.transaction();
+          const table = round.pick(tableNames);
+          const messages = Array.from({ length: round.between(1, 500) }, () => foreignMessage(table, number++));
+          await transaction.send({ topic: `${world.prefix}.${table}`, messages });
+          await sleep(round.random() * 1_500);
+          const how = round.pick(["commit", "abort", "left open"] as const);
+          await round.strike(`another's transaction of ${messages.length} in ${table}: ${how}`, works, async () => {
+            if (how !== "left open") await transaction[how]();
+          });
+          if (how === "commit") wanted.push(...messages.map(({ key }) => `${table} ${key}`));
+          await producer.disconnect();
+        }
+      });
+      // What was left open ends by its time-out of 10 s, at the latest when the broker looks next.
+      await sleep(22_000);
+      const messages = await round.finish(world);
+      const found = tableNames.flatMap((table) =>
+        messages[table].filter(({ key }) => world.isForeign(key?.toString())).map(({ key }) => `${table} ${key}`),
+      );
+      if (found.sort().join() !== wanted.sort().join())
+        round.wrong(`Of others ${wanted.length} messages were committed, but ${found.length} are there`);
+    },
+  },
+
+  stop: {
+    text: "Ctrl+C and SIGTERM at any moment: within 3 s, and at once the second time",
+    async round(round) {
+      const world = await round.world();
+      for (const args of [["post"], ["post"], ["clean"], ["clean", "--follow"], []]) {
+        const work = world.run(args);
+        await work.past(round.between(1, 40));
+        await sleep(round.random() * 500);
+        if (work.over()) continue;
+        const signal = round.pick(["SIGINT", "SIGTERM"] as const);
+        const twice = round.random() < 0.3;
+        const since = Date.now();
+        await round.strike(`${signal}${twice ? " twice" : ""}`, [work], async () => {
+          work.kill(signal);
+          if (!twice) return;
+          await sleep(400);
+          work.kill(signal);
+        });
+        const { code, stderr } = await work.done;
+        const took = Date.now() - since;
+        const wanted = signal === "SIGINT" ? 130 : 143;
+        if (code !== wanted && code !== 0)
+          round.wrong(`After ${signal} "${work.command}" ended with ${code}: ${stderr}`);
+        // The limit is 3 s and 0.4 s; the rest is for a machine that is busy with other things.
+        if (took > (twice ? 1_500 : 4_000)) round.wrong(`After ${signal} "${work.command}" took ${took} ms to stop`);
+      }
+      await round.finish(world);
+    },
+  },
+
+  outage: {
+    text: "broker or database away: a line says so, and it goes on, or gives up when --wait is over",
+    async round(round) {
+      const world = await round.world({ rows: round.between(20_000, 50_000) });
+      const which = round.pick(["broker", "database"] as const);
+      const service = round.site[which];
+      const named = which === "broker" ? /Cannot reach Kafka at |Kafka at .* fails: / : /Cannot reach MySQL at /;
+      const post = world.run(["post"]);
+      await post.past(round.between(0, 20));
+      await round.strike(`${which} away for a while`, [post], () => service.stop("SIGKILL"));
+      await sleep(round.between(3_000, 6_000));
+      await service.start();
+      const { stderr } = await post.done;
+      await endedWell(round, post);
+      if (!/; waiting up to 60 s for it/.test(stderr) && !/post .* in /.test(stderr))
+        round.wrong(`It does not say that it waits: ${stderr}`);
+      await service.stop("SIGTERM");
+      for (const args of which === "broker" ? [["post"], ["clean"]] : [["post"]]) {
+        const given = await world.run([...args, "--wait", "3"]).done;
+        const last = given.stderr.trim().split("\n").at(-1) ?? "";
+        const good = given.code === 1 && named.test(last) && /; waiting up to 3 s for it/.test(given.stderr);
+        round.hit(`${which} away for longer than --wait 3`, good ? `${args}, which says: ${last}` : undefined);
+        if (!good) round.wrong(`"${args} --wait 3" without ${which} ended with ${given.code}: ${given.stderr}`);
+      }
+      await service.start();
+      await round.finish(world);
+    },
+  },
+
+  mixed: {
+    text: "all of them in one run: program, broker, database and connections struck in any order",
+    async round(round) {
+      const { broker, database, proxy } = round.site;
+      const world = await round.world();
+      let post = world.run(["post"]);
+      let follow = world.run(["clean", "--follow"]);
+      await post.until(/./);
+      for (let i = 0; i < 8; i++) {
+        await sleep(round.random() * 1_500);
+        const what = round.pick(["post", "follow", "broker", "database", "cut", "connection", "slow"] as const);
+        const works = [post, follow];
+        if (what === "post") {
+          await round.strike("SIGKILL of post", [post], () => post.kill("SIGKILL"));
+          await post.done;
+          post = world.run(["post"]);
+        } else if (what === "follow") {
+          await round.strike("SIGKILL of clean --follow", [follow], () => follow.kill("SIGKILL"));
+          await follow.done;
+          follow = world.run(["clean", "--follow"]);
+        } else if (what === "cut") {
+          await round.strike("all connections cut", works, () => proxy.cut());
+        } else if (what === "slow") {
+          await round.strike("a slow line", works, () => Object.assign(proxy.weather, { speed: 500_000 }));
+          await sleep(1_000);
+          delete proxy.weather.speed;
+        } else if (what === "connection") {
+          const { admin, ids } = await connectionsOf(round.site, world);
+          if (ids.length > 0)
+            await round.strike("KILL CONNECTION", [post], () =>
+              admin.query(`KILL CONNECTION ${round.pick(ids)}`).catch(() => {}),
+            );
+          admin.destroy();
+        } else {
+          const service = { broker, database }[what];
+          await round.strike(`SIGKILL of the ${what}`, what === "broker" ? works : [post], () =>
+            service.stop("SIGKILL"),
+          );
+          await sleep(round.random() * 1_500);
+          await service.start();
+        }
+      }
+      await endedWell(round, post, [0, null]);
+      await endFollow(round, follow);
+      await round.finish(world);
+    },
+  },
 };
+
+/** Freezes a service under three programs at once, so that each frozen minute hits three. */
+async function freeze(round: Round, service: Service, ms: number): Promise<void> {
+  const worlds: World[] = [];
+  for (let i = 0; i < 3; i++) worlds.push(await round.world({ rows: round.between(25_000, 60_000) }));
+  const posts = worlds.map((world) => world.run(["post"]));
+  await Promise.all(posts.map((post) => post.past(round.between(1, 12))));
+  await round.strike(`SIGSTOP for ${Math.round(ms / 1000)} s`, posts, async () => {
+    service.freeze();
+    await sleep(ms);
+    service.thaw();
+  });
+  for (const post of posts) await endedWell(round, post);
+  for (const world of worlds) await round.finish(world);
+}

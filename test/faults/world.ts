@@ -4,13 +4,14 @@
  *
  * @module
  */
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import mysql, { type Connection } from "mysql2/promise";
 import { stringify } from "yaml";
 import type { Table } from "../../io.ts";
+import { kafkaClient } from "../../kafka.ts";
 import { keepClasses, startKafka } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
 import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
@@ -144,6 +145,8 @@ export interface World {
   run(args: string[], options?: RunOptions): Work;
   /** Runs a command to its end, which must be a good one. */
   go(args: string[]): Promise<Run>;
+  /** The same tables and topics with another lake: a copy of this one as it is, or an empty one. */
+  twin(name: string, lake: "copy" | "empty"): World;
   remove(): Promise<void>;
 }
 
@@ -162,9 +165,9 @@ export interface WorldOptions {
 export async function makeWorld(site: Site, name: string, options: WorldOptions): Promise<World> {
   const { rows, seed, partitions } = options;
   const database = `pinterest_${name.replaceAll("-", "_")}`;
-  const data = join(site.folder, name);
-  const creds = join(data, "creds.yaml");
-  await mkdir(data, { recursive: true });
+  const home = join(site.folder, name);
+  const creds = join(home, "creds.yaml");
+  await mkdir(home, { recursive: true });
   const db: MysqlAddress = { ...site.mysql, database };
   const admin = await mysql.createConnection(site.mysql);
   await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
@@ -172,31 +175,41 @@ export async function makeWorld(site: Site, name: string, options: WorldOptions)
   const { host: HOST, port: PORT, user: USER, password: PASSWORD } = db;
   const KAFKA = { BROKERS: [`127.0.0.1:${site.proxy.port}`], PREFIX: name, PARTITIONS: partitions };
   writeFileSync(creds, stringify({ HOST, PORT, USER, PASSWORD, DATABASE: database, KAFKA }), { mode: 0o600 });
-  let runs = 0;
-  const world: World = {
-    ...{ name, data, creds, db, copies: 1, prefix: name, lake: join(data, "lake"), isForeign: () => false },
-    run(args, { strike } = {}) {
-      const trace = join(data, `steps-${runs++}`);
-      writeFileSync(trace, "");
-      if (strike?.startsWith("pause")) writeFileSync(`${trace}.hold`, "");
-      const env = { PIPELINE_STEPS: trace, ...(strike && { PIPELINE_STRIKE: strike }) };
-      const running = start([...args, "--creds", creds, "--data", data], { cwd: data, env });
-      return follow(running, { trace, command: args.join(" ") || "run", lake: world.lake });
-    },
-    async go(args) {
-      const run = await world.run(args).done;
-      if (run.code !== 0 && run.code !== 3)
-        throw new Error(`"${args.join(" ")}" ended with ${run.code}: ${run.stderr}`);
-      return run;
-    },
-    async remove() {
-      await admin.query(`DROP DATABASE ${database}`).catch(() => {});
-      admin.destroy();
-      rmSync(data, { recursive: true, force: true });
-    },
-  };
   admin.on("error", () => {});
-  return world;
+  const shared = { name, db, creds, copies: 1, prefix: name, isForeign: () => false };
+  const at = (data: string): World => {
+    let runs = 0;
+    const world: World = {
+      ...{ ...shared, data, lake: join(data, "lake") },
+      run(args, { strike } = {}) {
+        const trace = join(data, `steps-${runs++}`);
+        writeFileSync(trace, "");
+        if (strike?.startsWith("pause")) writeFileSync(`${trace}.hold`, "");
+        const env = { PIPELINE_STEPS: trace, ...(strike && { PIPELINE_STRIKE: strike }) };
+        const running = start([...args, "--creds", creds, "--data", data], { cwd: data, env });
+        return follow(running, { trace, command: args.join(" ") || "run", lake: world.lake });
+      },
+      async go(args) {
+        const run = await world.run(args).done;
+        if (run.code !== 0 && run.code !== 3)
+          throw new Error(`"${args.join(" ")}" ended with ${run.code}: ${run.stderr}`);
+        return run;
+      },
+      twin(twinName, lake) {
+        const twin = { ...at(join(data, twinName)), copies: world.copies, isForeign: world.isForeign };
+        mkdirSync(twin.data);
+        if (lake === "copy") cpSync(world.lake, twin.lake, { recursive: true });
+        return twin;
+      },
+      async remove() {
+        if (data === home) await admin.query(`DROP DATABASE ${database}`).catch(() => {});
+        if (data === home) admin.destroy();
+        rmSync(data, { recursive: true, force: true });
+      },
+    };
+    return world;
+  };
+  return at(home);
 }
 
 function follow(running: Running, options: { trace: string; command: string; lake: string }): Work {
@@ -267,4 +280,22 @@ export async function connectionsOf(site: Site, world: World): Promise<{ admin: 
   const admin = await mysql.createConnection(site.mysql);
   const [rows] = await admin.query(`SELECT id FROM information_schema.processlist WHERE db = ?`, [world.db.database]);
   return { admin, ids: (rows as { id: number }[]).map(({ id }) => id) };
+}
+
+/** Kafka's settings for those who post beside the program. */
+export const others = (site: Site) =>
+  kafkaClient({ brokers: [`127.0.0.1:${site.brokerPort}`], prefix: "others", partitions: 1, replicationFactor: 1 });
+
+/** A clean message of somebody else, of a key that no sample post has. */
+export function foreignMessage(table: string, number: number): { key: string; value: string } {
+  const ind = 50_000_000 + number;
+  const row = {
+    pin: {
+      ...{ index: ind, unique_id: "u", title: "t", description: null, poster_name: "p", follower_count: "1k" },
+      ...{ tag_list: "a,b", is_image_or_video: "image", image_src: "s", save_location: "l", category: "art" },
+    },
+    geo: { ind, timestamp: "2020-01-01 00:00:00", latitude: 1.5, longitude: 2.5, country: "Aruba" },
+    user: { ind, first_name: "A", last_name: "B", age: 30, date_joined: "2016-01-01 00:00:00" },
+  }[table];
+  return { key: `other ${number}`, value: JSON.stringify(row) };
 }

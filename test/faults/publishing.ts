@@ -1,0 +1,320 @@
+/**
+ * The faults of the lake: death after each single step of publishing, two writers at once, a full disk, and files and
+ * topics that others have damaged.
+ *
+ * @module
+ */
+import { execFileSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { tableNames } from "../../io.ts";
+import { paths } from "../../lake.ts";
+import type { Fault, Round } from "./strikes.ts";
+import { foreignMessage, others, type Step, type Work, type World } from "./world.ts";
+
+/** Posts messages of somebody else to all three topics: `count` that are clean and one that is not. */
+async function postOthers(round: Round, world: World, count: number): Promise<void> {
+  world.isForeign = (key) => key?.startsWith("other ") ?? true;
+  const producer = others(round.site).producer({ allowAutoTopicCreation: false });
+  await producer.connect();
+  for (const table of tableNames) {
+    const messages = Array.from({ length: count }, (_, i) => foreignMessage(table, i));
+    await producer.send({ topic: `${world.prefix}.${table}`, messages: [...messages, { key: "other x", value: "{" }] });
+  }
+  await producer.disconnect();
+}
+
+/** The strikes that kill a command at each of the steps that it took when it was not disturbed. */
+function killsOf(steps: Step[]): { strike: string; text: string }[] {
+  const times = new Map<string, number>();
+  return steps.map(({ name, subject }) => {
+    const text = `${name} ${subject}`;
+    const nth = (times.get(text) ?? 0) + 1;
+    times.set(text, nth);
+    const pattern = subject.replace(/[.]/g, "[.]");
+    return { strike: `kill ${nth} ^${name} (.*/)?${pattern}$`, text: nth > 1 ? `${text} (${nth})` : text };
+  });
+}
+
+/** Kills a command after each of its steps, or after some of them, each time beginning with the lake as it is now. */
+async function killAtSteps(
+  round: Round,
+  world: World,
+  options: { args: string[]; lake: "copy" | "empty"; most: number },
+) {
+  const { args, lake, most } = options;
+  const whole = world.twin("whole", lake);
+  const undisturbed = whole.run(args);
+  await undisturbed.done;
+  const kills = killsOf(undisturbed.steps().filter(({ name }) => name !== "ended"));
+  await round.finishLake(whole);
+  await whole.remove();
+  while (kills.length > most) kills.splice(round.between(0, kills.length - 1), 1);
+  for (const [i, { strike, text }] of kills.entries()) {
+    const twin = world.twin(`kill-${i}`, lake);
+    const work = twin.run(args, { strike });
+    const { code, stderr } = await work.done;
+    const struck = work.steps().find(({ name }) => name === "struck");
+    round.hit(`SIGKILL of ${args.join(" ")}`, struck && `at ${text}`);
+    if (code !== null && struck) round.wrong(`It ended with ${code} after ${text}: ${stderr}`);
+    // As if the kill had struck in the middle of a removal.
+    const half = join(paths(twin.lake).tmp, "rebuild-ready", "silver", "pin");
+    if (/removing.*rebuild-ready/.test(text)) rmSync(half, { recursive: true });
+    if (args.includes("--rebuild") && round.random() < 0.5) await twin.go(args);
+    await round.finishLake(twin);
+    await twin.remove();
+  }
+}
+
+/** Makes small files, as days of `clean --follow` would: as many batches as are merged, less one. */
+async function makeSmallFiles(round: Round, world: World, files: number): Promise<void> {
+  const follow = world.run(["clean", "--follow"]);
+  const cleaned = () =>
+    follow.steps().filter(({ name, subject }) => name === "renamed" && /rejects.user/.test(subject));
+  while (!follow.over()) {
+    const before = cleaned().length;
+    const landed = () => readdirSync(paths(world.lake).bronze("user")).length;
+    if (existsSync(paths(world.lake).bronze("user")) && landed() >= files) break;
+    await postOthers(round, world, 3);
+    for (let i = 0; i < 200 && cleaned().length === before; i++) await sleep(20);
+    await sleep(100);
+  }
+  follow.kill("SIGTERM");
+  await follow.done;
+}
+
+/** Runs a command that must fail and say why. */
+async function mustFail(round: Round, world: World, args: string[], options: { what: string; says: RegExp }) {
+  const { code, stderr } = await world.run(args).done;
+  const said = stderr.trim().split("\n").at(-1) ?? "";
+  const named = code === 1 && options.says.test(said);
+  round.hit(options.what, named ? `${args.join(" ")}, which says: ${said}` : undefined);
+  if (!named) round.wrong(`${options.what}: "${args.join(" ")}" ended with ${code}: ${said}`);
+}
+
+const smallWorld = (round: Round) => round.world({ rows: round.between(400, 1_500) });
+
+export const publishing: Record<string, Fault> = {
+  "fail-points": {
+    text: "kill -9 of clean after each single step of landing and publishing",
+    async round(round) {
+      const world = await smallWorld(round);
+      const most = round.short ? 2 : 40;
+      await world.go(["post"]);
+      await postOthers(round, world, 20);
+      await world.go(["clean"]);
+      await world.go(["post", "--full"]);
+      world.copies = 2;
+      await postOthers(round, world, 30);
+      await killAtSteps(round, world, { args: ["clean"], lake: "empty", most });
+      await killAtSteps(round, world, { args: ["clean"], lake: "copy", most });
+    },
+  },
+
+  "fail-points-rebuild": {
+    text: "kill -9 of clean --rebuild after each of its steps",
+    async round(round) {
+      const world = await smallWorld(round);
+      await world.go(["post"]);
+      await postOthers(round, world, 20);
+      await world.go(["clean"]);
+      await killAtSteps(round, world, { args: ["clean", "--rebuild"], lake: "copy", most: round.short ? 2 : 40 });
+    },
+  },
+
+  "fail-points-merge": {
+    text: "kill -9 of clean while it merges small files",
+    long: true,
+    async round(round) {
+      const world = await smallWorld(round);
+      await world.go(["post"]);
+      await makeSmallFiles(round, world, 31);
+      await postOthers(round, world, 3);
+      await killAtSteps(round, world, { args: ["clean"], lake: "copy", most: 40 });
+    },
+  },
+
+  "two-posts": {
+    text: "two posts of the same tables at once",
+    async round(round) {
+      const world = await round.world();
+      for (let i = 0; i < 3; i++) await twoAtOnce(round, world, ["post"]);
+      await round.finish(world);
+    },
+  },
+
+  "two-cleans": {
+    text: "two cleans of the same lake at once",
+    async round(round) {
+      const world = await round.world({ rows: round.between(10_000, 30_000) });
+      await world.go(["post"]);
+      for (let i = 0; i < 3; i++) await twoAtOnce(round, world, ["clean"]);
+      await round.finish(world);
+    },
+  },
+
+  "disk-full": {
+    text: "the disk is full while clean lands or publishes",
+    async round(round) {
+      if (process.getuid?.() !== 0) return round.note("skipped: only root can mount a small file system");
+      const world = await round.world({ rows: round.between(5_000, 15_000) });
+      await world.go(["post"]);
+      mkdirSync(world.lake);
+      const mount = (options: string) => execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", world.lake]);
+      mount("size=600k");
+      try {
+        for (let size = 600; ; size = Math.ceil(size * (1.1 + round.random() * 0.8))) {
+          mount(`remount,size=${size}k`);
+          const work = world.run(["clean"]);
+          const { code, stderr } = await work.done;
+          if (code === 0) break;
+          const last = work.steps().at(-1);
+          const said = stderr.trim().split("\n").at(-1) ?? "";
+          const named = code === 1 && /no space left|ENOSPC|disk|out of memory/i.test(said);
+          round.hit(`a disk of ${size} kB`, named ? `clean after ${last?.name} ${last?.subject}: ${said}` : undefined);
+          if (!named) round.wrong(`With a disk of ${size} kB clean ended with ${code}: ${said}`);
+          if (size > 400_000) throw new Error("clean never ends well");
+        }
+        await round.finish(world);
+      } finally {
+        execFileSync("umount", ["--lazy", world.lake]);
+      }
+    },
+  },
+
+  damage: {
+    text: "files and topics damaged by others: each is noticed and named",
+    async round(round) {
+      const world = await smallWorld(round);
+      await world.go(["post"]);
+      await postOthers(round, world, 5);
+      await world.go(["clean"]);
+      const table = round.pick(tableNames);
+      const first = (folder: string) => join(folder, readdirSync(folder).sort()[0] as string);
+      const halve = (path: string) =>
+        truncateSync(path, Math.floor(statSync(path).size * (0.2 + 0.6 * round.random())));
+      const twin = (name: string) => world.twin(name, "copy");
+
+      const silver = twin("silver-gone");
+      rmSync(first(paths(silver.lake).silver(table)));
+      await mustFail(round, silver, ["clean"], {
+        what: `silver of ${table} deleted`,
+        says: /ledger does not add up: .*--rebuild/,
+      });
+      await silver.go(["clean", "--rebuild"]);
+      await round.finishLake(silver);
+
+      const torn = twin("silver-torn");
+      const tornFile = first(paths(torn.lake).silver(table));
+      halve(tornFile);
+      await mustFail(round, torn, ["clean"], {
+        what: `silver of ${table} cut off`,
+        says: new RegExp(`${tornFile}.*clean --rebuild`),
+      });
+      await torn.go(["clean", "--rebuild"]);
+      await round.finishLake(torn);
+
+      const reject = twin("rejects-torn");
+      const rejectFile = join(paths(reject.lake).rejects, `${table}-000000.parquet`);
+      halve(rejectFile);
+      await mustFail(round, reject, ["clean"], {
+        what: `rejects of ${table} cut off`,
+        says: new RegExp(`${rejectFile}.*clean --rebuild`),
+      });
+      await reject.go(["clean", "--rebuild"]);
+      await round.finishLake(reject);
+
+      const bronze = twin("bronze-torn");
+      const bronzeFile = first(paths(bronze.lake).bronze(table));
+      halve(bronzeFile);
+      const rebuild = ["clean", "--rebuild"];
+      await mustFail(round, bronze, rebuild, { what: `bronze of ${table} cut off`, says: new RegExp(bronzeFile) });
+
+      const noise = twin("bronze-noise");
+      const noiseFile = first(paths(noise.lake).bronze(table));
+      writeFileSync(noiseFile, Buffer.from(readFileSync(noiseFile).map((byte, i) => (i % 7 ? byte : 9))));
+      await mustFail(round, noise, rebuild, { what: `bronze of ${table} overwritten`, says: new RegExp(noiseFile) });
+
+      const gone = twin("bronze-gone");
+      rmSync(first(paths(gone.lake).bronze(table)));
+      for (const args of [["clean"], rebuild]) {
+        await mustFail(round, gone, args, {
+          what: `bronze of ${table} deleted`,
+          says: /lacks messages: offsets 0 to /,
+        });
+      }
+
+      const landed = world.twin("landed-torn", "empty");
+      await landed.run(["clean"], { strike: `kill 1 ^cleaning ${table}` }).done;
+      halve(first(paths(landed.lake).bronze(table)));
+      await mustFail(round, landed, ["clean"], {
+        what: `landed bronze of ${table} cut off`,
+        says: new RegExp(paths(landed.lake).bronze(table)),
+      });
+
+      const rejects = twin("rejects-gone");
+      rmSync(join(paths(rejects.lake).rejects, `${table}-000000.parquet`));
+      await round.finishLake(rejects);
+
+      const admin = others(round.site).admin();
+      await admin.connect();
+      const topic = `${world.prefix}.${table}`;
+      const offsets = await admin.fetchTopicOffsets(topic);
+      const early = world.twin("expired", "empty");
+      await early.run(["clean"], { strike: "kill 1 ^cleaning" }).done;
+      await postOthers(round, world, 10);
+      const partitions = offsets.map(({ partition, offset }) => ({ partition, offset: String(Number(offset) + 1) }));
+      await admin.deleteTopicRecords({ topic, partitions: partitions.slice(0, 1) });
+      await mustFail(round, twin("expired-unread"), ["clean"], {
+        what: `unread messages of ${table} expired`,
+        says: /Messages were lost: partition \d+ of topic ".*" begins at offset \d+, so \d+ messages from \d+ on expired/,
+      });
+      await admin.deleteTopics({ topics: [topic] });
+      await sleep(500);
+      await mustFail(round, twin("topic-gone"), ["clean"], {
+        what: `topic of ${table} deleted`,
+        says: /Topic ".*" is gone/,
+      });
+      await admin.createTopics({ topics: [{ topic, numPartitions: offsets.length }] });
+      await sleep(500);
+      for (const args of [["post"], ["clean"]]) {
+        await mustFail(round, twin(`topic-again-${args}`), args, {
+          what: `topic of ${table} made again`,
+          says: /no longer holds the last row posted|was made again/,
+        });
+      }
+      await world.go(["post", "--full"]);
+      await mustFail(round, twin("topic-grown"), ["clean"], {
+        what: `topic of ${table} made again and grown`,
+        says: /was made again/,
+      });
+      await admin.disconnect();
+    },
+  },
+};
+
+/** Starts a command twice, the second at a random moment of the first. */
+async function twoAtOnce(round: Round, world: World, args: string[]): Promise<void> {
+  const first = world.run(args);
+  await first.past(round.between(0, 8));
+  const second = world.run(args);
+  const ends = await Promise.all([first, second].map(async (work: Work) => ({ work, ...(await work.done) })));
+  const refused = ends.filter(({ code }) => code !== 0);
+  const [loser] = refused;
+  const said = loser?.stderr.trim().split("\n").at(-1) ?? "";
+  const named = /^Error: Another (post|clean) of .* is running: process \d+.*; let it finish, or stop it first$/;
+  const place = loser && `${loser.work === first ? "the first" : "the second"} ended, saying: ${said}`;
+  round.hit(`two at once: ${args.join(" ")}`, place);
+  if (refused.length > 1) round.wrong("Both ended with an error");
+  if (loser && (loser.code !== 1 || !named.test(said))) round.wrong(`It ended with ${loser.code}: ${said}`);
+}
