@@ -217,7 +217,9 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
       connections,
       bronze: await forTables(async (table) => {
         const { files } = await listBronze(lake, table);
-        checkBronze(lake, table, files, await fileStates(connections[table], paths(lake).rejects, `${table}-`));
+        const rejects = fileStates(connections[table], paths(lake).rejects, `${table}-`);
+        // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
+        checkBronze(lake, table, files, await (root === lake ? rejects : rejects.catch(() => new Map())));
         return files;
       }),
       silver: await forTables((table) => fileStates(connections[table], paths(root).silver(table))),
@@ -498,13 +500,18 @@ async function applyBatch(
     if (messages > 0) {
       signal.throwIfAborted();
       await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
-      await fillCleaned(connection, await readSql(`clean_${table}.sql`));
+      const damaged = (what: string, cause?: unknown) => {
+        const files = some.map(({ path }) => `"${path}"`).join(", ");
+        return new Error(`Bronze is damaged: ${files} ${what}; put them back, or start a new lake by --data`, {
+          cause,
+        });
+      };
+      await fillCleaned(connection, await readSql(`clean_${table}.sql`)).catch((error: Error) => {
+        const [line = ""] = /CSV Error.*/.exec(error.message) ?? [];
+        throw line ? damaged(`cannot be read (${line})`, error) : error;
+      });
       const [read] = await numbers(connection, "SELECT count(*) FROM cleaned");
-      if (read !== messages) {
-        throw new Error(
-          `Bronze is damaged: ${some.map(({ path }) => `"${path}"`).join(", ")} hold ${read} messages, but their names say ${messages}`,
-        );
-      }
+      if (read !== messages) throw damaged(`hold ${read} messages, but their names say ${messages}`);
       const blocks = await connection.runAndReadAll(
         "SELECT block FROM cleaned WHERE reject_reason IS NULL GROUP BY block ORDER BY block",
       );
@@ -704,7 +711,7 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   const bound = await readBinding(lake);
   if (!bound) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
   await finishRebuild(lake);
-  const making = join(paths(lake).tmp, "rebuild");
+  const making = makingFolder(lake);
   await rm(making, { recursive: true, force: true });
   const sql = await sqlHash();
   const made = await openWork(lake, options, making);
@@ -751,6 +758,7 @@ async function checkBronzeIsWhole({ lake, connections, bronze }: Work): Promise<
   }
 }
 
+const makingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
 const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
 
 /** Puts a finished rebuild in place, file by file; done again after a crash, it goes on where it was. */
@@ -779,5 +787,7 @@ async function finishRebuild(lake: string): Promise<void> {
   const bound = await readBinding(lake);
   if (bound) await writeBinding(lake, { ...bound, sql });
   step("removing", ready);
-  await rm(ready, { recursive: true });
+  // Under its other name half of it is no plan to follow any more.
+  await rename(ready, makingFolder(lake));
+  await rm(makingFolder(lake), { recursive: true });
 }

@@ -32,7 +32,14 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
   const files = (await names(folder)).filter((name) => name.startsWith(prefix) && name.endsWith(".parquet"));
   if (files.length === 0) return states;
   const list = `[${files.map((name) => literal(join(folder, name))).join(", ")}]`;
-  const rows = await db.runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`);
+  const rows = await db
+    .runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`)
+    .catch((error: Error) => {
+      throw new Error(
+        `A file of the lake is damaged: ${error.message.split("\n")[0]}; clean --rebuild makes silver and rejects again from bronze`,
+        { cause: error },
+      );
+    });
   const key = (path: unknown) => String(path).slice(folder.length + 1, -".parquet".length);
   for (const [file, count] of rows.getRows()) {
     states.set(key(file), { ...noState, rows: Number(count) });

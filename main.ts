@@ -494,7 +494,11 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
   }
   if (command === "clean" && flags.has("rebuild")) {
     const rejectsOf = (ledger: LedgerRow[]) => ledger.reduce((sum, row) => sum + row.rejected, 0);
-    const before = rejectsOf(Object.values(await lakeState(args.lake)).map((state) => state.ledger));
+    // A damaged file cannot be counted: it is what the rebuild is to mend.
+    const before = await lakeState(args.lake).then(
+      (states) => rejectsOf(Object.values(states).map((state) => state.ledger)),
+      () => 0,
+    );
     const result = await runClean(context, undefined);
     await report({ lake: args.lake, signal });
     if (!flags.has("json")) screen.print(formatLedger(result.ledger, undefined));
