@@ -8,16 +8,16 @@ import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
-import { connectMysql, inspectTable, type MysqlSettings, readCredentials, readPage } from "../db_conn.ts";
+import { connectMysql, inspectTable, type MysqlSettings, readPage } from "../db_conn.ts";
 import { rowToJson, type Table, tableNames, tables } from "../io.ts";
-import { connectReader, fetchOnce, type KafkaSettings, kafkaClient, topicRanges } from "../kafka.ts";
+import { type KafkaSettings, kafkaClient } from "../kafka.ts";
 import { sampleRow } from "../local/sample.ts";
-import { keyBytes, valueBytes } from "../records.ts";
 import { readRejects, readSilver } from "./lake_of.ts";
 import { cleanTable, type Message } from "./oracle.ts";
-import { query, type Run, run, start, temporaryFolder } from "./support.ts";
+import { openSite, query, type Run, readTopic, run, type Site, start } from "./support.ts";
 
-let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+let site: Site;
+let folder: Site["folder"];
 let data: string;
 let creds: string;
 let mysql: MysqlSettings;
@@ -25,47 +25,15 @@ let kafka: KafkaSettings;
 let db: Connection;
 
 before(async () => {
-  folder = await temporaryFolder();
-  data = join(folder.path, "data folder é");
-  const up = await run(["up", "--data", data, "--rows", "2000", "--json"], { cwd: folder.path });
-  assert.equal(up.code, 0, up.stderr);
-  const found = JSON.parse(up.stdout) as {
-    mysql: { creds_file: string; password?: string };
-    kafka: { brokers: string[] };
-  };
-  assert.equal(found.mysql.password, undefined);
-  creds = found.mysql.creds_file;
-  const read = await readCredentials(creds);
-  mysql = read.mysql;
-  kafka = read.kafka as KafkaSettings;
+  site = await openSite({ rows: 2000 });
+  ({ folder, data, creds, mysql, kafka } = site);
   db = (await connectMysql(mysql)) as unknown as Connection;
 });
 
 after(async () => {
   await db?.end();
-  const down = await run(["down", "--data", data]);
-  await folder.remove();
-  assert.equal(down.code, 0, down.stderr);
+  await site.close();
 });
-
-/** All committed messages of a topic. */
-async function readTopic(topic: string, settings = kafka): Promise<Message[]> {
-  await using reader = await connectReader(settings);
-  const ranges = (await topicRanges(reader, topic)) ?? [];
-  const positions = new Map(ranges.map((r) => [r.partition, r.start]));
-  const until = new Map(ranges.map((r) => [r.partition, r.stable]));
-  const messages: Message[] = [];
-  while ([...positions].some(([p, next]) => next < (until.get(p) as number))) {
-    await fetchOnce(reader, {
-      ...{ topic, positions, until },
-      onRecord: (partition, record) => {
-        const { offset, timestamp: postedAt } = record;
-        messages.push({ partition, offset, postedAt, key: keyBytes(record), value: valueBytes(record) });
-      },
-    });
-  }
-  return messages;
-}
 
 /** What must be in a topic: every row of the table, as JSON, by key. */
 async function sourceMessages(table: Table, connection: Connection = db): Promise<Map<string, string>> {
@@ -117,7 +85,7 @@ test("the whole job: every row is in its topic once and in order, and silver is 
   const lake = join(data, "lake");
   for (const table of tableNames) {
     const source = await sourceMessages(table);
-    const messages = await readTopic(`whole.${table}`);
+    const messages = await readTopic(kafka, `whole.${table}`);
     assert.deepEqual(keysOf(messages), [...source.keys()]);
     assert.deepEqual(
       messages.map((m) => m.value?.toString()),
@@ -140,14 +108,14 @@ test("the whole job: every row is in its topic once and in order, and silver is 
 });
 
 test("run again, nothing is posted or cleaned twice; rows added in between are posted alone", async () => {
-  const before = await readTopic("whole.geo");
+  const before = await readTopic(kafka, "whole.geo");
   ok(await run(["--data", data, "--prefix", "whole"]));
-  assert.equal((await readTopic("whole.geo")).length, before.length);
+  assert.equal((await readTopic(kafka, "whole.geo")).length, before.length);
   await db.query(
     "INSERT INTO geolocation_data VALUES (5000, '2019-01-01 00:00:00', 1.5, -2.25, 'Aruba'), (5001, NULL, NULL, NULL, NULL)",
   );
   ok(await run(["--data", data, "--prefix", "whole"]));
-  const now = await readTopic("whole.geo");
+  const now = await readTopic(kafka, "whole.geo");
   assert.deepEqual(keysOf(now.slice(before.length)), ["5000", "5001"]);
   const rows = await readSilver(join(data, "lake"), "geo");
   assert.equal(rows.length, 2002);
@@ -159,7 +127,7 @@ test("a row inserted below the last key is warned about, and post --full posts e
   const post = ok(await run(["post", "--data", data, "--prefix", "whole"]));
   assert.match(post.stderr, /Warning: "user_data" has 1 more rows up to key 1999 than were posted/);
   ok(await run(["post", "--full", "--data", data, "--prefix", "whole"]));
-  assert.equal((await readTopic("whole.user")).length, 4001);
+  assert.equal((await readTopic(kafka, "whole.user")).length, 4001);
   const clean = ok(await run(["clean", "--data", data, "--prefix", "whole", "--json"]), 3);
   const { ledger } = JSON.parse(clean.stdout) as { ledger: { table: string; reasons: object; superseded: number }[] };
   assert.deepEqual(ledger.find((row) => row.table === "user")?.reasons, { bad_key: 1 });
@@ -249,7 +217,7 @@ test("two posts of the same tables at once: one goes on, the other says who is r
   }
   ok(await run(args));
   for (const table of tableNames) {
-    assert.deepEqual(keysOf(await readTopic(`twice.${table}`)), [...(await sourceMessages(table)).keys()]);
+    assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...(await sourceMessages(table)).keys()]);
   }
 });
 
@@ -264,7 +232,7 @@ test("several partitions: each key in the partition of Java's clients, in order 
   const other = join(folder.path, "parts");
   ok(await run(["--creds", path, "--data", other]));
   for (const table of tableNames) {
-    const messages = await readTopic(`parts.${table}`);
+    const messages = await readTopic(kafka, `parts.${table}`);
     assert.deepEqual([...new Set(messages.map((m) => m.partition))].sort(), [0, 1, 2]);
     for (const partition of [0, 1, 2]) {
       const keys = messages.filter((m) => m.partition === partition).map((m) => Number(m.key));
@@ -320,7 +288,7 @@ test("tables without a primary key are posted when their keys are unique, else t
   const path = join(folder.path, "other.yaml");
   const args = ["post", "--creds", path, "--prefix", "nokey", "--data", folder.path];
   ok(await run(args));
-  assert.equal((await readTopic("nokey.geo")).length, 10);
+  assert.equal((await readTopic(kafka, "nokey.geo")).length, 10);
   await db.query("INSERT INTO pinterest_other.geolocation_data SELECT * FROM pinterest_other.geolocation_data LIMIT 1");
   const doubled = await run(args);
   assert.equal(doubled.code, 2);
@@ -362,7 +330,7 @@ test("rows of megabytes are posted page by page, in bounded memory", async () =>
   const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_wide");
   await writeFile(path, text, { mode: 0o600 });
   ok(await run(["post", "--creds", path, "--prefix", "wide", "--data", folder.path]));
-  const messages = await readTopic("wide.pin");
+  const messages = await readTopic(kafka, "wide.pin");
   assert.deepEqual(
     messages.map((m) => [m.key?.toString(), (m.value?.length as number) > 5_000_000]),
     Array.from({ length: 10 }, (_, key) => [String(key), true]),
@@ -442,7 +410,7 @@ test("a topic that was deleted and made again is noticed by post and by clean", 
     /Error: Topic "whole\.geo" was made again: partition 0 of topic "whole\.geo" ends at offset 0, but was landed up to \d+; start a new lake/,
   );
   ok(await run(["post", "--full", "--data", data, "--prefix", "whole"]));
-  assert.equal((await readTopic("whole.geo")).length, 2002);
+  assert.equal((await readTopic(kafka, "whole.geo")).length, 2002);
   const grown = await run(["clean", "--data", data, "--prefix", "whole"]);
   assert.equal(grown.code, 1, grown.stderr);
   assert.match(grown.stderr, /was made again/);

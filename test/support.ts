@@ -3,11 +3,17 @@
  *
  * @module
  */
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DuckDBInstance } from "@duckdb/node-api";
+import { type MysqlSettings, readCredentials } from "../db_conn.ts";
+import { connectReader, fetchOnce, type KafkaSettings, topicRanges } from "../kafka.ts";
+import { readState, servicesFolder } from "../local/state.ts";
+import { keyBytes, valueBytes } from "../records.ts";
+import type { Message } from "./oracle.ts";
 
 /** A folder below the system's temporary one; `remove` deletes it. */
 export async function temporaryFolder(): Promise<{ path: string; remove: () => Promise<void> }> {
@@ -92,4 +98,58 @@ export async function query(sql: string): Promise<Record<string, unknown>[]> {
     connection.closeSync();
     db.closeSync();
   }
+}
+
+/** Services with sample data, in a folder of their own. */
+export interface Site {
+  folder: { path: string; remove: () => Promise<void> };
+  data: string;
+  creds: string;
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  /** Ends the broker as a crash would; `up` starts it again. */
+  killKafka: () => void;
+  close: () => Promise<void>;
+}
+
+/** Starts MySQL and Kafka by `up`, with so many posts. */
+export async function openSite({ rows }: { rows: number }): Promise<Site> {
+  const folder = await temporaryFolder();
+  const data = join(folder.path, "data folder é");
+  const close = async () => {
+    const down = await run(["down", "--data", data]);
+    await folder.remove();
+    assert.equal(down.code, 0, down.stderr);
+  };
+  const up = await run(["up", "--data", data, "--rows", String(rows), "--json"], { cwd: folder.path });
+  assert.equal(up.code, 0, up.stderr);
+  const found = JSON.parse(up.stdout) as { mysql: { creds_file: string; password?: string } };
+  assert.equal(found.mysql.password, undefined);
+  const creds = found.mysql.creds_file;
+  const { mysql, kafka } = await readCredentials(creds);
+  const killKafka = () => {
+    const java = readState(servicesFolder(data))?.children.find(({ name }) => name === "java");
+    assert.ok(java);
+    process.kill(java.pid, "SIGKILL");
+  };
+  return { folder, data, creds, mysql, kafka: kafka as KafkaSettings, killKafka, close };
+}
+
+/** All committed messages of a topic. */
+export async function readTopic(kafka: KafkaSettings, topic: string): Promise<Message[]> {
+  await using reader = await connectReader(kafka);
+  const ranges = (await topicRanges(reader, topic)) ?? [];
+  const positions = new Map(ranges.map((r) => [r.partition, r.start]));
+  const until = new Map(ranges.map((r) => [r.partition, r.stable]));
+  const messages: Message[] = [];
+  while ([...positions].some(([p, next]) => next < (until.get(p) as number))) {
+    await fetchOnce(reader, {
+      ...{ topic, positions, until },
+      onRecord: (partition, record) => {
+        const { offset, timestamp: postedAt } = record;
+        messages.push({ partition, offset, postedAt, key: keyBytes(record), value: valueBytes(record) });
+      },
+    });
+  }
+  return messages;
 }
