@@ -526,11 +526,7 @@ function sessionOpener(job: Job): (source: SourceTable, database: string) => Pro
       await (await producer.transaction()).abort();
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true });
       await check(reader, checkpoint);
-      if (checkpoint && checkpoint.database !== database) {
-        throw new UsageError(
-          `Topic "${topicOf(kafka, table)}" holds the rows of database "${checkpoint.database}", not of "${database}": choose another prefix by --prefix or KAFKA.PREFIX`,
-        );
-      }
+      checkDatabase(kafka, checkpoint, database);
       const partitions = (await topicRanges(reader, topicOf(kafka, table)))?.length;
       if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
       const inTopic = !checkpoint?.last || (await holdsLast(reader, topicOf(kafka, table), checkpoint.last));
@@ -552,6 +548,18 @@ function sessionOpener(job: Job): (source: SourceTable, database: string) => Pro
       throw error;
     }
   };
+}
+
+/**
+ * Refuses topics that hold another database's rows.
+ *
+ * @throws `UsageError` that says what to do
+ */
+export function checkDatabase(kafka: KafkaSettings, checkpoint: Checkpoint | undefined, database: string): void {
+  if (!checkpoint || checkpoint.database === database) return;
+  throw new UsageError(
+    `Topic "${topicOf(kafka, checkpoint.table)}" holds the rows of database "${checkpoint.database}", not of "${database}": choose another prefix by --prefix or KAFKA.PREFIX`,
+  );
 }
 
 /**

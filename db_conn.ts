@@ -528,21 +528,34 @@ interface RowQuery {
   row: RowStep;
 }
 
-/** Reads the row of one key, or `undefined` where there is none. */
-export async function readRow(db: Database, source: SourceTable, key: string): Promise<Row | undefined> {
+/** Reads the rows of some keys, by key; a key without a row is left out. */
+export async function readRows(db: Database, source: SourceTable, keys: string[]): Promise<Map<string, Row>> {
+  if (keys.length === 0) return new Map();
   const { id, select } = selectOf(source);
-  const sql = `${select} WHERE ${id} = ?`;
-  const [rows] = await db.query({ sql, values: [BigInt(key)], rowsAsArray: true, timeout: pageTimeout });
-  return (rows as unknown as Row[])[0];
+  const sql = `${select.replace("SELECT", `SELECT ${id},`)} WHERE ${id} IN (?)`;
+  const [rows] = await db.query({ sql, values: [keys.map(BigInt)], rowsAsArray: true, timeout: pageTimeout });
+  return new Map((rows as unknown as [string, ...Row][]).map(([key, ...row]) => [key, row]));
 }
 
-/** The key of a random row, or `undefined` where the table is empty. */
-export async function randomKey(db: Database, source: SourceTable): Promise<string | undefined> {
-  if (!source.keys) return undefined;
+/**
+ * The keys of random rows: for each fraction (0 to 1, without 1) of the way from the least to the greatest key the next
+ * key that is there; none where the table is empty.
+ */
+export async function keysAt(db: Database, source: SourceTable, fractions: number[]): Promise<string[]> {
+  if (!source.keys || fractions.length === 0) return [];
   const { source: name, key } = tables[source.table];
   const [least, greatest] = [BigInt(source.keys.least), BigInt(source.keys.greatest)];
-  const from = least + BigInt(Math.floor(Math.random() * Number(greatest - least + 1n)));
-  const sql = `SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} >= ? ORDER BY ${quote(key)} LIMIT 1`;
-  const [rows] = await db.query({ sql, values: [from], rowsAsArray: true });
-  return (rows as unknown as string[][])[0]?.[0];
+  const from = fractions.map((fraction) => least + BigInt(Math.floor(fraction * Number(greatest - least + 1n))));
+  const ask = async (sql: string, values: unknown[]) => {
+    const [rows] = await db.query({ sql, values, rowsAsArray: true, timeout: pageTimeout });
+    return (rows as unknown as [string][]).map(([found]) => found);
+  };
+  const there = await ask(`SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} IN (?)`, [from]);
+  const found = new Map(there.map((text) => [BigInt(text), text]));
+  const missing = [...new Set(from)].filter((value) => !found.has(value));
+  // Only for gaps: a query of its own for each costs ten times as much.
+  const next = `(SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} >= ? ORDER BY ${quote(key)} LIMIT 1)`;
+  const after = missing.length > 0 ? await ask(missing.map(() => next).join(" UNION ALL "), missing) : [];
+  for (const [i, value] of missing.entries()) found.set(value, after[i] ?? source.keys.greatest);
+  return from.map((value) => found.get(value) as string);
 }

@@ -17,12 +17,13 @@ import {
   inspectTable,
   isPrefix,
   isTransientMysql,
+  keysAt,
   type MysqlSettings,
   prefixRule,
-  randomKey,
   readCredentials,
-  readRow,
+  readRows,
 } from "./db_conn.ts";
+import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
 import { rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
 import { connectReader, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "./kafka.ts";
 import { checkBinding, readBinding } from "./lake.ts";
@@ -39,6 +40,7 @@ const commands = {
   down: ["down", "stop what up started"],
   reset: ["reset", "delete the data of those services and the lake"],
   explore: ["explore", "show one post: pin_result, geo_result, user_result"],
+  emulate: ["emulate", "post random rows as users would, until --limit or until stopped"],
   post: ["post", "post the rows that are new in MySQL to Kafka, each exactly once"],
   clean: ["clean", "land the topics, clean them, write Parquet and rejects"],
   report: ["report", "answer the nine questions from the clean rows"],
@@ -67,6 +69,19 @@ const options = {
   wait: { type: "string", value: "SECONDS", text: "how long to wait for a service that is away (default: 60)" },
   rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },
   index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
+  limit: { type: "string", value: "N", text: "posts to make (default: until stopped)", only: ["emulate"] },
+  rate: {
+    type: "string",
+    value: "N/s",
+    text: "posts per second, minute (N/m) or hour (N/h) (default: a pause of 0 to 1 s after each)",
+    only: ["emulate"],
+  },
+  seed: {
+    type: "string",
+    value: "N",
+    text: "chooses the posts (default: a random one, which is told)",
+    only: ["emulate"],
+  },
   full: { type: "boolean", text: "post every row again", only: ["run", "post"] },
   follow: { type: "boolean", text: "go on until stopped", only: ["clean"] },
   rebuild: {
@@ -118,6 +133,10 @@ interface Arguments {
   waitMs: number;
   rows: number | undefined;
   index: string | undefined;
+  limit: number | undefined;
+  /** Posts per second. */
+  rate: number | undefined;
+  seed: number | undefined;
   flags: Set<string>;
 }
 
@@ -162,8 +181,20 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
     waitMs: (whole("wait", 0, 86_400) ?? 60) * 1000,
     rows: whole("rows", 1, 100_000_000),
     index,
+    limit: whole("limit", 1, 1_000_000_000),
+    rate: readRate(values.rate as string | undefined),
+    seed: whole("seed", 0, 4_294_967_295),
     flags: new Set(Object.keys(values).filter((key) => values[key] === true)),
   };
+}
+
+/** Posts per second from `5/s`, `5/m` or `5/h`. */
+function readRate(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, digits, unit] = /^(\d{1,6}(?:\.\d{1,3})?)\/([smh])$/.exec(text) ?? [];
+  const rate = Number(digits) / { s: 1, m: 60, h: 3600 }[(unit ?? "s") as "s" | "m" | "h"];
+  if (rate > 0 && rate <= 100_000) return rate;
+  throw new UsageError(`--rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "${text}"`);
 }
 
 /** What a command works with. */
@@ -180,7 +211,7 @@ interface Connections extends AsyncDisposable {
 }
 
 /** Commands that want rows: they give the embedded database its sample. */
-const fillsDatabase: Command[] = ["run", "up", "post", "explore"];
+const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
 
 /** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
 async function connect(
@@ -250,6 +281,34 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
   } finally {
     progress.end();
   }
+}
+
+/** How many skipped keys are told one by one. */
+const skipsTold = 20;
+
+async function runEmulate(context: Context, { mysql, kafka }: Connections): Promise<EmulateResult> {
+  const { screen, signal, waitMs, flags, limit, rate } = context;
+  const seed = context.seed ?? Math.floor(Math.random() * 2 ** 32);
+  const started = Date.now();
+  let skipped = 0;
+  const onFact = async (fact: EmulateFact) => {
+    if (fact.fact === "warned") screen.warn(fact.text);
+    if (fact.fact === "waited") screen.say(fact.text);
+    if (fact.fact === "skipped" && ++skipped <= skipsTold) {
+      screen.warn(`${fact.text}${skipped === skipsTold ? "; more of the kind are only counted" : ""}`);
+    }
+    if (fact.fact !== "posted" || flags.has("quiet") || flags.has("json")) return;
+    for (const { rows } of fact.posts) {
+      for (const table of tableNames) screen.print(`${table}_result ${printable(rows[table])}`);
+    }
+    await screen.printed();
+  };
+  screen.say(`Posting with seed ${seed}`);
+  const options = { ...(limit !== undefined && { limit }), ...(rate !== undefined && { rate }) };
+  const result = await emulate({ mysql, kafka, seed, ...options, waitMs, signal, onFact });
+  const lost = result.skipped > 0 ? `, ${count(result.skipped)} skipped` : "";
+  screen.say(`emulate ${count(result.posts)} posts${lost} in ${seconds(started)}`);
+  return result;
 }
 
 async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
@@ -368,12 +427,12 @@ async function explore(context: Context, { mysql }: Connections): Promise<unknow
   const db = await connectMysql(mysql);
   try {
     const pin = await inspectTable(db, mysql.database, "pin");
-    const index = context.index ?? (await randomKey(db, pin));
+    const index = context.index ?? (await keysAt(db, pin, [Math.random()]))[0];
     if (index === undefined) throw new Error(`Table "${tables.pin.source}" is empty`);
     const parts: string[] = [];
     for (const table of tableNames) {
       const source = table === "pin" ? pin : await inspectTable(db, mysql.database, table);
-      const row = await readRow(db, source, index);
+      const [row] = (await readRows(db, source, [index])).values();
       parts.push(`"${table}_result":${row ? rowToJson(source.columns, row) : "null"}`);
       if (flags.has("json")) continue;
       screen.print(`${table}_result${row ? "" : `: no row with ${tables[table].key} ${index}`}`);
@@ -524,6 +583,9 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
       return 0;
     case "post":
       printJson(await runPost(context, connections));
+      return 0;
+    case "emulate":
+      printJson(await runEmulate(context, connections));
       return 0;
     case "report":
       printJson(await runReport(context, connections));

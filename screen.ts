@@ -9,6 +9,8 @@ import type { Table } from "./io.ts";
 export interface Screen {
   /** A line of the result. */
   print(text: string): void;
+  /** Waits while the reader of the result is behind. */
+  printed(): Promise<void>;
   /** A line for the person who waits; not with `--quiet`. */
   say(text: string): void;
   /** A line that nobody should miss. */
@@ -66,6 +68,18 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
   };
   return {
     print: (text) => line(stdout, text),
+    printed: async () => {
+      if (!stdout.writableNeedDrain) return;
+      // A reader that goes away ends the wait too.
+      await new Promise<void>((resolve) => {
+        const events = ["drain", "error", "close"];
+        const done = () => {
+          for (const event of events) stdout.off(event, done);
+          resolve();
+        };
+        for (const event of events) stdout.on(event, done);
+      });
+    },
     say: (text) => {
       if (!quiet) line(stderr, printable(text));
     },

@@ -1,0 +1,223 @@
+/**
+ * Emulation: random posts as users would make them, read from MySQL and sent to the topics.
+ *
+ * A batch of posts is one transaction across the three topics, so that they always hold the same keys. It knows
+ * nothing of the checkpoints of `post`, and has a transactional id of its own.
+ *
+ * @module
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { checkDatabase, readCheckpoint } from "./api.ts";
+import {
+  connectMysql,
+  type Database,
+  databaseId,
+  explainMysql,
+  inspectTable,
+  isTransientMysql,
+  keysAt,
+  type MysqlSettings,
+  readRows,
+  type SourceTable,
+} from "./db_conn.ts";
+import { patiently, rowToJson, type Table, tableNames, tables } from "./io.ts";
+import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf } from "./kafka.ts";
+import { openPublisher } from "./produce.ts";
+
+/** A post: its row of each table as the JSON object that is sent. */
+export interface Post {
+  key: string;
+  rows: Record<Table, string>;
+}
+
+/** What an emulation tells, in the past tense. */
+export type EmulateFact =
+  | { fact: "posted"; posts: Post[] }
+  | { fact: "skipped"; key: string; text: string }
+  | { fact: "warned"; text: string }
+  | { fact: "waited"; text: string };
+
+/** Settings of {@link emulate}. */
+export interface EmulateOptions {
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  /** Chooses the keys; the same ones for the same seed and the same rows. */
+  seed: number;
+  /** Posts to make. Default: until stopped. */
+  limit?: number;
+  /** Posts per second, about. Default: one after another, with a pause of 0 to 1 s after each. */
+  rate?: number;
+  /** How long a database or broker may be away, ms. */
+  waitMs: number;
+  signal: AbortSignal;
+  /** It is waited for, so that a slow listener slows the emulation down. */
+  onFact: (fact: EmulateFact) => void | Promise<void>;
+}
+
+/** What an emulation did. */
+export interface EmulateResult {
+  seed: number;
+  posts: number;
+  /** Keys picked that a table had no row for. */
+  skipped: number;
+}
+
+/** Posts in one transaction at most; fewer where rows are wide, so that a batch stays near `batchBytes`. */
+const batchPosts = 1_000;
+const batchBytes = 4_000_000;
+/** So many keys in a row without a row in every table: there is nothing to emulate. */
+const hopeless = 10_000;
+
+/**
+ * Posts random keys until `limit` or until stopped; then it ends without an error.
+ *
+ * @throws `UsageError` where a table can't be posted or the topics belong to another database; `Error` where a service
+ * stayed away longer than `waitMs`, or where it can't be known whether a batch was stored
+ */
+export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
+  const { mysql, kafka, seed, limit = Number.POSITIVE_INFINITY, rate, waitMs, signal, onFact } = options;
+  const isTransient = (error: unknown) => isTransientMysql(error) || isTransientKafka(error);
+  const patience = {
+    ...{ waitMs, signal, isTransient },
+    onWait: (text: string) => void onFact({ fact: "waited", text }),
+  };
+  const result: EmulateResult = { seed, posts: 0, skipped: 0 };
+  const real = random(seed);
+  const pace = rate === undefined ? pauses(real, signal) : steadily(rate, signal);
+  // Of this run alone: two emulations at once don't fence each other.
+  await using publisher = openPublisher({ kafka, transactionalId: `${kafka.prefix}.emulate.${randomUUID()}` });
+  let source: Source | undefined;
+  let size = 50;
+  let misses = 0;
+  try {
+    const { warnings } = await patiently(() => ensureTopics(kafka), patience);
+    for (const text of warnings) await onFact({ fact: "warned", text });
+    while (result.posts < limit) {
+      const wanted = Math.min(await pace(size), limit - result.posts);
+      const fractions = Array.from({ length: wanted }, real);
+      const { posts, skipped } = await patiently(async () => {
+        try {
+          source ??= await openSource(mysql, kafka);
+          return await readPosts(source, fractions);
+        } catch (error) {
+          source?.db.destroy();
+          source = undefined;
+          throw explainMysql(error, mysql);
+        }
+      }, patience);
+      for (const { key, lacks } of skipped) {
+        const names = lacks.map((table) => `"${tables[table].source}"`).join(" and ");
+        await onFact({ fact: "skipped", key, text: `Skipped the post ${key}: ${names} has no row of it` });
+      }
+      result.skipped += skipped.length;
+      misses = posts.length > 0 ? 0 : misses + skipped.length;
+      if (misses >= hopeless) throw new Error(`None of ${misses} random posts has a row in all three tables`);
+      if (posts.length === 0) continue;
+      const bytes = posts.reduce((sum, { rows }) => sum + rows.pin.length + rows.geo.length + rows.user.length, 0);
+      size = Math.max(1, Math.min(batchPosts, size * 4, Math.floor((batchBytes * posts.length) / bytes)));
+      const messages = tableNames.flatMap((table) =>
+        posts.map(({ key, rows }) => ({ topic: topicOf(kafka, table), key, value: rows[table] })),
+      );
+      await patiently(async () => {
+        const sent = await publisher.send(messages, { signal, timeoutMs: Math.max(waitMs, 10_000) });
+        if (sent.outcome === "not_stored") throw sent.error;
+        if (sent.outcome === "unknown") throw new UnknownOutcome(posts, sent.error);
+      }, patience);
+      result.posts += posts.length;
+      await onFact({ fact: "posted", posts });
+    }
+  } catch (error) {
+    if (!signal.aborted || error instanceof UnknownOutcome) throw error;
+  } finally {
+    source?.db.destroy();
+  }
+  return result;
+}
+
+/** Not to be tried again: that could double the posts. */
+class UnknownOutcome extends Error {
+  constructor(posts: Post[], cause: Error) {
+    const keys =
+      posts.length === 1 ? `the post ${posts[0]?.key}` : `the ${posts.length} posts from ${posts[0]?.key} on`;
+    super(`Cannot know whether ${keys} were stored, in all three topics or in none: ${cause.message}`);
+  }
+}
+
+/** A connection and the three tables as it found them. */
+interface Source {
+  db: Database;
+  tables: Record<Table, SourceTable>;
+}
+
+async function openSource(mysql: MysqlSettings, kafka: KafkaSettings): Promise<Source> {
+  const db = await connectMysql(mysql);
+  try {
+    const found: Partial<Record<Table, SourceTable>> = {};
+    for (const table of tableNames) found[table] = await inspectTable(db, mysql.database, table);
+    await using reader = await connectReader(kafka);
+    checkDatabase(kafka, await readCheckpoint(reader, kafka, "pin"), await databaseId(db, mysql));
+    if (!found.pin?.keys) throw new Error(`Table "${tables.pin.source}" is empty: there is nothing to post`);
+    return { db, tables: found as Record<Table, SourceTable> };
+  } catch (error) {
+    db.destroy();
+    throw error;
+  }
+}
+
+/** Reads the posts at random keys, and tells which keys a table lacks. */
+async function readPosts({ db, tables: sources }: Source, fractions: number[]) {
+  const keys = await keysAt(db, sources.pin, fractions);
+  const rows = {} as Record<Table, Awaited<ReturnType<typeof readRows>>>;
+  for (const table of tableNames) rows[table] = await readRows(db, sources[table], [...new Set(keys)]);
+  const posts: Post[] = [];
+  const skipped: { key: string; lacks: Table[] }[] = [];
+  for (const key of keys) {
+    const lacks = tableNames.filter((table) => !rows[table].has(key));
+    if (lacks.length > 0) skipped.push({ key, lacks });
+    else {
+      const json = (table: Table) => rowToJson(sources[table].columns, rows[table].get(key) ?? []);
+      posts.push({ key, rows: { pin: json("pin"), geo: json("geo"), user: json("user") } });
+    }
+  }
+  return { posts, skipped };
+}
+
+/** Tells how many posts are due, at least one and at most the number given; waits until then. */
+type Pace = (most: number) => Promise<number>;
+
+/** One post, then a pause of 0 to 1 s. */
+function pauses(real: () => number, signal: AbortSignal): Pace {
+  let first = true;
+  return async () => {
+    if (!first) await sleep(real() * 1000, undefined, { signal });
+    first = false;
+    return 1;
+  };
+}
+
+/** As many per second as `rate` says; time that was lost by more than a second is not made up for. */
+function steadily(rate: number, signal: AbortSignal): Pace {
+  let next = performance.now();
+  return async (most) => {
+    const early = next - performance.now();
+    if (early > 0) await sleep(early, undefined, { signal });
+    signal.throwIfAborted();
+    const now = performance.now();
+    next = Math.max(next, now - 1000);
+    const due = Math.min(most, 1 + Math.floor(((now - next) * rate) / 1000));
+    next += (due * 1000) / rate;
+    return due;
+  };
+}
+
+/** Random numbers from 0 to 1, without 1, by a seed (mulberry32). */
+function random(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let bits = Math.imul(state ^ (state >>> 15), 1 | state);
+    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
+    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

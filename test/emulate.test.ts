@@ -1,0 +1,155 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { Connection } from "mysql2/promise";
+import { connectMysql } from "../db_conn.ts";
+import { tableNames, tables } from "../io.ts";
+import { openSite, type Run, readTopic, run, type Site, start } from "./support.ts";
+
+let site: Site;
+let data: string;
+
+before(async () => {
+  site = await openSite({ rows: 300 });
+  data = site.data;
+});
+after(() => site?.close());
+
+const ok = (result: Run) => {
+  assert.equal(result.code, 0, result.stderr);
+  return result;
+};
+const emulation = (prefix: string, ...args: string[]) => ["emulate", "--data", data, "--prefix", prefix, ...args];
+
+/** The keys of the three topics, in their order; they must be the same. */
+async function keysIn(prefix: string): Promise<string[]> {
+  const keys = [];
+  for (const table of tableNames) {
+    keys.push((await readTopic(site.kafka, `${prefix}.${table}`)).map((m) => m.key?.toString() ?? "none"));
+  }
+  const [pin, geo, user] = keys as [string[], string[], string[]];
+  assert.deepEqual(geo, pin);
+  assert.deepEqual(user, pin);
+  return pin;
+}
+
+test("emulate prints what it posts, and each post is one row of each topic", async () => {
+  const { stdout } = ok(await run(emulation("printed", "--seed", "7", "--limit", "5", "--rate", "100/s")));
+  const lines = stdout.trim().split("\n");
+  assert.deepEqual(
+    lines.map((line) => line.slice(0, line.indexOf(" "))),
+    Array.from({ length: 5 }, () => ["pin_result", "geo_result", "user_result"]).flat(),
+  );
+  for (const [i, table] of tableNames.entries()) {
+    const messages = await readTopic(site.kafka, `printed.${table}`);
+    const printed = lines.filter((_, line) => line % 3 === i).map((line) => line.slice(line.indexOf(" ") + 1));
+    assert.deepEqual(
+      messages.map((m) => m.value?.toString()),
+      printed,
+    );
+    for (const { key, value } of messages) {
+      const explored = JSON.parse(value?.toString() ?? "") as Record<string, number>;
+      assert.equal(String(explored[tables[table].key]), key?.toString());
+    }
+  }
+  await keysIn("printed");
+});
+
+test("the same seed makes the same posts, another one others, and --quiet prints nothing", async () => {
+  const args = ["--limit", "50", "--rate", "1000/s", "--quiet"];
+  const [one, two, three] = await Promise.all([
+    run(emulation("one", ...args, "--seed", "1")),
+    run(emulation("two", ...args, "--seed", "1")),
+    run(emulation("three", ...args, "--seed", "2")),
+  ]);
+  for (const result of [one, two, three]) assert.equal(ok(result).stdout, "");
+  const keys = await keysIn("one");
+  assert.equal(keys.length, 50);
+  assert.deepEqual(await keysIn("two"), keys);
+  assert.notDeepEqual(await keysIn("three"), keys);
+});
+
+test("post and two emulations on the same topics at once disturb neither each other nor the checkpoint", async () => {
+  const args = ["--rate", "300/s", "--limit", "600", "--json"];
+  const [a, posted, b] = await Promise.all([
+    run(emulation("shared", ...args)),
+    run(["post", "--data", data, "--prefix", "shared", "--json"]),
+    run(emulation("shared", ...args)),
+  ]);
+  for (const result of [a, posted, b]) ok(result);
+  for (const { stdout } of [a, b]) assert.equal((JSON.parse(stdout) as { posts: number }).posts, 600);
+  const sorted = [];
+  for (const table of tableNames) {
+    const messages = await readTopic(site.kafka, `shared.${table}`);
+    sorted.push(messages.map((m) => Number(m.key)).sort((x, y) => x - y));
+  }
+  const [pin, geo, user] = sorted as [number[], number[], number[]];
+  assert.equal(pin.length, 300 + 2 * 600);
+  assert.deepEqual(geo, pin);
+  assert.deepEqual(user, pin);
+  const again = ok(await run(["post", "--data", data, "--prefix", "shared", "--json"]));
+  assert.deepEqual(
+    JSON.parse(again.stdout),
+    tableNames.map((table) => ({ table, rows: 0, lastKey: "299" })),
+  );
+});
+
+test("a key that one table lacks is skipped and told", async () => {
+  const db = (await connectMysql(site.mysql)) as unknown as Connection;
+  await db.query("CREATE TABLE kept SELECT * FROM geolocation_data WHERE ind >= 150");
+  await db.query("DELETE FROM geolocation_data WHERE ind >= 150");
+  try {
+    const args = ["--limit", "40", "--rate", "1000/s", "--seed", "3", "--json"];
+    const { stdout, stderr } = ok(await run(emulation("lacking", ...args)));
+    const { posts, skipped } = JSON.parse(stdout) as { posts: number; skipped: number };
+    assert.equal(posts, 40);
+    assert.ok(skipped > 0);
+    assert.match(stderr, /Warning: Skipped the post \d+: "geolocation_data" has no row of it\n/);
+    const keys = await keysIn("lacking");
+    assert.equal(keys.length, 40);
+    assert.ok(keys.every((key) => Number(key) < 150));
+    await db.query("DELETE FROM geolocation_data");
+    const none = await run(emulation("lacking", ...args));
+    assert.equal(none.code, 1);
+    assert.match(none.stderr, /Error: None of \d+ random posts has a row in all three tables\n$/);
+  } finally {
+    await db.query("REPLACE INTO geolocation_data SELECT * FROM kept");
+    await db.query("DROP TABLE kept");
+    await db.end();
+  }
+});
+
+test("an emulation that is stopped has posted whole batches, and ends with exit code 143", async () => {
+  const running = start(emulation("stopped", "--rate", "2000/s", "--json"));
+  await running.said(/Posting with seed/);
+  await new Promise((done) => setTimeout(done, 1500));
+  const stopped = Date.now();
+  running.kill("SIGTERM");
+  const { code, stdout, stderr } = await running.done;
+  assert.equal(code, 143, stderr);
+  assert.ok(Date.now() - stopped < 3_000);
+  const { posts } = JSON.parse(stdout) as { posts: number };
+  assert.ok(posts > 0, stderr);
+  assert.equal((await keysIn("stopped")).length, posts);
+});
+
+test("the broker killed again and again: no post is lost, doubled or half posted", async () => {
+  const args = ["--seed", "11", "--rate", "400/s", "--limit", "3000", "--json"];
+  ok(await run(emulation("calm", ...args, "--rate", "5000/s")));
+  const stormy = start(emulation("stormy", ...args));
+  let ended = false;
+  void stormy.done.then(() => {
+    ended = true;
+  });
+  await stormy.said(/Posting with seed/);
+  let kills = 0;
+  for (; kills < 2; kills++) {
+    await new Promise((done) => setTimeout(done, 1_000 + Math.random() * 500));
+    if (ended) break;
+    site.killKafka();
+    ok(await run(["up", "--data", data]));
+  }
+  const { posts } = JSON.parse(ok(await stormy.done).stdout) as { posts: number };
+  assert.equal(posts, 3000);
+  assert.equal(kills, 2);
+  assert.deepEqual(await keysIn("stormy"), await keysIn("calm"));
+});
