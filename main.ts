@@ -8,11 +8,10 @@ import { rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import { type PostFact, post, readCheckpoint } from "./api.ts";
+import { type PostFact, post } from "./api.ts";
 import { type CleanFact, type CleanResult, clean, rebuild } from "./clean.ts";
 import {
   connectMysql,
-  countRows,
   databaseId,
   inspectTable,
   isPrefix,
@@ -25,14 +24,14 @@ import {
 } from "./db_conn.ts";
 import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
 import { rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
-import { connectReader, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "./kafka.ts";
-import { checkBinding, readBinding } from "./lake.ts";
+import type { KafkaSettings } from "./kafka.ts";
 import { addsUp, type LedgerRow, lakeState } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";
 import { type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { type Question, questions, report } from "./report.ts";
 import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
+import { openStatus, type Source } from "./status.ts";
 
 const commands = {
   run: ["(no command)", "post, clean and report, one after the other"],
@@ -367,7 +366,7 @@ async function runReport(context: Context, connections: Connections | undefined)
   const { screen, signal, lake, flags } = context;
   const started = Date.now();
   const found = await report({ lake, signal });
-  const sources = connections ? await countSources(connections, context) : undefined;
+  const sources = connections ? await countSources(connections, screen) : undefined;
   screen.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
   if (!flags.has("json")) {
     for (const [name, question] of Object.entries(questions)) {
@@ -381,35 +380,14 @@ async function runReport(context: Context, connections: Connections | undefined)
   return { ...found, sources };
 }
 
-type Sources = Record<Table, { in_mysql: number | null; posted: number | null; last_key: string | null }>;
-
-/** Rows in MySQL and rows posted, for each table; null where that service can't be asked. */
-async function countSources({ mysql, kafka }: Connections, { screen }: Context): Promise<Sources> {
-  const unknown = (error: unknown) => {
-    if (!isTransientMysql(error) && !isTransientKafka(error)) throw error;
-    screen.warn((error as Error).message);
-    return undefined;
-  };
-  const db = await connectMysql(mysql).catch(unknown);
-  const reader = await connectReader(kafka).catch(unknown);
-  try {
-    const sources: Partial<Sources> = {};
-    for (const table of tableNames) {
-      const checkpoint = reader && (await readCheckpoint(reader, kafka, table));
-      sources[table] = {
-        in_mysql: db ? await countRows(db, table).catch(() => null) : null,
-        posted: reader ? (checkpoint?.rows ?? 0) : null,
-        last_key: checkpoint?.lastKey ?? null,
-      };
-    }
-    return sources as Sources;
-  } finally {
-    db?.destroy();
-    await reader?.close();
-  }
+async function countSources({ mysql, kafka }: Connections, screen: Screen): Promise<Record<Table, Source>> {
+  await using reader = openStatus({ mysql, kafka });
+  const { tables: found, trouble } = await reader.sources();
+  for (const text of trouble) screen.warn(text);
+  return found;
 }
 
-function formatLedger(ledger: LedgerRow[], sources: Sources | undefined): string {
+function formatLedger(ledger: LedgerRow[], sources: Record<Table, Source> | undefined): string {
   const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), "messages", "clean", "superseded", "rejected"];
   const rows = ledger.map((row) => {
     const source = sources?.[row.table];
@@ -447,31 +425,12 @@ async function explore(context: Context, { mysql }: Connections): Promise<unknow
   }
 }
 
-async function status(context: Context, connections: Connections): Promise<unknown> {
-  const { screen, lake, flags } = context;
-  const { kafka } = connections;
-  const sources = await countSources(connections, context);
-  const states = await lakeState(lake);
-  const bound = await readBinding(lake);
-  const total = (offsets: Iterable<number>) => [...offsets].reduce((sum, n) => sum + n, 0);
-  await using reader = await connectReader(kafka);
-  if (bound) checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix });
-  const result: Record<string, unknown> = {};
-  const rows = [];
-  for (const table of tableNames) {
-    const ranges = await topicRanges(reader, topicOf(kafka, table));
-    const { landed, cleaned, ledger } = states[table];
-    const lag = total((ranges ?? []).map((r) => Math.max(0, r.stable - (cleaned.get(r.partition) ?? r.start))));
-    const inTopic = ranges ? total(ranges.map((r) => r.end - r.start)) : null;
-    const { in_mysql, posted, last_key } = sources[table];
-    result[table] = {
-      ...{ in_mysql, posted, last_key, topic: topicOf(kafka, table), in_topic: inTopic, lag },
-      ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
-    };
-    const sums = [inTopic, total(landed.values()), total(cleaned.values()), lag, ledger.clean, ledger.rejected];
-    rows.push([table, in_mysql, posted, last_key, ...sums]);
-  }
-  if (flags.has("json")) return result;
+async function status({ screen, lake, flags }: Context, { mysql, kafka }: Connections): Promise<unknown> {
+  await using reader = openStatus({ mysql, kafka });
+  const { tables: found, trouble } = await reader.read(lake);
+  for (const text of trouble) screen.warn(text);
+  if (flags.has("json")) return found;
+  const total = (offsets: Record<string, number>) => Object.values(offsets).reduce((sum, n) => sum + n, 0);
   const columns = [
     "table",
     "in MySQL",
@@ -484,9 +443,13 @@ async function status(context: Context, connections: Connections): Promise<unkno
     "clean",
     "rejected",
   ];
+  const rows = Object.values(found).map((t) => [
+    ...[t.table, t.in_mysql, t.posted, t.last_key, t.in_topic],
+    ...[total(t.landed), total(t.cleaned), t.lag, t.clean, t.rejected],
+  ]);
   screen.print(formatTable(columns, rows));
   screen.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
-  const reasons = tableNames.flatMap((t) => Object.entries(states[t].ledger.reasons).map(([why, n]) => [t, why, n]));
+  const reasons = Object.values(found).flatMap((t) => Object.entries(t.reasons).map(([why, n]) => [t.table, why, n]));
   if (reasons.length > 0) screen.print(`\n${formatTable(["table", "reason", "rejected"], reasons)}`);
   return undefined;
 }

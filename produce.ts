@@ -18,6 +18,7 @@ import {
   partitionOf,
   topicRanges,
 } from "./kafka.ts";
+import { keyBytes, valueBytes } from "./records.ts";
 
 /** A message to be sent; its partition follows from its key unless it is given. */
 export interface Outgoing {
@@ -260,8 +261,8 @@ async function standsAt(
     positions: new Map([[partition, offset]]),
     until: new Map([[partition, offset + 1]]),
     maxBytes: 1,
-    onRecord: (_partition, at, _time, itsKey, itsValue) => {
-      if (at === offset) found = same(itsKey, key) && same(itsValue, value);
+    onRecord: (_partition, record) => {
+      if (record.offset === offset) found = same(keyBytes(record), key) && same(valueBytes(record), value);
     },
   });
   return found;

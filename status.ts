@@ -1,0 +1,170 @@
+/**
+ * How far each table is on its way from MySQL to silver, for the `status` command, the report and the live page.
+ *
+ * @module
+ */
+import { readCheckpoint } from "./api.ts";
+import { connectMysql, countRows, type Database, isTransientMysql, type MysqlSettings } from "./db_conn.ts";
+import { type Table, tableNames } from "./io.ts";
+import {
+  connectReader,
+  isTransientKafka,
+  type KafkaReader,
+  type KafkaSettings,
+  type PartitionRange,
+  topicOf,
+  topicRanges,
+} from "./kafka.ts";
+import { checkBinding, readBinding } from "./lake.ts";
+import { type LedgerRow, lakeState } from "./ledger.ts";
+
+/** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
+export interface Source {
+  in_mysql: number | null;
+  posted: number | null;
+  last_key: string | null;
+}
+
+/** How far a table is. Offsets count the marks of transactions too. */
+export interface TableStatus extends Source, LedgerRow {
+  topic: string;
+  /** Offsets in the topic; null where there is no such topic, or Kafka can't be asked. */
+  in_topic: number | null;
+  /** Offsets that are not cleaned yet. */
+  lag: number | null;
+  /** Next offset to land and to clean, by partition. */
+  landed: Record<string, number>;
+  cleaned: Record<string, number>;
+}
+
+/** A look at all tables. */
+export interface Status {
+  tables: Record<Table, TableStatus>;
+  /** The topics' partitions; none where Kafka can't be asked or the topic is not there. */
+  ranges: Record<Table, PartitionRange[]>;
+  /** Which services could not be asked, for people to read. */
+  trouble: string[];
+}
+
+/** Settings of {@link openStatus}. */
+export interface StatusOptions {
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  /** How long a count of MySQL's rows serves before the next one, ms; a slow one serves longer. Default 0. */
+  countEveryMs?: number;
+}
+
+/** Looks again and again over connections that it keeps; one that is lost is opened again at the next look. */
+export interface StatusReader extends AsyncDisposable {
+  sources(): Promise<{ tables: Record<Table, Source>; trouble: string[] }>;
+  /** @throws `UsageError` where the lake belongs to another cluster or prefix */
+  read(lake: string): Promise<Status>;
+  /** The connection to Kafka, for others who read. */
+  kafka(): Promise<KafkaReader>;
+}
+
+/** Opens a reader; it connects when it first looks. Its calls must follow one another. */
+export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): StatusReader {
+  let db: Database | undefined;
+  let reader: KafkaReader | undefined;
+  let counted: { until: number; rows: Record<Table, number | null> } | undefined;
+
+  const count = async (): Promise<Record<Table, number | null>> => {
+    if (counted && Date.now() < counted.until) return counted.rows;
+    const began = Date.now();
+    db ??= await connectMysql(mysql);
+    const rows = { pin: null, geo: null, user: null } as Record<Table, number | null>;
+    for (const table of tableNames) {
+      // A table that is not there or may not be read: there is nothing to count.
+      rows[table] = await countRows(db, table).catch((error: unknown) => {
+        if (isTransientMysql(error)) throw error;
+        return null;
+      });
+    }
+    counted = { until: Date.now() + Math.max(countEveryMs, countEveryMs && 20 * (Date.now() - began)), rows };
+    return rows;
+  };
+
+  /** What a service says, or its trouble and nothing. */
+  const ask = async <T>(question: () => Promise<T>, trouble: string[], forget: () => void): Promise<T | undefined> => {
+    try {
+      return await question();
+    } catch (error) {
+      forget();
+      if (!isTransientMysql(error) && !isTransientKafka(error)) throw error;
+      trouble.push((error as Error).message);
+      return undefined;
+    }
+  };
+  const askMysql = (trouble: string[]) =>
+    ask(count, trouble, () => {
+      db?.destroy();
+      db = undefined;
+    });
+  const askKafka = <T>(question: (reader: KafkaReader) => Promise<T>, trouble: string[]) =>
+    ask(
+      async () => question(await self.kafka()),
+      trouble,
+      () => {
+        void reader?.close();
+        reader = undefined;
+      },
+    );
+
+  const self: StatusReader = {
+    async kafka() {
+      reader ??= await connectReader(kafka);
+      return reader;
+    },
+    async sources() {
+      const trouble: string[] = [];
+      const rows = await askMysql(trouble);
+      const checkpoints = await askKafka(async (connection) => {
+        const found = [];
+        for (const table of tableNames) found.push(await readCheckpoint(connection, kafka, table));
+        return found;
+      }, trouble);
+      const of = (table: Table, i: number): Source => ({
+        in_mysql: rows?.[table] ?? null,
+        posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
+        last_key: checkpoints?.[i]?.lastKey ?? null,
+      });
+      return { tables: byTable(of), trouble };
+    },
+    async read(lake) {
+      const { tables: sources, trouble } = await self.sources();
+      const states = await lakeState(lake);
+      const bound = await readBinding(lake);
+      const ranges = await askKafka(async (connection) => {
+        if (bound) checkBinding(lake, bound, { cluster: connection.clusterId, prefix: kafka.prefix });
+        const found = [];
+        for (const table of tableNames) found.push(await topicRanges(connection, topicOf(kafka, table)));
+        return found;
+      }, trouble);
+      const of = (table: Table, i: number): TableStatus => {
+        const { landed, cleaned, ledger } = states[table];
+        const partitions = ranges?.[i];
+        return {
+          ...sources[table],
+          topic: topicOf(kafka, table),
+          in_topic: partitions ? total(partitions.map((r) => r.end - r.start)) : null,
+          lag: ranges
+            ? total((partitions ?? []).map((r) => Math.max(0, r.stable - (cleaned.get(r.partition) ?? r.start))))
+            : null,
+          ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
+        };
+      };
+      return { tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []), trouble: [...new Set(trouble)] };
+    },
+    async [Symbol.asyncDispose]() {
+      db?.destroy();
+      await reader?.close();
+    },
+  };
+  return self;
+}
+
+const total = (numbers: number[]): number => numbers.reduce((sum, n) => sum + n, 0);
+
+const byTable = <T>(value: (table: Table, i: number) => T): Record<Table, T> =>
+  Object.fromEntries(tableNames.map((table, i) => [table, value(table, i)])) as Record<Table, T>;
