@@ -86,7 +86,8 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   const real = random(seed);
   const pace = rate === undefined ? pauses(real, signal) : steadily(rate, signal);
   // Of this run alone: two emulations at once don't fence each other.
-  await using publisher = openPublisher({ kafka, transactionalId: `${kafka.prefix}.emulate.${randomUUID()}` });
+  const id = `${kafka.prefix}.emulate.${randomUUID()}`;
+  await using publisher = openPublisher({ kafka, transactionalId: () => id });
   let source: Source | undefined;
   let size = 50;
   let misses = 0;

@@ -4,7 +4,7 @@
  * @module
  */
 import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { readFile, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
@@ -31,6 +31,7 @@ import { type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { type Question, questions, report } from "./report.ts";
 import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
+import { type ServeFact, serve } from "./serve.ts";
 import { openStatus, type Source } from "./status.ts";
 
 const commands = {
@@ -42,6 +43,7 @@ const commands = {
   emulate: ["emulate", "post random rows as users would, until --limit or until stopped"],
   post: ["post", "post the rows that are new in MySQL to Kafka, each exactly once"],
   clean: ["clean", "land the topics, clean them, write Parquet and rejects"],
+  serve: ["serve", "HTTP API for posts, and the live page, until stopped"],
   report: ["report", "answer the nine questions from the clean rows"],
   status: ["status", "show how far every table is, from MySQL to silver"],
 } as const;
@@ -80,6 +82,19 @@ const options = {
     value: "N",
     text: "chooses the posts (default: a random one, which is told)",
     only: ["emulate"],
+  },
+  host: { type: "string", value: "ADDRESS", text: "where to listen (default: 127.0.0.1)", only: ["serve"] },
+  port: { type: "string", value: "N", text: "port to listen on; 0: a free one (default: 8082)", only: ["serve"] },
+  "token-file": {
+    type: "string",
+    value: "PATH",
+    text: "file with the token that clients must show (or PIPELINE_TOKEN in the environment)",
+    only: ["serve"],
+  },
+  "any-prefix": {
+    type: "boolean",
+    text: "take topics of any prefix, such as 0a1b2c.pin, for this one's",
+    only: ["serve"],
   },
   full: { type: "boolean", text: "post every row again", only: ["run", "post"] },
   follow: { type: "boolean", text: "go on until stopped", only: ["clean"] },
@@ -136,6 +151,9 @@ interface Arguments {
   /** Posts per second. */
   rate: number | undefined;
   seed: number | undefined;
+  host: string;
+  port: number;
+  tokenFile: string | undefined;
   flags: Set<string>;
 }
 
@@ -183,6 +201,9 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
     limit: whole("limit", 1, 1_000_000_000),
     rate: readRate(values.rate as string | undefined),
     seed: whole("seed", 0, 4_294_967_295),
+    host: (values.host as string | undefined) || "127.0.0.1",
+    port: whole("port", 0, 65_535) ?? 8082,
+    tokenFile: values["token-file"] as string | undefined,
     flags: new Set(Object.keys(values).filter((key) => values[key] === true)),
   };
 }
@@ -308,6 +329,38 @@ async function runEmulate(context: Context, { mysql, kafka }: Connections): Prom
   const lost = result.skipped > 0 ? `, ${count(result.skipped)} skipped` : "";
   screen.say(`emulate ${count(result.posts)} posts${lost} in ${seconds(started)}`);
   return result;
+}
+
+async function runServe(context: Context, { mysql, kafka }: Connections): Promise<void> {
+  const { screen, signal, lake, flags, host, port } = context;
+  const token = await readToken(context);
+  const anyPrefix = flags.has("any-prefix");
+  const onFact = (fact: ServeFact) => {
+    if (fact.fact === "warned") screen.warn(fact.text);
+    if (fact.fact === "waited") screen.say(fact.text);
+    if (fact.fact === "listening") {
+      screen.print(flags.has("json") ? JSON.stringify({ url: fact.url }) : `Listening on ${fact.url}`);
+    }
+  };
+  await serve({ mysql, kafka, lake, host, port, ...(token !== undefined && { token }), anyPrefix, signal, onFact });
+}
+
+/** The token that clients must show, by file or environment; never by an argument, which others could see. */
+async function readToken({ tokenFile, screen }: Context): Promise<string | undefined> {
+  const from = tokenFile === undefined ? "PIPELINE_TOKEN" : `"${tokenFile}"`;
+  const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, screen);
+  const token = text?.trim();
+  if (!token && tokenFile === undefined) return undefined;
+  if (token && /^[\x21-\x7e]{16,500}$/.test(token)) return token;
+  throw new UsageError(`The token of ${from} must be 16 to 500 characters, printable ASCII without blanks`);
+}
+
+async function readSecret(path: string, screen: Screen): Promise<string> {
+  const found = await stat(path).catch((error: Error) => {
+    throw new UsageError(`Cannot read the token: ${error.message}`);
+  });
+  if (found.mode & 0o077) screen.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
+  return readFile(path, "utf8");
 }
 
 async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
@@ -549,6 +602,9 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
       return 0;
     case "emulate":
       printJson(await runEmulate(context, connections));
+      return 0;
+    case "serve":
+      await runServe(context, connections);
       return 0;
     case "report":
       printJson(await runReport(context, connections));

@@ -44,7 +44,7 @@ export type Outcome =
 export interface Publisher extends AsyncDisposable {
   /**
    * Sends a group in one transaction. It does not try again: what is not stored may be sent anew. When it is stopped
-   * or the time is up, it answers within 1.5 s.
+   * or the time is up, it answers within 1 s.
    *
    * @returns the places in the order of the messages, or the error
    */
@@ -61,15 +61,15 @@ export interface SendOptions {
 /** Settings of {@link openPublisher}. */
 export interface PublisherOptions {
   kafka: KafkaSettings;
-  /** Nobody else may use it at the same time: each would fence the other. */
-  transactionalId: string;
+  /** Asked for at every connection. Nobody else may use it at the same time: each would fence the other. */
+  transactionalId: () => string;
 }
 
 /** What one request carries, about; the program's own topics take ten times as much. */
 const requestBytes = 4_000_000;
 
 /** How long a commit that was sent may go on after a stop, ms: its answer is worth waiting for. */
-const commitGrace = 1_500;
+const commitGrace = 1_000;
 
 /**
  * How long the broker keeps a transaction of a sender that died, ms. Until then it holds back the topics' readers;
@@ -88,7 +88,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
 
   const open = async (): Promise<Producer> => {
     const opened = kafkaClient(kafka).producer({
-      transactionalId,
+      transactionalId: transactionalId(),
       transactionTimeout,
       idempotent: true,
       maxInFlightRequests: 1,

@@ -1,0 +1,160 @@
+/**
+ * Rows that come in by POST: the original's /send-data, and /topics as the Kafka REST proxy v2 has it.
+ *
+ * Only the shape of a request is checked here; what a row holds is for the cleaning to judge.
+ *
+ * @module
+ */
+import { isUtf8 } from "node:buffer";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { type Table, tableNames, tables } from "../io.ts";
+import { type KafkaSettings, topicOf } from "../kafka.ts";
+import { messageBytes, type Outcome, type Outgoing, type Place } from "../produce.ts";
+import { proxyType, Refusal } from "./errors.ts";
+import { type Guard, retryAfter } from "./guard.ts";
+import { isObject, rawArray, rawObject } from "./raw_json.ts";
+import type { Topics } from "./topics.ts";
+
+/** What the routes stand on. */
+export interface IntakeOptions {
+  kafka: KafkaSettings;
+  /** Takes `<anything>.pin` as this prefix's topic of pins, and so on. */
+  anyPrefix: boolean;
+  topics: Topics;
+  guard: Guard;
+  store: (messages: Outgoing[]) => Promise<Outcome>;
+  onRows: (table: Table, rows: number, outcome: Outcome["outcome"]) => void;
+}
+
+const mostRecords = 10_000;
+const jsonType = "application/json";
+const recordsType = "application/vnd.kafka.json.v2+json";
+
+type Row = Omit<Outgoing, "topic">;
+
+/** Adds `POST /send-data`, `GET /topics` and `POST /topics/<topic>`. */
+export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
+  const { kafka } = options;
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser([jsonType, recordsType], { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+
+  app.post("/send-data", async (request) => {
+    const body = rawObject(readBody(request, jsonType));
+    const name = parsed(body.get("topic_name"));
+    const data = body.get("data");
+    if (typeof name !== "string") throw new Refusal(400, `"topic_name" must be text, such as "pin"`);
+    const table = tableOf(name, options);
+    if (data === undefined) throw new Refusal(400, `"data" is missing: a row, or a list of rows`);
+    const rows = rawArray(data) ?? [data];
+    checkCount(rows.length, `"data"`, 400);
+    const wrong = rows.findIndex((row) => !isObject(row));
+    if (wrong >= 0) throw new Refusal(400, `Row ${wrong} of "data" must be an object of columns and values`);
+    const messages = rows.map((value) => ({ key: keyOf(table, value), value }));
+    const offsets = await put(request, table, messages, options);
+    return { topic: topicOf(kafka, table), stored: offsets.length, offsets };
+  });
+
+  app.get("/topics", async (_request, reply) =>
+    reply.type(proxyType).send(JSON.stringify(tableNames.map((table) => topicOf(kafka, table)))),
+  );
+
+  app.post("/topics/:topic", async (request, reply: FastifyReply) => {
+    const table = tableOf((request.params as { topic: string }).topic, options);
+    const records = rawArray(rawObject(readBody(request, recordsType)).get("records"));
+    if (!records) throw new Refusal(422, `"records" must be a list`);
+    checkCount(records.length, `"records"`, 422);
+    const rows: Row[] = [];
+    for (const [i, text] of records.entries()) rows.push(await readRecord(text, i, table, options.topics));
+    const places = await put(request, table, rows, options);
+    const offsets = places.map((place) => ({ ...place, error_code: null, error: null }));
+    return reply.type(proxyType).send(JSON.stringify({ offsets, key_schema_id: null, value_schema_id: null }));
+  });
+}
+
+/** The body's text; it is valid JSON. */
+export function readBody(request: FastifyRequest, type: string): string {
+  const given = request.headers["content-type"]?.split(";")[0]?.trim().toLowerCase() ?? "";
+  if (given !== type) throw new Refusal(415, `Content-Type must be ${type}, not "${given.slice(0, 100)}"`);
+  const bytes = request.body as Buffer | undefined;
+  if (!bytes || !isUtf8(bytes)) throw new Refusal(400, "The body is not UTF-8 text");
+  const text = bytes.toString();
+  try {
+    JSON.parse(text);
+  } catch (error) {
+    throw new Refusal(400, `The body is not valid JSON: ${(error as Error).message.slice(0, 200)}`);
+  }
+  return text;
+}
+
+const parsed = (text: string | undefined): unknown => (text === undefined ? undefined : JSON.parse(text));
+
+function tableOf(name: string, { kafka, anyPrefix }: IntakeOptions): Table {
+  const table = tableNames.find(
+    (table) => name === table || name === topicOf(kafka, table) || (anyPrefix && name.endsWith(`.${table}`)),
+  );
+  if (table) return table;
+  const known = tableNames.map((table) => `"${topicOf(kafka, table)}"`).join(", ");
+  throw new Refusal(404, `Topic "${name.slice(0, 100)}" not found; there are ${known}`, { proxyCode: 40401 });
+}
+
+function checkCount(count: number, what: string, status: number): void {
+  if (count === 0) throw new Refusal(status, `${what} is empty`);
+  if (count > mostRecords) throw new Refusal(413, `${what} has ${count} rows; send ${mostRecords} at most`);
+}
+
+/** A row's key as decimal text, as `post` writes it; null where the row has none. */
+function keyOf(table: Table, row: string): string | null {
+  const columns = rawObject(row);
+  return keyText(columns.get(tables[table].key) ?? columns.get("ind"));
+}
+
+function keyText(raw: string | undefined): string | null {
+  if (raw?.startsWith('"')) return JSON.parse(raw) as string;
+  return raw !== undefined && /^-?\d+$/.test(raw) ? raw : null;
+}
+
+async function readRecord(text: string, at: number, table: Table, topics: Topics): Promise<Row> {
+  const record = rawObject(text);
+  const value = record.get("value");
+  if (!isObject(text) || value === undefined) throw new Refusal(422, `Record ${at} must be an object with a "value"`);
+  const given = record.get("key");
+  // Text and whole numbers stand as they are, as in post's own keys; others as their JSON.
+  const key = given === undefined || given === "null" ? keyOf(table, value) : (keyText(given) ?? given);
+  const row: Row = { key, value: value === "null" ? null : value };
+  const partition = parsed(record.get("partition")) ?? null;
+  if (partition === null) return row;
+  if (typeof partition !== "number" || !Number.isInteger(partition)) {
+    throw new Refusal(422, `"partition" of record ${at} must be a whole number`);
+  }
+  const partitions = await topics.partitions(table, partition);
+  if (partitions === undefined) throw new Refusal(503, "Kafka is away: nothing was stored", retryAfter(5));
+  if (partition < 0 || partition >= partitions) {
+    throw new Refusal(404, `Partition ${partition} of record ${at} not found; there are ${partitions}`, {
+      proxyCode: 40402,
+    });
+  }
+  return { ...row, partition };
+}
+
+/** Stores rows, all or none, and tells where they stand. */
+async function put(request: FastifyRequest, table: Table, rows: Row[], options: IntakeOptions): Promise<Place[]> {
+  const { kafka, topics, guard, store, onRows } = options;
+  const topic = topicOf(kafka, table);
+  const most = topics.maxMessageBytes(table);
+  const big = rows.findIndex((row) => messageBytes(row) > most);
+  if (big >= 0) throw new Refusal(413, `Row ${big} is larger than topic "${topic}" takes, ${most} bytes`);
+  const storing = store(rows.map((row) => ({ ...row, topic })));
+  guard.hold(request, storing);
+  const result = await storing;
+  onRows(table, rows.length, result.outcome);
+  if (result.outcome === "stored") return result.places;
+  const reason = result.error.message;
+  if (result.outcome === "not_stored") {
+    throw new Refusal(503, `Nothing was stored: ${reason}`, { ...retryAfter(5), proxyCode: 50003 });
+  }
+  throw new Refusal(
+    503,
+    `It is not known whether the rows were stored, all or none: ${reason}. Sending them again may double them in the topic; silver holds one row per ind all the same`,
+    { ...retryAfter(5), proxyCode: 50003 },
+  );
+}

@@ -1,0 +1,278 @@
+/**
+ * What the live page shows: how far each table is, the latest posts, and the rejects.
+ *
+ * It looks only while somebody watches, at most once a second, and a tenth of its time at most.
+ *
+ * @module
+ */
+import { type DuckDBBlobValue, type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import pLimit from "p-limit";
+import type { MysqlSettings } from "../db_conn.ts";
+import { type Table, tableNames } from "../io.ts";
+import { fetchOnce, type KafkaSettings, type PartitionRange, topicOf } from "../kafka.ts";
+import { literal, names, paths } from "../lake.ts";
+import { keyBytes, type RecordView, valueBytes } from "../records.ts";
+import { openStatus, type Status, type TableStatus } from "../status.ts";
+
+/** A post as its messages say, as far as they were among the newest of their topics. */
+export interface LatestPost {
+  key: string;
+  /** When its newest message was posted, ms since 1970. */
+  at: number;
+  title: string | null;
+  category: string | null;
+  poster: string | null;
+  country: string | null;
+  user: string | null;
+}
+
+/** What one look found. */
+export interface Picture {
+  /** When, ms since 1970. */
+  at: number;
+  /** None before the first look that went well. */
+  tables: Record<Table, TableStatus> | null;
+  /** The newest first. */
+  posts: LatestPost[];
+  /** What could not be asked, for people to read. */
+  trouble: string[];
+}
+
+/** A message that could not be read. */
+export interface Reject {
+  table: Table;
+  partition: number;
+  /** As decimal text, as DuckDB gives 64 bits. */
+  offset: string;
+  /** ISO 8601, or null for a message without a time. */
+  posted_at: string | null;
+  reason: string;
+  /** Column and value. */
+  detail: string | null;
+}
+
+/** A reject with the message as it came. */
+export interface RejectWithMessage extends Reject {
+  key: string | null;
+  /** The text, cut at `rawCharacters`; what is not UTF-8 shows as U+FFFD. Null for a tombstone. */
+  raw: string | null;
+  /** Size of the message, bytes. */
+  bytes: number;
+  utf8: boolean;
+}
+
+/** What the page can ask. */
+export interface Live extends AsyncDisposable {
+  /** The newest look, at most `maxAge` ms old. */
+  picture(maxAge: number): Promise<Picture>;
+  /** Calls with every new look until the function returned is called. */
+  watch(listener: (picture: Picture) => void): () => void;
+  /** The newest rejects first, 100 at most. @throws {@link Busy} */
+  rejects(which: { table?: Table; reason?: string }): Promise<Reject[]>;
+  /** @throws {@link Busy} */
+  reject(table: Table, partition: number, offset: string): Promise<RejectWithMessage | undefined>;
+}
+
+/** Too many ask for rejects at once. */
+export class Busy extends Error {}
+
+const everyMs = 1_000;
+const postsShown = 12;
+const postsKept = 200;
+/** How far back a look reads a partition, offsets. */
+const tail = 40;
+const rawCharacters = 200_000;
+const waitingQueries = 8;
+
+export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: KafkaSettings; lake: string }): Live {
+  const reader = openStatus({ mysql, kafka, countEveryMs: 5_000 });
+  const listeners = new Set<(picture: Picture) => void>();
+  const posts = latestPosts(kafka);
+  let newest: Picture = { at: 0, tables: null, posts: [], trouble: [] };
+  let looking: Promise<Picture> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  const look = async (): Promise<Picture> => {
+    const trouble: string[] = [];
+    let status: Status | undefined;
+    try {
+      status = await reader.read(lake);
+      trouble.push(...status.trouble);
+      const connected = Object.values(status.ranges).some((ranges) => ranges.length > 0);
+      if (connected) await posts.read(await reader.kafka(), status.ranges);
+    } catch (error) {
+      trouble.push((error as Error).message);
+    }
+    newest = {
+      at: Date.now(),
+      tables: status?.tables ?? newest.tables,
+      posts: posts.newest(),
+      trouble: [...new Set(trouble)],
+    };
+    return newest;
+  };
+  const lookOnce = () => {
+    looking ??= look().finally(() => {
+      looking = undefined;
+    });
+    return looking;
+  };
+  const follow = async () => {
+    const began = Date.now();
+    const picture = await lookOnce();
+    for (const listener of listeners) listener(picture);
+    if (closed || listeners.size === 0) timer = undefined;
+    else timer = setTimeout(follow, Math.max(everyMs, 10 * (Date.now() - began))).unref();
+  };
+
+  const query = rejectQueries(lake);
+  return {
+    picture: (maxAge) => (Date.now() - newest.at <= maxAge ? Promise.resolve(newest) : lookOnce()),
+    watch(listener) {
+      listeners.add(listener);
+      timer ??= setTimeout(follow, 0);
+      return () => void listeners.delete(listener);
+    },
+    rejects: async ({ table, reason }) => {
+      const conditions = [
+        ...(table ? [`"table" = ${literal(table)}`] : []),
+        ...(reason ? [`reason = ${literal(reason)}`] : []),
+      ];
+      const where = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : "";
+      const columns = `"table", _partition, _offset::VARCHAR AS _offset, epoch_ms(_posted_at) AS at, reason, detail`;
+      const rows = await query(
+        `SELECT ${columns} FROM rejects ${where} ORDER BY _posted_at DESC NULLS LAST, _offset DESC LIMIT 100`,
+      );
+      return rows.map(asReject);
+    },
+    reject: async (table, partition, offset) => {
+      const columns = `*, _offset::VARCHAR AS _offset, epoch_ms(_posted_at) AS at`;
+      const [row] = await query(
+        `SELECT ${columns} FROM rejects
+         WHERE "table" = ${literal(table)} AND _partition = ${partition} AND _offset = ${literal(offset)}::BIGINT`,
+      );
+      if (!row) return undefined;
+      const key = (row.key as DuckDBBlobValue | null)?.bytes;
+      const raw = (row.raw as DuckDBBlobValue | null)?.bytes;
+      return {
+        ...asReject(row),
+        key: key ? decode(key) : null,
+        raw: raw ? decode(raw).slice(0, rawCharacters) : null,
+        bytes: raw?.length ?? 0,
+        utf8: raw === undefined || isText(raw),
+      };
+    },
+    async [Symbol.asyncDispose]() {
+      closed = true;
+      clearTimeout(timer);
+      listeners.clear();
+      await looking?.catch(() => {});
+      await reader[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Reads the ends of the topics and puts together what belongs to one post. */
+function latestPosts(kafka: KafkaSettings) {
+  const next = new Map<string, number>();
+  const found = new Map<string, LatestPost>();
+  const take = (table: Table, at: number, key: string, value: Buffer) => {
+    const before = found.get(key);
+    const post = { ...(before ?? { key, title: null, category: null, poster: null, country: null, user: null }), at };
+    const fields = parseFields(value);
+    if (table === "pin") {
+      post.title = fields("title");
+      post.category = fields("category");
+      post.poster = fields("poster_name");
+    } else if (table === "geo") post.country = fields("country");
+    else post.user = [fields("first_name"), fields("last_name")].filter(Boolean).join(" ") || null;
+    // The newest stand last in the map.
+    found.delete(key);
+    found.set(key, post);
+    if (found.size > postsKept) found.delete(found.keys().next().value as string);
+  };
+  return {
+    async read(reader: Parameters<typeof fetchOnce>[0], ranges: Record<Table, PartitionRange[]>): Promise<void> {
+      for (const table of tableNames) {
+        const topic = topicOf(kafka, table);
+        const positions = new Map<number, number>();
+        const until = new Map<number, number>();
+        for (const { partition, start, stable } of ranges[table]) {
+          const known = next.get(`${topic}/${partition}`) ?? 0;
+          const from = Math.max(start, stable - tail, known <= stable ? known : 0);
+          if (from >= stable) continue;
+          positions.set(partition, from);
+          until.set(partition, stable);
+        }
+        if (positions.size === 0) continue;
+        const onRecord = (_partition: number, record: RecordView) => {
+          const text = keyBytes(record)?.toString() ?? "";
+          if (record.valueEnd - record.valueStart > 100_000 || !/^\d{1,19}$/.test(text)) return;
+          const value = valueBytes(record);
+          if (value) take(table, record.timestamp, text, value);
+        };
+        await fetchOnce(reader, { topic, positions, until, onRecord, maxBytes: 200_000, maxWait: 100 });
+        for (const [partition, position] of positions) next.set(`${topic}/${partition}`, position);
+      }
+    },
+    newest: () => [...found.values()].slice(-postsShown).reverse(),
+  };
+}
+
+/** The fields of a message as short texts; what is none gives null. */
+function parseFields(value: Buffer): (name: string) => string | null {
+  let row: unknown;
+  try {
+    row = JSON.parse(value.toString());
+  } catch {}
+  return (name) => {
+    const field = row !== null && typeof row === "object" ? (row as Record<string, unknown>)[name] : undefined;
+    return typeof field === "string" || typeof field === "number" ? String(field).slice(0, 300) : null;
+  };
+}
+
+/** Queries over a view `rejects`, one after the other on one thread: whoever asks can't take the machine. */
+function rejectQueries(lake: string): (sql: string) => Promise<Record<string, unknown>[]> {
+  const limit = pLimit(1);
+  const run = async (sql: string) => {
+    if (!(await names(paths(lake).rejects)).some((name) => name.endsWith(".parquet"))) return [];
+    const db = await DuckDBInstance.create(":memory:", { memory_limit: "200MB", threads: "1" });
+    let connection: DuckDBConnection | undefined;
+    try {
+      connection = await db.connect();
+      await connection.run("SET TimeZone = 'UTC'");
+      const files = literal(`${paths(lake).rejects}/*.parquet`);
+      const rows = await connection.runAndReadAll(`WITH rejects AS (FROM read_parquet(${files})) ${sql}`);
+      return rows.getRowObjects() as Record<string, unknown>[];
+    } finally {
+      connection?.closeSync();
+      db.closeSync();
+    }
+  };
+  return (sql) => {
+    if (limit.pendingCount >= waitingQueries) throw new Busy("Too many look at the rejects at once; try again");
+    // Once more: clean may have put a file in another's place meanwhile.
+    return limit(() => run(sql).catch(() => run(sql)));
+  };
+}
+
+const asReject = (row: Record<string, unknown>): Reject => ({
+  table: row.table as Table,
+  partition: row._partition as number,
+  offset: row._offset as string,
+  posted_at: row.at === null ? null : new Date(Number(row.at)).toISOString(),
+  reason: row.reason as string,
+  detail: row.detail as string | null,
+});
+
+const decode = (bytes: Uint8Array): string => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+
+const isText = (bytes: Uint8Array): boolean => {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+};

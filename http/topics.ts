@@ -1,0 +1,53 @@
+/**
+ * The three topics as the server knows them: made where they are missing, and what they take.
+ *
+ * @module
+ */
+import { patiently, type Table, tableNames } from "../io.ts";
+import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "../kafka.ts";
+
+export interface Topics {
+  /** Tries until Kafka is there or the signal says stop; returns what the topics' settings risk. */
+  prepare(options: { signal: AbortSignal; onWait: (text: string) => void }): Promise<string[]>;
+  /** How many partitions the topic has; `undefined` while Kafka is away. It asks again when `wanted` is beyond. */
+  partitions(table: Table, wanted: number): Promise<number | undefined>;
+  /** The largest message the topic takes, bytes. */
+  maxMessageBytes(table: Table): number;
+}
+
+export function openTopics(kafka: KafkaSettings): Topics {
+  const partitions: Partial<Record<Table, number>> = {};
+  let maxMessageBytes: Record<Table, number> | undefined;
+  let counting: Promise<void> | undefined;
+  const count = async () => {
+    await using reader = await connectReader(kafka);
+    for (const table of tableNames) {
+      const ranges = await topicRanges(reader, topicOf(kafka, table));
+      if (ranges) partitions[table] = ranges.length;
+    }
+  };
+  return {
+    prepare: ({ signal, onWait }) =>
+      patiently(
+        async () => {
+          const report = await ensureTopics(kafka);
+          await count();
+          ({ maxMessageBytes } = report);
+          return report.warnings;
+        },
+        { waitMs: Number.POSITIVE_INFINITY, signal, isTransient: isTransientKafka, onWait },
+      ),
+    async partitions(table, wanted) {
+      if (wanted >= (partitions[table] ?? 0)) {
+        counting ??= count()
+          .catch(() => {})
+          .finally(() => {
+            counting = undefined;
+          });
+        await counting;
+      }
+      return partitions[table];
+    },
+    maxMessageBytes: (table) => maxMessageBytes?.[table] ?? Number.POSITIVE_INFINITY,
+  };
+}

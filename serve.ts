@@ -1,0 +1,156 @@
+/**
+ * The HTTP server: the API that takes rows, the live page, health and metrics.
+ *
+ * It trusts no client: bodies, records, open requests, connections and times are bounded, and a foreign page in the
+ * user's browser can neither post nor read.
+ *
+ * @module
+ */
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type FastifyInstance, fastify } from "fastify";
+import type { MysqlSettings } from "./db_conn.ts";
+import { openBatches } from "./http/batches.ts";
+import { answerError, Refusal } from "./http/errors.ts";
+import { bounds, protect, retryAfter } from "./http/guard.ts";
+import { addIntake } from "./http/intake.ts";
+import { openLive } from "./http/live.ts";
+import { openMetrics } from "./http/metrics.ts";
+import { openApi } from "./http/openapi.ts";
+import { addPage } from "./http/page.ts";
+import { openTopics } from "./http/topics.ts";
+import { tableNames, UsageError } from "./io.ts";
+import type { KafkaSettings } from "./kafka.ts";
+import { openPublisher } from "./produce.ts";
+
+/** What the server tells, in the past tense. */
+export type ServeFact =
+  | { fact: "listening"; url: string }
+  | { fact: "warned"; text: string }
+  | { fact: "waited"; text: string };
+
+/** Settings of {@link serve}. */
+export interface ServeOptions {
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  lake: string;
+  /** An address of this machine; others than loopback need a token. */
+  host: string;
+  /** 0 takes a free one. */
+  port: number;
+  /** What clients must show, as `Authorization: Bearer` or by the page's login. Default: none. */
+  token?: string;
+  /** Takes `<anything>.pin` as this prefix's topic of pins, and so on. */
+  anyPrefix: boolean;
+  signal: AbortSignal;
+  onFact: (fact: ServeFact) => void;
+}
+
+/** How long a request waits for the broker, ms, about. */
+const waitMs = 10_000;
+/** When stopped: how long requests may go on until what is not being committed is given up, ms. */
+const drainMs = 1_200;
+
+/**
+ * Serves until stopped; then it finishes what it has begun, within 3 s.
+ *
+ * @throws `UsageError` where other machines could come in without a token, or the address can't be used
+ */
+export async function serve(options: ServeOptions): Promise<void> {
+  const { kafka, lake, host, port, token, signal, onFact } = options;
+  if (token === undefined && !/^(localhost|127(\.\d+){3}|::1)$/.test(host)) {
+    throw new UsageError(
+      `Cannot serve on "${host}" without a token: other machines could post; set PIPELINE_TOKEN or --token-file, or leave --host out`,
+    );
+  }
+  const app = fastify({
+    bodyLimit: bounds.bodyBytes,
+    requestTimeout: 30_000,
+    connectionTimeout: 60_000,
+    keepAliveTimeout: 15_000,
+    maxRequestsPerSocket: 100_000,
+    forceCloseConnections: "idle",
+    http: { maxHeaderSize: 16_384, headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+    routerOptions: { maxParamLength: 300 },
+  });
+  const hardStop = new AbortController();
+  const stopping = new Error("The server stops");
+  // The address is this server's alone, and so is the transactional id that it makes.
+  const transactionalId = () => `${kafka.prefix}.serve.${hostname()}.${app.listeningOrigin.replace(/^.*\//, "")}`;
+  await using publisher = openPublisher({ kafka, transactionalId });
+  await using live = openLive(options);
+  const metrics = openMetrics(() => live.picture(5_000));
+  const topics = openTopics(kafka);
+  try {
+    const batches = openBatches({ publisher, waitMs, signal: hardStop.signal, onBatch: metrics.onBatch });
+    app.setErrorHandler(answerError);
+    const refuseMethods = collectMethods(app);
+    const guard = protect(app, options);
+    metrics.watch(app);
+    addIntake(app, { ...options, topics, guard, store: batches.add, onRows: metrics.onRows });
+    const { endStreams } = await addPage(app, { lake, live, guard, needsToken: token !== undefined });
+    app.get("/healthz", () => ({ status: "alive" }));
+    app.get("/readyz", async () => {
+      const picture = signal.aborted ? undefined : await Promise.race([live.picture(1_000), sleep(2_000)]);
+      const known = picture?.tables;
+      if (known && tableNames.every((table) => known[table].in_topic !== null)) return { status: "ready" };
+      throw new Refusal(503, "Kafka is away, or the server stops", retryAfter(5));
+    });
+    app.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+    app.get("/openapi.json", () => openApi(kafka.prefix));
+    refuseMethods();
+    app.setNotFoundHandler(({ method, url }) => {
+      throw new Refusal(404, `There is no ${method} ${url.slice(0, 100)}; /openapi.json says what there is`);
+    });
+    await app.listen({ host, port }).catch((error: NodeJS.ErrnoException) => {
+      const inUse = error.code === "EADDRINUSE";
+      const reason = inUse ? "another program listens there; choose another by --port" : error.message;
+      throw new UsageError(`Cannot listen on ${host}, port ${port}: ${reason}`);
+    });
+    onFact({ fact: "listening", url: app.listeningOrigin });
+    const onWait = (text: string) => onFact({ fact: "waited", text: text.replace(/; waiting up to.*/, "; waiting") });
+    const preparing = topics.prepare({ signal, onWait }).then(
+      (warnings) => {
+        for (const text of warnings) onFact({ fact: "warned", text });
+      },
+      (error: Error) => {
+        if (!signal.aborted) onFact({ fact: "warned", text: error.message });
+      },
+    );
+    await new Promise<void>((stop) => {
+      if (signal.aborted) stop();
+      else signal.addEventListener("abort", () => stop(), { once: true });
+    });
+    const timers = [
+      setTimeout(() => hardStop.abort(stopping), drainMs),
+      setTimeout(() => app.server.closeAllConnections(), drainMs + 1_200),
+    ];
+    endStreams();
+    await app.close();
+    for (const timer of timers) clearTimeout(timer);
+    await preparing;
+  } finally {
+    hardStop.abort(stopping);
+    await app.close();
+  }
+}
+
+/** Notes every route, so that other methods of its path can be answered with those it has. */
+function collectMethods(app: FastifyInstance): () => void {
+  const methods = new Map<string, Set<string>>();
+  app.addHook("onRoute", ({ url, method }) => {
+    const known = methods.get(url) ?? new Set();
+    for (const name of [method].flat()) known.add(name);
+    methods.set(url, known);
+  });
+  return () => {
+    for (const [url, known] of [...methods]) {
+      const allow = [...known].join(", ");
+      const others = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].filter((name) => !known.has(name));
+      const refuse = async () => {
+        throw new Refusal(405, `${url} takes ${allow}`, { headers: { allow } });
+      };
+      app.route({ method: others, url, onRequest: refuse, handler: refuse });
+    }
+  };
+}
