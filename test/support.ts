@@ -32,6 +32,8 @@ export interface Run {
 export interface Running {
   pid: number;
   done: Promise<Run>;
+  /** What it has said so far. */
+  output: () => string;
   kill: (signal: NodeJS.Signals) => void;
   /** Resolves when its stderr or stdout has said this. */
   said: (pattern: RegExp) => Promise<void>;
@@ -67,6 +69,7 @@ export function start(args: string[], { cwd, env = {} }: { cwd?: string; env?: N
   return {
     pid: child.pid as number,
     done,
+    output: () => stdout + stderr,
     kill: (signal) => void child.kill(signal),
     said: async (pattern) => {
       const heard = new Promise<void>((resolve) => {
