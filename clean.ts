@@ -52,6 +52,7 @@ import {
   addsUp,
   checkBronze,
   doneOffsets,
+  explainDisk,
   type FileState,
   fileStates,
   type LedgerRow,
@@ -149,7 +150,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     step("ended", "clean");
     return result;
   } catch (error) {
-    throw explainKafka(error, kafka);
+    throw explainDisk(explainKafka(error, kafka), lake);
   } finally {
     await connected?.close();
     await landing?.[Symbol.asyncDispose]();
@@ -723,6 +724,8 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
     }
     await checkBronzeIsWhole(made);
     for (const table of tableNames) await finishLanded(made, table, result);
+  } catch (error) {
+    throw explainDisk(error, lake);
   } finally {
     made.close();
   }
@@ -786,8 +789,8 @@ async function finishRebuild(lake: string): Promise<void> {
   await replace(paths(ready).rejects, paths(lake).rejects, rejects);
   const bound = await readBinding(lake);
   if (bound) await writeBinding(lake, { ...bound, sql });
-  step("removing", ready);
-  // Under its other name half of it is no plan to follow any more.
+  // Under its other name, half of it is no plan to follow any more.
   await rename(ready, makingFolder(lake));
+  step("removing", makingFolder(lake));
   await rm(makingFolder(lake), { recursive: true });
 }

@@ -185,6 +185,11 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
   const prefix = values.prefix as string | undefined;
   if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`--prefix "${prefix}": ${prefixRule}`);
   const data = resolve((values.data as string | undefined) || "data");
+  if (/[*?[\]\\]/.test(data)) {
+    throw new UsageError(
+      `--data "${data}": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder`,
+    );
+  }
   const index = values.index as string | undefined;
   if (index !== undefined && !/^-?\d{1,19}$/.test(index)) {
     throw new UsageError(`--index takes the number of a post, not "${index}"; ${see}`);

@@ -67,6 +67,10 @@ for (const [args, message] of [
     ["--prefix", "a b"],
     'Error: --prefix "a b": a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores\n',
   ],
+  [
+    ["--data", "/a[b]"],
+    'Error: --data "/a[b]": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder\n',
+  ],
   [["constructor"], 'Error: Unknown command "constructor"; see "tsx main.ts --help"\n'],
 ] as const) {
   test(`wrong use is told in one line with exit code 2: ${args.join(" ")}`, async () => {

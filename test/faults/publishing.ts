@@ -68,8 +68,8 @@ async function killAtSteps(
     round.hit(`SIGKILL of ${args.join(" ")}`, struck && `at ${text}`);
     if (code !== null && struck) round.wrong(`It ended with ${code} after ${text}: ${stderr}`);
     // As if the kill had struck in the middle of a removal.
-    const half = join(paths(twin.lake).tmp, "rebuild-ready", "silver", "pin");
-    if (/removing.*rebuild-ready/.test(text)) rmSync(half, { recursive: true });
+    const [, removed] = /^removing (.*rebuild.*)/.exec(text) ?? [];
+    if (removed) rmSync(join(twin.lake, removed, "silver", "pin"), { recursive: true });
     if (args.includes("--rebuild") && round.random() < 0.5) await twin.go(args);
     await round.finishLake(twin);
     await twin.remove();
@@ -180,7 +180,7 @@ export const publishing: Record<string, Fault> = {
           if (code === 0) break;
           const last = work.steps().at(-1);
           const said = stderr.trim().split("\n").at(-1) ?? "";
-          const named = code === 1 && /no space left|ENOSPC|disk|out of memory/i.test(said);
+          const named = code === 1 && /^Error: The disk that holds ".*" is full/.test(said);
           round.hit(`a disk of ${size} kB`, named ? `clean after ${last?.name} ${last?.subject}: ${said}` : undefined);
           if (!named) round.wrong(`With a disk of ${size} kB clean ended with ${code}: ${said}`);
           if (size > 400_000) throw new Error("clean never ends well");

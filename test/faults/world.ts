@@ -124,7 +124,7 @@ export interface Work extends Running {
   over(): boolean;
   /** Resolves when a step of this kind is taken, or the program has ended. */
   until(pattern: RegExp): Promise<boolean>;
-  /** Resolves when so many steps are taken, or the program has ended. */
+  /** Resolves when so many steps are taken, or the program has ended or takes none any more. */
   past(count: number): Promise<boolean>;
   /** Lets a paused program go on. */
   release(): void;
@@ -226,10 +226,14 @@ function follow(running: Running, options: { trace: string; command: string; lak
         const [, ms, name = "", subject = ""] = line.split("\t");
         return { ms: Number(ms), name, subject: subject.startsWith(lake) ? relative(lake, subject) : subject };
       });
-  const reached = async (condition: () => boolean) => {
-    for (;;) {
-      if (condition()) return true;
-      if (over) return false;
+  // Whoever waits for the next step of a program that follows or hangs does not wait for ever.
+  const reached = async (condition: (steps: Step[]) => boolean) => {
+    for (let count = -1, since = Date.now(); ; ) {
+      const taken = steps();
+      if (condition(taken)) return true;
+      if (taken.length > count) since = Date.now();
+      if (over || Date.now() - since > patience) return false;
+      count = taken.length;
       await sleep(15);
     }
   };
@@ -253,13 +257,16 @@ function follow(running: Running, options: { trace: string; command: string; lak
       const places = [...last.values()].join(", ");
       return transactions > 0 ? `${places} (${transactions} transactions committed)` : places;
     },
-    until: (pattern) => reached(() => steps().some(({ name, subject }) => pattern.test(`${name} ${subject}`))),
-    past: (count) => reached(() => steps().length >= count),
+    until: (pattern) => reached((taken) => taken.some(({ name, subject }) => pattern.test(`${name} ${subject}`))),
+    past: (count) => reached((taken) => taken.length >= count),
     release() {
       if (existsSync(`${trace}.hold`)) rmSync(`${trace}.hold`);
     },
   };
 }
+
+/** How long a program may take no step, ms. */
+const patience = 20_000;
 
 const postSteps = new Set(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed"]);
 
