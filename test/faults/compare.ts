@@ -7,7 +7,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { type ColumnKind, type Table, tableNames, tables } from "../../io.ts";
 import { paths } from "../../lake.ts";
-import { readRejects, readSilver } from "../lake_of.ts";
+import { readSilver } from "../lake_of.ts";
 import { cleanTable, type Message } from "../oracle.ts";
 import { query } from "../support.ts";
 import { readTopics } from "./readers.ts";
@@ -121,7 +121,9 @@ async function compareTable(world: World, table: Table, messages: Message[], fin
   }
 
   const at = ({ _partition, _offset }: Record<string, unknown>) => `${_partition}/${_offset}`;
-  const rejects = wanted.rejects.length > 0 ? await readRejects(lake, table) : await countRejects(lake, table);
+  const rejects = await query(
+    `SELECT _partition, _offset::DOUBLE AS _offset, reason FROM '${paths(lake).rejects}/${table}-*.parquet'`,
+  );
   const places = new Map<string, string>();
   for (const reject of rejects) {
     if (places.has(at(reject))) findings.doubled++;
@@ -151,6 +153,3 @@ const isNewer = (one: Message, other: Message): boolean => {
   const at = order(one).findIndex((n, i) => n !== order(other)[i]);
   return at >= 0 && (order(one)[at] as number) > (order(other)[at] as number);
 };
-
-const countRejects = (lake: string, table: Table) =>
-  query(`SELECT _partition, _offset, reason FROM '${paths(lake).rejects}/${table}-*.parquet'`);

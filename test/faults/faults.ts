@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { compareLake, compareTopics, type Findings, readMessages } from "./compare.ts";
+import { hostile } from "./hostile.ts";
 import { publishing } from "./publishing.ts";
 import { findPython, type Seen, watchSilver } from "./readers.ts";
 import { type Fault, type Round, strikes } from "./strikes.ts";
@@ -41,7 +42,7 @@ const { values } = parseArgs({
   },
 });
 const { short } = values;
-const faults: Record<string, Fault> = { ...strikes, ...publishing };
+const faults: Record<string, Fault> = { ...strikes, ...publishing, ...hostile };
 const seed = Number(values.seed);
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
@@ -76,12 +77,13 @@ async function runRound(name: string, number: number, site: Site, python: string
   let topics: Awaited<ReturnType<typeof readMessages>> | undefined;
   const round: Round = {
     short,
+    times: (wanted) => (short ? Math.min(2, wanted) : wanted),
     ...{ site, random, between, wrong, note: log },
     pick: (items) => items[between(0, items.length - 1)] as (typeof items)[number],
     async world(options = {}) {
       const rows = values.rows
         ? Number(values.rows)
-        : between(...((short ? [20_000, 40_000] : [60_000, 120_000]) as [number, number]));
+        : between(...((short ? [8_000, 16_000] : [60_000, 120_000]) as [number, number]));
       const world = await makeWorld(site, `${name}-${number}${worlds.length > 0 ? `-${worlds.length}` : ""}`, {
         ...{ rows, seed: between(1, 1e6), partitions: random() < 0.7 ? 1 : 3 },
         ...options,

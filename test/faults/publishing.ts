@@ -148,7 +148,7 @@ export const publishing: Record<string, Fault> = {
     text: "two posts of the same tables at once",
     async round(round) {
       const world = await round.world();
-      for (let i = 0; i < 3; i++) await twoAtOnce(round, world, ["post"]);
+      for (let i = 0; i < round.times(3); i++) await twoAtOnce(round, world, ["post"]);
       await round.finish(world);
     },
   },
@@ -158,13 +158,14 @@ export const publishing: Record<string, Fault> = {
     async round(round) {
       const world = await round.world({ rows: round.between(10_000, 30_000) });
       await world.go(["post"]);
-      for (let i = 0; i < 3; i++) await twoAtOnce(round, world, ["clean"]);
+      for (let i = 0; i < round.times(3); i++) await twoAtOnce(round, world, ["clean"]);
       await round.finish(world);
     },
   },
 
   "disk-full": {
     text: "the disk is full while clean lands or publishes",
+    long: true,
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root can mount a small file system");
       const world = await round.world({ rows: round.between(5_000, 15_000) });
@@ -194,6 +195,7 @@ export const publishing: Record<string, Fault> = {
 
   damage: {
     text: "files and topics damaged by others: each is noticed and named",
+    long: true,
     async round(round) {
       const world = await smallWorld(round);
       await world.go(["post"]);

@@ -22,8 +22,10 @@ import {
 /** One round of a fault. */
 export interface Round {
   site: Site;
-  /** There are 2 minutes for all faults. */
+  /** There are 2 minutes for all faults: a strike or two each. */
   short: boolean;
+  /** How often to strike in a round. */
+  times(wanted: number): number;
   /** Seeded: 0 to 1, a whole number between two, one of some. */
   random(): number;
   between(least: number, most: number): number;
@@ -64,7 +66,7 @@ async function killAgain(
   args: string[],
   { times, steps }: { times: number; steps: number },
 ): Promise<void> {
-  for (let i = 0; i < times; i++) {
+  for (let i = 0; i < round.times(times); i++) {
     const work = world.run(args);
     await work.past(round.between(1, steps));
     await sleep(round.random() * 400);
@@ -115,6 +117,7 @@ export const strikes: Record<string, Fault> = {
 
   "kill-run": {
     text: "SIGKILL of the whole run",
+    long: true,
     async round(round) {
       const world = await round.world();
       await killAgain(round, world, [], { times: 6, steps: 100 });
@@ -124,11 +127,12 @@ export const strikes: Record<string, Fault> = {
 
   "kill-follow": {
     text: "SIGKILL of post and of clean --follow beside it",
+    long: true,
     async round(round) {
       const world = await round.world();
       const commands = [["post"], ["clean", "--follow"]] as const;
       const works = commands.map((args) => world.run([...args]));
-      for (let i = 0; i < 6; i++) {
+      for (let i = 0; i < round.times(6); i++) {
         const which = round.pick([0, 1]);
         await works[which]?.past(round.between(1, 40));
         await sleep(round.random() * 400);
@@ -149,7 +153,7 @@ export const strikes: Record<string, Fault> = {
       const world = await round.world();
       await whileBusy(round, world, async (works) => {
         const [post] = works as [Work];
-        for (let i = 0; i < 5 && !post.over(); i++) {
+        for (let i = 0; i < round.times(5) && !post.over(); i++) {
           await sleep(round.random() * 1_500);
           const { admin, ids } = await connectionsOf(round.site, world);
           if (ids.length > 0) {
@@ -170,7 +174,7 @@ export const strikes: Record<string, Fault> = {
       const { broker } = round.site;
       const world = await round.world();
       await whileBusy(round, world, async (works) => {
-        for (let i = 0; i < 3 && !works[0]?.over(); i++) {
+        for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
           await sleep(round.random() * 3_000);
           await round.strike("SIGKILL of the broker", works.slice(0, 1), () => broker.stop("SIGKILL"));
           await sleep(round.random() * 2_000);
@@ -188,7 +192,7 @@ export const strikes: Record<string, Fault> = {
       const { database } = round.site;
       const world = await round.world();
       await whileBusy(round, world, async (works) => {
-        for (let i = 0; i < 3 && !works[0]?.over(); i++) {
+        for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
           await sleep(round.random() * 2_000);
           await round.strike("SIGKILL of the database", works.slice(0, 1), () => database.stop("SIGKILL"));
           await sleep(round.random() * 2_000);
@@ -205,7 +209,7 @@ export const strikes: Record<string, Fault> = {
     async round(round) {
       const { broker } = round.site;
       const world = await round.world({ rows: round.between(15_000, 35_000) });
-      for (let i = 0; i < 3; i++) {
+      for (let i = 0; i < round.times(3); i++) {
         const step = round.pick(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed"]);
         const table = round.pick(["pin", "geo", "user"]);
         const work = world.run(["post"], {
@@ -231,7 +235,7 @@ export const strikes: Record<string, Fault> = {
     async round(round) {
       const { proxy } = round.site;
       const world = await round.world({ rows: round.between(15_000, 35_000) });
-      for (let i = 0; i < 2; i++) {
+      for (let i = 0; i < round.times(2); i++) {
         const request = round.pick<RequestName>([
           "EndTxn",
           "EndTxn",
@@ -256,7 +260,7 @@ export const strikes: Record<string, Fault> = {
       const { proxy } = round.site;
       const world = await round.world();
       await whileBusy(round, world, async (works) => {
-        for (let i = 0; i < 6 && !works[0]?.over(); i++) {
+        for (let i = 0; i < round.times(6) && !works[0]?.over(); i++) {
           await sleep(round.random() * 1_000);
           const direction = round.pick(["up", "down"] as const);
           const [what, action] = round.pick([
@@ -318,6 +322,7 @@ export const strikes: Record<string, Fault> = {
 
   "mysql-errors": {
     text: "lock wait time-outs, and rows beyond max_allowed_packet's like",
+    long: true,
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root comes in as the database's root");
       const world = await round.world();
@@ -325,7 +330,7 @@ export const strikes: Record<string, Fault> = {
       try {
         await root.query("SET GLOBAL lock_wait_timeout = 1");
         await whileBusy(round, world, async ([post]) => {
-          for (let i = 0; i < 4 && post && !post.over(); i++) {
+          for (let i = 0; i < round.times(4) && post && !post.over(); i++) {
             await sleep(round.random() * 1_500);
             const source = round.pick(Object.values(tables)).source;
             const place = post.at();
@@ -348,6 +353,7 @@ export const strikes: Record<string, Fault> = {
 
   "foreign-transactions": {
     text: "somebody else's transactions in the same topics, open, aborted and committed",
+    long: true,
     async round(round) {
       const world = await round.world({ rows: round.between(20_000, 50_000) });
       world.isForeign = (key) => key?.startsWith("other ") ?? true;
@@ -355,7 +361,7 @@ export const strikes: Record<string, Fault> = {
       let number = 0;
       const wanted: string[] = [];
       await whileBusy(round, world, async (works) => {
-        for (let i = 0; i < 6 && !works[0]?.over(); i++) {
+        for (let i = 0; i < round.times(6) && !works[0]?.over(); i++) {
           const producer = others(round.site).producer({
             ...{ transactionalId: `${world.name}-other-${round.pick([1, 2])}`, maxInFlightRequests: 1 },
             ...{ idempotent: true, allowAutoTopicCreation: false, transactionTimeout: 10_000 },
@@ -389,7 +395,8 @@ export const strikes: Record<string, Fault> = {
     text: "Ctrl+C and SIGTERM at any moment: within 3 s, and at once the second time",
     async round(round) {
       const world = await round.world();
-      for (const args of [["post"], ["post"], ["clean"], ["clean", "--follow"], []]) {
+      const commands = [["post"], ["clean", "--follow"], ["clean"], ["post"], []];
+      for (const args of commands.slice(0, round.times(commands.length))) {
         const work = world.run(args);
         await work.past(round.between(1, 40));
         await sleep(round.random() * 500);
@@ -417,6 +424,7 @@ export const strikes: Record<string, Fault> = {
 
   outage: {
     text: "broker or database away: a line says so, and it goes on, or gives up when --wait is over",
+    long: true,
     async round(round) {
       const world = await round.world({ rows: round.between(20_000, 50_000) });
       const which = round.pick(["broker", "database"] as const);
@@ -452,7 +460,7 @@ export const strikes: Record<string, Fault> = {
       let post = world.run(["post"]);
       let follow = world.run(["clean", "--follow"]);
       await post.until(/./);
-      for (let i = 0; i < 8; i++) {
+      for (let i = 0; i < round.times(8); i++) {
         await sleep(round.random() * 1_500);
         const what = round.pick(["post", "follow", "broker", "database", "cut", "connection", "slow"] as const);
         const works = [post, follow];
