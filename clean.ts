@@ -602,23 +602,26 @@ async function publishBlock(
   const path = join(paths(work.root).silver(table), `${name}.parquet`);
   const columns = Object.keys(silver[table]).join(", ");
   const fresh = `SELECT ${columns} FROM cleaned WHERE reject_reason IS NULL AND block = ${block} AND ${notIn(state?.applied ?? new Map())}`;
+  const old = state ? ` UNION ALL SELECT ${columns} FROM read_parquet(${literal(path)})` : "";
+  const oldKeys = state ? ` UNION ALL SELECT ind FROM read_parquet(${literal(path)})` : "";
   const [news] = await numbers(connection, `SELECT count(*) FROM (${fresh})`);
   if (news === 0) return;
-  await connection.run(
-    `CREATE OR REPLACE TEMP TABLE merged AS
-     SELECT *, row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC) AS place
-     FROM (${fresh}${state ? ` UNION ALL SELECT ${columns} FROM read_parquet(${literal(path)})` : ""})`,
+  const [losers] = await numbers(
+    connection,
+    `SELECT count(*) - count(DISTINCT ind) FROM (SELECT ind FROM (${fresh})${oldKeys})`,
   );
-  const [losers] = await numbers(connection, "SELECT count(*) FROM merged WHERE place > 1");
+  // Ranking sorts whole rows: only where an ind comes twice.
+  const rank =
+    "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
+  const winners = losers === 0 ? fresh + old : `SELECT * FROM (${fresh}${old}) QUALIFY ${rank} = 1 ORDER BY ind`;
   const superseded = (state?.superseded ?? 0) + (losers as number);
   const applied = new Map([...(state?.applied ?? []), ...next]);
   const temporary = join(paths(work.lake).tmp, `silver-${table}-${name}.parquet`);
   const [rows] = await numbers(
     connection,
-    `COPY (SELECT ${columns} FROM merged WHERE place = 1 ORDER BY ind) TO ${literal(temporary)}
+    `COPY (${winners}) TO ${literal(temporary)}
      (FORMAT parquet, COMPRESSION zstd, ${metadataClause({ applied, superseded })})`,
   );
-  await connection.run("DROP TABLE merged");
   await putInPlace(temporary, path);
   work.silver[table].set(name, { ...noState, rows: rows as number, applied, superseded });
 }
