@@ -433,7 +433,7 @@ async function runReport(context: Context, connections: Connections | undefined)
     }
     screen.print(`\nLedger: messages = clean + superseded + rejected\n${formatLedger(found.ledger, sources)}`);
     screen.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
-    screen.print(`\nAll rows of each answer stand in ${join(lake, "gold")}`);
+    screen.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
   }
   return { ...found, sources };
 }

@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DuckDBConnection, DuckDBTypeId } from "@duckdb/node-api";
 import { silver, type Table, tableNames } from "./io.ts";
-import { hasSilver, literal, paths } from "./lake.ts";
+import { hasSilver, literal, paths, putInPlace, readBinding } from "./lake.ts";
 import { type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
@@ -41,7 +43,8 @@ export interface Report {
 }
 
 /**
- * Answers the nine questions from silver and writes each to `gold/<name>.parquet`. It works beside a running clean.
+ * Answers the nine questions from silver, writes each to `gold/<name>.parquet`, and all of them to `gold/report.html`.
+ * It works beside a running clean.
  *
  * @throws where nothing has been cleaned yet
  */
@@ -76,22 +79,69 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
   const publish = async (name: string, query: string): Promise<Answer> => {
     signal.throwIfAborted();
     await publishQuery(connection, lake, name, { query });
-    const rows = await connection.runAndReadAll(`SELECT * FROM ${literal(`${paths(lake).gold}/${name}.parquet`)}`);
-    const types = rows.columnTypes();
-    const cell = (value: unknown, i: number): Cell => {
-      if (value === null || typeof value === "number") return value;
-      // DuckDB gives BIGINT as text, since a JS number may not hold it.
-      const isCount = types[i]?.typeId === DuckDBTypeId.BIGINT && Number.isSafeInteger(Number(value));
-      return isCount ? Number(value) : String(value);
-    };
-    return { columns: rows.columnNames(), rows: rows.getRowsJson().map((row) => row.map(cell)) };
+    return await readRows(connection, `SELECT * FROM ${literal(`${paths(lake).gold}/${name}.parquet`)}`);
   };
   const matches = await publish("matches", await readSql("matches.sql"));
   const answers: Partial<Record<Question, Answer>> = {};
   for (const name of Object.keys(questions) as Question[]) {
     answers[name] = await publish(name, await readSql(`answers/${name}.sql`));
   }
-  return { ledger, matches, answers: answers as Record<Question, Answer> };
+  const found = { ledger, matches, answers: answers as Record<Question, Answer> };
+  signal.throwIfAborted();
+  await writePage(connection, lake, found);
+  return found;
+}
+
+async function readRows(connection: DuckDBConnection, query: string): Promise<Answer> {
+  const rows = await connection.runAndReadAll(query);
+  const types = rows.columnTypes();
+  const cell = (value: unknown, i: number): Cell => {
+    if (value === null || typeof value === "number") return value;
+    // DuckDB gives BIGINT as text, since a JS number may not hold it.
+    const isCount = types[i]?.typeId === DuckDBTypeId.BIGINT && Number.isSafeInteger(Number(value));
+    return isCount ? Number(value) : String(value);
+  };
+  return { columns: rows.columnNames(), rows: rows.getRowsJson().map((row) => row.map(cell)) };
+}
+
+/** Writes `gold/report.html`, in one step for readers. */
+async function writePage(connection: DuckDBConnection, lake: string, found: Report): Promise<void> {
+  // Imported here: what draws charts and maps takes a moment to load, and only this needs it.
+  const { openWorld } = await import("./report/world.ts");
+  const { reportPage } = await import("./report/page.ts");
+  const world = openWorld();
+  const gaps = await readRows(connection, await readSql("gaps.sql"));
+  const countries = new Set(found.answers.top_category_by_country.rows.map(([country]) => String(country)));
+  const boxes = [...countries].flatMap((country) => {
+    const box = world.find(country)?.box;
+    return box ? [`(${literal(country)}, ${box.join(", ")})`] : [];
+  });
+  // A country across the date line has its west east of its east. The outlines are coarse, hence the margin.
+  const inside = `coordinates[1] BETWEEN south - 1 AND north + 1 AND CASE WHEN west <= east
+    THEN coordinates[2] BETWEEN west - 1 AND east + 1 ELSE coordinates[2] >= west - 1 OR coordinates[2] <= east + 1 END`;
+  const coordinates = await readRows(
+    connection,
+    `SELECT count(*), count(CASE WHEN ${inside} THEN 1 END) FROM pin JOIN geo ON pin.ind = geo.ind
+      JOIN (VALUES ${["('', 0, 0, 0, 0)", ...boxes].join(", ")}) AS box(name, west, south, east, north) ON geo.country = box.name
+      WHERE coordinates IS NOT NULL`,
+  );
+  const [checked = 0, within = 0] = (coordinates.rows[0] ?? []).map(Number);
+  const page = await reportPage(
+    {
+      ...found,
+      questions,
+      gaps: Object.fromEntries(gaps.columns.map((name, i) => [name, gaps.rows[0]?.[i] ?? null])),
+      coordinates: { checked, inside: within },
+      prefix: (await readBinding(lake))?.prefix,
+      madeAt: new Date(),
+    },
+    world,
+  );
+  const { gold, tmp } = paths(lake);
+  await mkdir(tmp, { recursive: true });
+  const temporary = join(tmp, `report-${process.pid}.html`);
+  await writeFile(temporary, page);
+  await putInPlace(temporary, join(gold, "report.html"));
 }
 
 async function silverQuery(lake: string, table: Table): Promise<string> {

@@ -1,0 +1,244 @@
+/**
+ * The charts of the report: SVG text made by ECharts, without a browser. Colours are the page's CSS variables, so that
+ * one chart serves light and dark.
+ *
+ * @module
+ */
+import { createRequire } from "node:module";
+import type { EChartsOption } from "echarts";
+import { asHtml, type Html, html, oneLine } from "./html.ts";
+
+// The bundle: importing the package's hundreds of modules takes 20 times as long.
+const echarts = createRequire(import.meta.url)("echarts/dist/echarts.min.js") as typeof import("echarts");
+
+/** A value with its name; null where there is none. */
+export interface Point {
+  name: string;
+  value: number | null;
+}
+
+/** What every chart is given besides its data: the text that stands for it, and its size in units of its own. */
+export interface Frame {
+  label: string;
+  width: number;
+  height: number;
+}
+
+const ink = "var(--ink)";
+const quiet = { color: "var(--muted)" };
+const hairline = { lineStyle: { color: "var(--line)" } };
+const noTicks = { axisTick: { show: false } };
+
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+/** Numbers as axes and labels show them: 50k, 1.5M. */
+export const short = (n: number): string => compact.format(n).replace("K", "k");
+
+/** A text that fits a label of so many characters. */
+const label = (text: string, most: number): string => {
+  const characters = [...oneLine(text)];
+  return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : characters.join("");
+};
+
+/** Upright bars from 0, each with its number; `max` is where the axis ends, so that charts can be compared. */
+export function columns(
+  points: Point[],
+  { max, color = "var(--accent)", ...frame }: Frame & { max?: number; color?: string },
+): Html {
+  return draw(frame, {
+    grid: { left: 2, right: 2, top: 16, bottom: 20 },
+    xAxis: {
+      ...noTicks,
+      type: "category",
+      data: points.map((p) => label(p.name, 12)),
+      axisLine: hairline,
+      axisLabel: { ...quiet, interval: 0, margin: 5 },
+    },
+    yAxis: { type: "value", show: false, min: 0, ...(max !== undefined && { max: Math.max(1, max) }) },
+    series: [
+      {
+        type: "bar",
+        barWidth: "72%",
+        data: points.map((p) => p.value),
+        itemStyle: { color },
+        label: {
+          show: true,
+          position: "top",
+          distance: 3,
+          color: ink,
+          formatter: ({ dataIndex }) => number(points[dataIndex]?.value, frame.width),
+        },
+      },
+    ],
+  });
+}
+
+/** Lying bars from 0, a name above each and its text at its end. */
+export function bars(
+  points: (Point & { text: string })[],
+  { max, color = "var(--accent)", ...frame }: Omit<Frame, "height"> & { max?: number; color?: string },
+): Html {
+  return draw(
+    { ...frame, height: points.length * 46 + 6 },
+    {
+      grid: { left: 2, right: 2, top: 0, bottom: 0 },
+      xAxis: { type: "value", show: false, min: 0, ...(max !== undefined && { max: Math.max(1, max) }) },
+      yAxis: { type: "category", inverse: true, show: false, data: points.map((_, i) => i) },
+      series: [
+        {
+          type: "bar",
+          barWidth: 14,
+          data: points.map((p) => p.value),
+          itemStyle: { color },
+          label: {
+            show: true,
+            position: [0, -16],
+            color: ink,
+            formatter: ({ dataIndex }) => label(`${points[dataIndex]?.name}: ${points[dataIndex]?.text}`, 48),
+          },
+        },
+      ],
+    },
+  );
+}
+
+/** Parts of a whole, one lying bar for each row; all rows have one scale. */
+export function stacks(
+  rows: { name: string; parts: number[] }[],
+  { colors, ...frame }: Omit<Frame, "height"> & { colors: string[] },
+): Html {
+  const max = Math.max(1, ...rows.map((row) => row.parts.reduce((a, b) => a + b, 0)));
+  return draw(
+    { ...frame, height: rows.length * 28 + 2 },
+    {
+      grid: { left: 40, right: 2, top: 0, bottom: 0 },
+      xAxis: { type: "value", show: false, min: 0, max },
+      yAxis: {
+        ...noTicks,
+        type: "category",
+        inverse: true,
+        data: rows.map((row) => row.name),
+        axisLine: { show: false },
+        axisLabel: { color: ink, align: "left", margin: 38, fontSize: 13 },
+      },
+      series: colors.map((color, i) => ({
+        type: "bar",
+        stack: "all",
+        barWidth: 16,
+        data: rows.map((row) => row.parts[i] ?? 0),
+        itemStyle: { color },
+      })),
+    },
+  );
+}
+
+/** A line of a chart; `faint` ones are there to compare with. */
+export interface Line {
+  points: Point[];
+  faint?: boolean;
+}
+
+/**
+ * Points over names on a logarithmic scale, joined by lines where `join` is set. `domain` is the range of values, to
+ * compare charts. A value of 0 has no place on such a scale and is left out.
+ */
+export function logarithmic(
+  lines: Line[],
+  { domain: [least, greatest], join = true, ...frame }: Frame & { domain: [number, number]; join?: boolean },
+): Html {
+  const close = steps(least, greatest);
+  // Room around values that lie close together, or small differences look large.
+  const ticks = close.length < 4 ? steps(least / 2, greatest * 2) : close;
+  const names = lines.find((line) => !line.faint)?.points.map((p) => p.name) ?? [];
+  const data = ({ points, faint }: Line) =>
+    points.map(({ value }, i) => {
+      const isDip = [points[i - 1], points[i + 1]].every(
+        (next) => (next?.value ?? Number.POSITIVE_INFINITY) > (value ?? 0),
+      );
+      const position: "bottom" | "top" = isDip && join && !faint ? "bottom" : "top";
+      return { value: value !== null && value > 0 ? value : "-", label: { position } };
+    });
+  return draw(frame, {
+    grid: { left: 44, right: 12, top: 18, bottom: 22 },
+    xAxis: {
+      ...noTicks,
+      type: "category",
+      data: names.map((name) => label(name, 12)),
+      axisLine: hairline,
+      axisLabel: { ...quiet, interval: 0, margin: 6 },
+    },
+    yAxis: {
+      ...noTicks,
+      type: "log",
+      min: ticks[0] as number,
+      max: ticks.at(-1) as number,
+      axisLine: { show: false },
+      axisTick: { show: false, customValues: ticks },
+      axisLabel: { ...quiet, customValues: ticks, formatter: short },
+      splitLine: hairline,
+    },
+    series: lines.map((line) => ({
+      type: "line",
+      clip: false,
+      z: line.faint ? 1 : 2,
+      data: data(line),
+      symbol: "circle",
+      showSymbol: !line.faint,
+      symbolSize: 8,
+      lineStyle: { color: line.faint ? "var(--faint)" : "var(--accent)", width: join ? (line.faint ? 1.5 : 2) : 0 },
+      itemStyle: { color: "var(--accent)" },
+      label: {
+        show: !line.faint,
+        distance: 5,
+        color: ink,
+        textBorderColor: "var(--paper)",
+        textBorderWidth: 3,
+        formatter: ({ dataIndex }) => {
+          const value = line.points[dataIndex]?.value;
+          return value === null || value === undefined ? "" : short(value);
+        },
+      },
+    })),
+  });
+}
+
+/** Round numbers, at most eight, from at or below the least value to at or above the greatest; both are above 0. */
+export function steps(least: number, greatest: number): number[] {
+  const powers = Array.from({ length: 30 }, (_, i) => 10 ** (i - 2));
+  const series = [
+    powers.flatMap((power) => [power, 2 * power, 5 * power]),
+    powers,
+    powers.filter((_, i) => i % 2 === 0),
+    powers.filter((_, i) => i % 4 === 0),
+  ];
+  const covering = series.map((all) => {
+    const from = Math.max(
+      0,
+      all.findLastIndex((step) => step <= least),
+    );
+    const to = all.findIndex((step, i) => step >= greatest && i > from);
+    return all.slice(from, to + 1);
+  });
+  return covering.find((few) => few.length <= 8) ?? [];
+}
+
+/** A number as its label: a narrow chart has no room for long ones. */
+const number = (value: number | null | undefined, width: number): string => {
+  if (value === null || value === undefined) return "";
+  return value > 999 && width < 240 ? short(value) : value.toLocaleString("en-US");
+};
+
+function draw({ label, width, height }: Frame, option: EChartsOption): Html {
+  const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width, height });
+  try {
+    const series = (option.series as object[]).map((one) => ({ ...one, silent: true, emphasis: { disabled: true } }));
+    chart.setOption({ animation: false, textStyle: { fontFamily: "inherit", fontSize: 12 }, ...option, series });
+    // What is left out serves scripts, which the page has none of.
+    const drawing = chart
+      .renderToSVGString()
+      .replace(/^<svg[^>]*>|<style[\s\S]*<\/style>|<\/svg>\s*$| (class|pointer-events|ecmeta_\w+)="[^"]*"/g, "");
+    return html`<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${label}">${asHtml(drawing)}</svg>`;
+  } finally {
+    chart.dispose();
+  }
+}
