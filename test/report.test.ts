@@ -1,0 +1,260 @@
+/**
+ * The report page: its numbers against the Parquet answers, hostile text, lakes with little in them, and the page in a
+ * real browser where one is installed.
+ */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+import type { Table } from "../io.ts";
+import { countries } from "../local/words.ts";
+import { oneLine } from "../report/html.ts";
+import { openWorld } from "../report/world.ts";
+import { type Question, questions, report } from "../report.ts";
+import { makeLake } from "./lake_of.ts";
+import { hostileMessages } from "./messages.ts";
+import type { Message } from "./oracle.ts";
+import { query, temporaryFolder } from "./support.ts";
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+before(async () => {
+  folder = await temporaryFolder();
+});
+after(() => folder.remove());
+
+type Rows = Record<string, unknown>[];
+
+const toMessages = (rows: Rows): Message[] =>
+  rows.map((row, offset) => ({
+    ...{ partition: 0, offset, postedAt: 1_666_000_000_000, key: null },
+    value: Buffer.from(JSON.stringify(row)),
+  }));
+
+const pin = (index: number, more: object = {}) => ({
+  ...{ index, unique_id: "u", title: "t", description: "d", poster_name: "Ann", follower_count: "12k", tag_list: "a" },
+  ...{ is_image_or_video: "image", image_src: "x", downloaded: 1, save_location: "x", category: "art", ...more },
+});
+const geo = (ind: number, more: object = {}) => ({
+  ...{ ind, timestamp: "2018-05-06 07:08:09", latitude: 12.5, longitude: -70, country: "Aruba", ...more },
+});
+const user = (ind: number, more: object = {}) => ({
+  ...{ ind, first_name: "Ann", last_name: "Lee", age: 21, date_joined: "2016-01-02 03:04:05", ...more },
+});
+
+/** A lake of these messages and its page. */
+async function pageOf(
+  name: string,
+  messages: Partial<Record<Table, Message[]>>,
+): Promise<{ lake: string; page: string }> {
+  const lake = join(folder.path, name);
+  await makeLake(lake, messages);
+  await report({ lake, signal: new AbortController().signal });
+  return { lake, page: await readFile(join(lake, "gold", "report.html"), "utf8") };
+}
+
+const decode = (text: string) =>
+  text
+    .replace(/<i>none<\/i>/g, "null")
+    .replace(/<[^>]*>/g, "")
+    .replace(
+      /&lt;|&gt;|&quot;|&#39;|&amp;/g,
+      (e) => ({ "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'" })[e] ?? "&",
+    );
+
+/** The cells of a table of the page as text; numbers without the commas between thousands. */
+function tableOf(page: string, id: string): string[][] {
+  const found = new RegExp(`<table id="table-${id}">[^]*?</table>`).exec(page)?.[0];
+  assert.ok(found, `The page has no table "${id}"`);
+  return [...found.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row = ""]) =>
+    [...row.matchAll(/<t[hd][^>]*?( class="n")?>(.*?)<\/t[hd]>/gs)].map(([, isNumber, cell = ""]) =>
+      isNumber ? decode(cell).replaceAll(",", "") : decode(cell),
+    ),
+  );
+}
+
+/** What stands in a Parquet file of gold, as text on one line, which is how the page shows it. */
+async function goldOf(lake: string, name: string): Promise<string[][]> {
+  const rows = await query(`SELECT * FROM '${lake}/gold/${name}.parquet'`);
+  return rows.map((row) => Object.values(row).map((value) => oneLine(String(value))));
+}
+
+const hostileLake = () =>
+  pageOf("hostile", {
+    pin: hostileMessages("pin", 3000, 5),
+    geo: hostileMessages("geo", 3000, 5),
+    user: hostileMessages("user", 3000, 5),
+  });
+
+test("every number in the tables of the ledger and of the answers is the one in Parquet", async () => {
+  const { lake, page } = await hostileLake();
+  for (const name of Object.keys(questions) as Question[]) {
+    if (name === "category_by_year") continue;
+    const rows = await goldOf(lake, name);
+    assert.ok(rows.length > 0, name);
+    assert.deepEqual(tableOf(page, name).slice(1), rows, name);
+  }
+  const [header = [], ...pivot] = tableOf(page, "category_by_year");
+  const byYear = pivot.flatMap(([category, ...counts]) => counts.map((n, i) => [header[i + 1], category, n]));
+  const wanted = await goldOf(lake, "category_by_year");
+  assert.deepEqual(byYear.filter(([, , n]) => n !== "0").sort(), wanted.sort());
+  assert.deepEqual(
+    tableOf(page, "ledger").slice(1),
+    (await goldOf(lake, "ledger")).map((row) => [...row, "yes"]),
+  );
+  assert.deepEqual(
+    tableOf(page, "rejects_by_reason").slice(1).sort(),
+    (await goldOf(lake, "rejects_by_reason")).sort(),
+  );
+  assert.deepEqual(tableOf(page, "matches").slice(1), await goldOf(lake, "matches"));
+});
+
+const scripts = [
+  "<script>window.hacked=1</script>",
+  `"><img src=x onerror="window.hacked=1">`,
+  "</style></svg></title><script>window.hacked=1</script>",
+  "]]><!-- {{x}} ${x} &lt;b&gt; & \\",
+  "\u202egnp.exe\u2066",
+];
+
+const scriptLake = () =>
+  pageOf("scripts", {
+    pin: toMessages(
+      scripts.map((text, i) =>
+        pin(i, { title: text, poster_name: `${text} poster`, category: text, follower_count: i }),
+      ),
+    ),
+    geo: toMessages(scripts.map((text, i) => geo(i, { country: `${text} land` }))),
+    user: toMessages(scripts.map((text, i) => user(i, { first_name: text, age: 18 + i * 9 }))),
+  });
+
+test("text from the data is shown, and is nothing but text", async () => {
+  const { page } = await scriptLake();
+  assert.doesNotMatch(page, /<script|<img|<!--|<b>[^<]*&lt;b|\u202e|\u2066/i);
+  assert.equal(page.match(/<style/g)?.length, 1);
+  const safe = (text: string) => text.replace(/[\u202e\u2066]/g, "\ufffd");
+  const inTable = tableOf(page, "top_poster_by_country")
+    .slice(1)
+    .map(([country, poster]) => [country, poster]);
+  assert.deepEqual(inTable.sort(), scripts.map((text) => [`${safe(text)} land`, `${safe(text)} poster`]).sort());
+});
+
+test("an empty lake has a page that says so", async () => {
+  const { page } = await pageOf("empty", {});
+  assert.match(page, /Nine answers from 0 posts/);
+  assert.equal(page.match(/No row answers this question yet/g)?.length, 9);
+  assert.doesNotMatch(page, /NaN|Infinity|undefined/);
+});
+
+test("a lake of one post has a page, also where its median is 0 or null and its category null", async () => {
+  for (const [name, followers, category] of [
+    ["one", "12k", "art"],
+    ["zero", "0", null],
+    ["none", "User Info Error", "art"],
+    ["huge", "9223372036854775807", "art"],
+  ] as const) {
+    const { lake, page } = await pageOf(name, {
+      pin: toMessages([pin(1, { follower_count: followers, category })]),
+      geo: toMessages([geo(1)]),
+      user: toMessages([user(1)]),
+    });
+    assert.match(page, /Nine answers from 1 post</);
+    assert.doesNotMatch(page, /NaN|Infinity|undefined/);
+    const [median] = await goldOf(lake, "median_followers_by_age_group");
+    const shown = tableOf(page, "median_followers_by_age_group")[1];
+    if (name !== "huge")
+      assert.deepEqual(
+        shown?.map((cell) => cell || "null"),
+        median,
+      );
+    if (name === "huge") assert.equal(tableOf(page, "top_country")[1]?.[1], followers);
+  }
+});
+
+test("a ledger that does not add up is told", async () => {
+  const { reportPage } = await import("../report/page.ts");
+  const { lake } = await pageOf("wrong", { pin: toMessages([pin(1)]) });
+  const found = await report({ lake, signal: new AbortController().signal });
+  const ledger = found.ledger.map((row) => (row.table === "pin" ? { ...row, messages: row.messages + 1 } : row));
+  const facts = { questions, gaps: {}, coordinates: { checked: 0, inside: 0 }, prefix: undefined, madeAt: new Date(0) };
+  const page = await reportPage({ ...found, ...facts, ledger }, openWorld());
+  assert.match(page, /does not add up for pin\./);
+  assert.deepEqual(tableOf(page, "ledger")[1], ["pin", "2", "1", "0", "0", "NO"]);
+});
+
+test("the map knows the countries of the sample but for those that the atlas lacks", () => {
+  const world = openWorld();
+  assert.deepEqual(
+    countries.filter((name) => !world.find(name)),
+    [
+      ...["Bouvet Island (Bouvetoya)", "Christmas Island", "Cocos (Keeling) Islands", "French Guiana", "Gibraltar"],
+      ...["Guadeloupe", "Korea", "Martinique", "Netherlands Antilles", "Reunion", "Svalbard & Jan Mayen Islands"],
+      ...["Tuvalu", "United States Minor Outlying Islands"],
+    ],
+  );
+  for (const name of ["", "?", "日本", "constructor"]) assert.equal(world.find(name), undefined);
+});
+
+test("coordinates count as within a country, also across the date line", async () => {
+  const places = [
+    geo(1, { country: "Fiji", longitude: 179, latitude: -17 }),
+    geo(2, { country: "Fiji", longitude: -180, latitude: -17 }),
+    geo(3, { country: "Fiji", longitude: 0, latitude: -17 }),
+    geo(4, { country: "Aruba", longitude: 12.5, latitude: -70 }),
+    geo(5, { country: "Nowhere", longitude: 12.5, latitude: -70 }),
+    geo(6, { country: "Fiji", longitude: null, latitude: null }),
+  ];
+  const { page } = await pageOf("places", {
+    pin: toMessages(places.map(({ ind }) => pin(ind))),
+    geo: toMessages(places),
+  });
+  assert.match(page, /4 posts have coordinates and a country that the map knows\. 50 % of them \(2\) lie/);
+  assert.match(page, /1 name of 3 [^:]*: <bdi>Nowhere<\/bdi>/);
+});
+
+const browser = [
+  process.env.CHROMIUM ?? "",
+  "/usr/bin/chromium",
+  "/usr/bin/chromium-browser",
+  "/usr/bin/google-chrome",
+].find(existsSync);
+
+test("in a browser: no error, no request, no script runs, no accessibility violation, nothing wider than a phone", {
+  skip: browser === undefined && "no Chromium is installed (CHROMIUM=path, or apt-get install chromium)",
+}, async () => {
+  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+  const running = await chromium.launch({ executablePath: browser as string, args: ["--no-sandbox"] });
+  try {
+    for (const { lake } of [await hostileLake(), await scriptLake(), await pageOf("empty2", {})]) {
+      const url = pathToFileURL(join(lake, "gold", "report.html")).href;
+      for (const [width, colorScheme] of [
+        [1200, "light"],
+        [1200, "dark"],
+        [360, "light"],
+      ] as const) {
+        const page = await running.newPage({ viewport: { width, height: 800 }, colorScheme });
+        const talk: string[] = [];
+        page.on("console", (message) => talk.push(message.text()));
+        page.on("pageerror", (error) => talk.push(error.message));
+        page.on("request", (request) => request.url() !== url && talk.push(request.url()));
+        await page.goto(url);
+        // Folded tables are looked at, too.
+        await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true");
+        assert.equal(await page.evaluate("window.hacked"), undefined);
+        assert.equal(await page.evaluate("document.documentElement.scrollWidth"), width);
+        await page.evaluate(axe);
+        const violations = await page.evaluate(
+          "axe.run().then((r) => r.violations.map((v) => v.id + ': ' + v.nodes[0].html))",
+        );
+        assert.deepEqual(violations, []);
+        assert.deepEqual(talk, []);
+        await page.close();
+      }
+    }
+  } finally {
+    await running.close();
+  }
+});
