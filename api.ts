@@ -255,7 +255,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
-  const opener = sessionOpener(job);
+  const opener = sessionOpener(job, tell);
 
   const reader: TableReader = {
     db: await patiently(() => connectMysql(mysql), patience),
@@ -264,16 +264,26 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
       this.db = await patiently(() => connectMysql(mysql), patience);
     },
   };
+  const asking = <T>(ask: (db: Database) => Promise<T>): Promise<T> =>
+    patiently(async () => {
+      try {
+        return await ask(reader.db);
+      } catch (error) {
+        if (isTransientMysql(error)) await reader.reconnect();
+        throw explainMysql(error, mysql);
+      }
+    }, patience);
   let session: Session | undefined;
   try {
-    const source = await inspectTable(reader.db, mysql.database, table);
-    const database = await databaseId(reader.db, mysql);
+    const source = await asking((db) => inspectTable(db, mysql.database, table));
+    const database = await asking((db) => databaseId(db, mysql));
     await ordered("claim");
     session = await patiently(() => opener(source, database), patience);
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
-    await warnOfUnseenRows(reader.db, session.checkpoint, tell);
-    tell({ fact: "counted", table, total: await estimateRows(reader.db, source, plan, session.checkpoint) });
+    const { checkpoint: begun } = session;
+    await asking((db) => warnOfUnseenRows(db, begun, tell));
+    tell({ fact: "counted", table, total: await asking((db) => estimateRows(db, source, plan, begun)) });
 
     let rows = 0;
     let size = pageRows;
@@ -333,7 +343,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
       }
     }
     step("posted", table);
-    if (rows > 0) await untilReadable(kafka, table);
+    if (rows > 0) await patiently(() => untilReadable(kafka, table), patience);
     tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
   } finally {
     reader.db.destroy();
@@ -495,7 +505,10 @@ const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoi
  * leading table decides: where it is neither the own one nor that which stood there first, another post is running,
  * and this one ends. The other tables belong to whoever holds that claim, so that of two posts one goes on with all.
  */
-function sessionOpener(job: Job): (source: SourceTable, database: string) => Promise<Session> {
+function sessionOpener(
+  job: Job,
+  tell: (fact: PostFact) => void,
+): (source: SourceTable, database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
   let firstSeen: number | undefined;
   const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
@@ -527,12 +540,17 @@ function sessionOpener(job: Job): (source: SourceTable, database: string) => Pro
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true });
       await check(reader, checkpoint);
       checkDatabase(kafka, checkpoint, database);
-      const partitions = (await topicRanges(reader, topicOf(kafka, table)))?.length;
+      const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
+      const partitions = ranges.length;
       if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
       const inTopic = !checkpoint?.last || (await holdsLast(reader, topicOf(kafka, table), checkpoint.last));
       if (!inTopic && !job.full) throw new Error(topicGone(topicOf(kafka, table), checkpoint.last as Last));
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
       const claim = (checkpoint?.claim ?? 0) + 1;
+      if (!checkpoint && ranges.some(({ start, end }) => end > start)) {
+        const text = `Topic "${topicOf(kafka, table)}" holds messages, but no checkpoint says that post has posted any: they are taken for others', and every row is posted`;
+        tell({ fact: "warned", table, text });
+      }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim };
       const transaction = await producer.transaction();
       await sendCheckpoint(transaction, kafka, claimed);

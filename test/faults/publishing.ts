@@ -300,7 +300,13 @@ export const publishing: Record<string, Fault> = {
         what: `topic of ${table} made again and grown`,
         says: /was made again/,
       });
+      await admin.deleteTopics({ topics: [`${world.prefix}.checkpoints`] });
       await admin.disconnect();
+      await sleep(500);
+      const { stderr } = await world.run(["post"]).done;
+      const warned = new RegExp(`Topic "${topic}" holds messages, but no checkpoint says`).test(stderr);
+      round.hit("topic of checkpoints deleted", warned ? "post, which warns that every row is posted" : undefined);
+      if (!warned) round.wrong(`post without its checkpoints does not warn: ${stderr}`);
     },
   },
 };
