@@ -68,8 +68,8 @@ async function killAgain(
 ): Promise<void> {
   for (let i = 0; i < round.times(times); i++) {
     const work = world.run(args);
-    await work.past(round.between(1, steps));
-    await sleep(round.random() * 400);
+    await work.past(round.between(1, round.short ? 8 : steps));
+    await sleep(round.random() * (round.short ? 50 : 400));
     const hit = await round.strike("SIGKILL of the program", [work], () => work.kill("SIGKILL"));
     await endedWell(round, work, hit ? [null] : [null, 0, 3]);
     if (work.over() && !hit) return;

@@ -10,7 +10,7 @@ import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import mysql, { type Connection } from "mysql2/promise";
 import { stringify } from "yaml";
-import type { Table } from "../../io.ts";
+import { type Table, tables } from "../../io.ts";
 import { kafkaClient } from "../../kafka.ts";
 import { keepClasses, startKafka } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
@@ -39,6 +39,8 @@ export interface Site {
   /** The broker's own port, past the proxy. */
   brokerPort: number;
   mysql: MysqlAddress;
+  /** Sample posts to copy from, made when they are first wanted: making is slow, copying is not. */
+  base(): Promise<MysqlAddress>;
   /** A connection of the database's root, who may come in by the socket where the system's root runs this. */
   root(): Promise<Connection>;
   close(): Promise<void>;
@@ -79,6 +81,7 @@ export async function openSite(folder: string, say: (line: string) => void): Pro
       thaw: () => send("SIGCONT"),
     };
   };
+  let based = false;
   const proxy = await openProxy(ports.advertised, ports.broker);
   const [database, plain] = await Promise.all([
     service(() => startMysql(server, { folder, address }, tools)),
@@ -98,6 +101,17 @@ export async function openSite(folder: string, say: (line: string) => void): Pro
   };
   return {
     ...{ folder, broker, database, proxy, brokerPort: ports.broker, mysql: address },
+    async base() {
+      const base = { ...address, database: "pinterest_base" };
+      if (!based) {
+        const admin = await mysql.createConnection(address);
+        await admin.query("CREATE DATABASE pinterest_base CHARACTER SET utf8mb4");
+        admin.destroy();
+        await loadSample(base, { rows: baseRows });
+      }
+      based = true;
+      return base;
+    },
     root: () => mysql.createConnection({ socketPath: join(folder, "mariadb", "mysqld.sock"), user: "root" }),
     async close() {
       proxy.refuse();
@@ -171,7 +185,7 @@ export async function makeWorld(site: Site, name: string, options: WorldOptions)
   const db: MysqlAddress = { ...site.mysql, database };
   const admin = await mysql.createConnection(site.mysql);
   await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
-  await loadSample(db, { rows, seed });
+  await fillTables(admin, { base: await site.base(), database, rows, seed });
   const { host: HOST, port: PORT, user: USER, password: PASSWORD } = db;
   const KAFKA = { BROKERS: [`127.0.0.1:${site.proxy.port}`], PREFIX: name, PARTITIONS: partitions };
   writeFileSync(creds, stringify({ HOST, PORT, USER, PASSWORD, DATABASE: database, KAFKA }), { mode: 0o600 });
@@ -211,6 +225,26 @@ export async function makeWorld(site: Site, name: string, options: WorldOptions)
   };
   return at(home);
 }
+
+/** Copies sample posts, with other keys for another seed, as often as it takes. */
+async function fillTables(
+  admin: Connection,
+  { base, database, rows, seed }: { base: MysqlAddress; database: string; rows: number; seed: number },
+): Promise<void> {
+  for (const { source, key, columns } of Object.values(tables)) {
+    await admin.query(`CREATE TABLE ${database}.${source} LIKE ${base.database}.${source}`);
+    const names = Object.keys(columns).map((name) => `\`${name}\``);
+    for (let from = 0; from < rows; from += baseRows) {
+      const picked = [`\`${key}\` + ${(seed % 100) * 1_000 + from}`, ...names.slice(1)];
+      await admin.query(
+        `INSERT INTO ${database}.${source} (${names}) SELECT ${picked} FROM ${base.database}.${source} ORDER BY \`${key}\` LIMIT ${Math.min(baseRows, rows - from)}`,
+      );
+    }
+  }
+}
+
+/** Sample posts that are made and copied from. */
+const baseRows = 16_000;
 
 function follow(running: Running, options: { trace: string; command: string; lake: string }): Work {
   const { trace, command, lake } = options;
