@@ -147,7 +147,7 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
       return rows.map(asReject);
     },
     reject: async (table, partition, offset) => {
-      const columns = `*, _offset::VARCHAR AS _offset, epoch_ms(_posted_at) AS at`;
+      const columns = `* EXCLUDE (_offset), _offset::VARCHAR AS _offset, epoch_ms(_posted_at) AS at`;
       const [row] = await query(
         `SELECT ${columns} FROM rejects
          WHERE "table" = ${literal(table)} AND _partition = ${partition} AND _offset = ${literal(offset)}::BIGINT`,

@@ -1,0 +1,70 @@
+/**
+ * Takes the README's pictures anew: `npm run pictures`. The live page while an emulation, clean and some hostile
+ * messages run, and the report; light, dark and narrow, into docs/pictures/.
+ *
+ * @module
+ */
+
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findBrowser, noBrowser, openBrowser } from "../test/browser.ts";
+import { hostileRows } from "../test/hostile_rows.ts";
+import { openSite, run, start } from "../test/support.ts";
+
+const folder = new URL("../docs/pictures/", import.meta.url).pathname;
+const looks = {
+  light: { colorScheme: "light", viewport: { width: 1180, height: 900 } },
+  dark: { colorScheme: "dark", viewport: { width: 1180, height: 900 } },
+  narrow: { colorScheme: "light", viewport: { width: 390, height: 844 } },
+} as const;
+
+const executable = findBrowser();
+if (!executable) throw new Error(noBrowser);
+await mkdir(folder, { recursive: true });
+const site = await openSite({ rows: 11_154 });
+const at = ["--data", site.data];
+const server = start(["serve", ...at, "--port", "0"]);
+const running = [server];
+try {
+  await server.said(/Listening on \S+\n/);
+  const url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
+  await run(["post", ...at]);
+  await run(["clean", ...at]);
+  await run(["report", ...at]);
+  for (const [topic, value] of hostileRows) {
+    await fetch(`${url}/topics/pinterest.${topic}`, {
+      ...{ method: "POST", headers: { "content-type": "application/vnd.kafka.json.v2+json" } },
+      body: `{"records":[{"value":${value}}]}`,
+    });
+  }
+  const emulating = start(["emulate", "--rate", "25/s", "--limit", "100000", ...at]);
+  running.push(start(["clean", "--follow", ...at]), emulating);
+  await emulating.said(/user_result/);
+  await using browser = await openBrowser(executable);
+  const pages = [];
+  for (const [name, look] of Object.entries(looks)) {
+    const page = await (await browser.newContext({ ...look, deviceScaleFactor: 1.5 })).newPage();
+    await page.goto(url);
+    pages.push({ name, page });
+  }
+  await sleep(Number(process.env.PICTURE_SECONDS ?? 60) * 1000);
+  for (const { name, page } of pages) {
+    await page.bringToFront();
+    await page.screenshot({ path: join(folder, `page-${name}.png`), fullPage: name === "narrow" });
+    if (name === "light") {
+      await page.locator("#rejects button").first().waitFor();
+      await page.locator("#rejects button").first().click();
+      await page.locator("dialog[open]").waitFor();
+      await page.screenshot({ path: join(folder, "page-reject.png") });
+    }
+    if (!existsSync(join(site.data, "lake/gold/report.html"))) continue;
+    await page.goto(`${url}/report`);
+    await page.screenshot({ path: join(folder, `report-${name}.png`) });
+  }
+} finally {
+  for (const { kill } of running) kill("SIGTERM");
+  for (const { done } of running) await done;
+  await site.close();
+}
