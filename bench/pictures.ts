@@ -43,19 +43,15 @@ try {
   running.push(start(["clean", "--follow", ...at]), emulating);
   await emulating.said(/user_result/);
   await using browser = await openBrowser(executable);
-  const pages = [];
   for (const [name, look] of Object.entries(looks)) {
-    const page = await (await browser.newContext({ ...look, deviceScaleFactor: 1.5 })).newPage();
+    await using context = await browser.newContext({ ...look, deviceScaleFactor: 1.5 });
+    const page = await context.newPage();
     await page.goto(url);
-    pages.push({ name, page });
-  }
-  await sleep(Number(process.env.PICTURE_SECONDS ?? 60) * 1000);
-  for (const { name, page } of pages) {
-    await page.bringToFront();
+    await page.locator("#rejects button").first().waitFor();
+    await sleep(Number(process.env.PICTURE_SECONDS ?? 60) * 1000);
     await page.screenshot({ path: join(folder, `page-${name}.png`), fullPage: name === "narrow" });
     if (name === "light") {
-      await page.locator("#rejects button").first().waitFor();
-      await page.locator("#rejects button").first().click();
+      await page.locator("#rejects button", { hasText: "coordinates" }).click();
       await page.locator("dialog[open]").waitFor();
       await page.screenshot({ path: join(folder, "page-reject.png") });
     }

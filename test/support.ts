@@ -41,9 +41,17 @@ export interface Running {
 
 const main = new URL("../main.ts", import.meta.url).pathname;
 
-/** Starts `tsx main.ts` as a user would. */
-export function start(args: string[], { cwd, env = {} }: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): Running {
-  const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), main, ...args], {
+/** Starts `tsx main.ts` as a user would, or another program. */
+export function start(
+  args: string[],
+  {
+    cwd,
+    env = {},
+    program = [process.execPath, "--import", import.meta.resolve("tsx"), main],
+  }: { cwd?: string; env?: NodeJS.ProcessEnv; program?: string[] } = {},
+): Running {
+  const [command = "", ...before] = program;
+  const child = spawn(command, [...before, ...args], {
     ...(cwd && { cwd }),
     env: { ...process.env, NO_COLOR: "1", ...env },
     stdio: ["ignore", "pipe", "pipe"],

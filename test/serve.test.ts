@@ -1,0 +1,435 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { request as rawRequest } from "node:http";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { tableNames } from "../io.ts";
+import { openSite, type Running, readTopic, run, type Site, start } from "./support.ts";
+
+let site: Site;
+let server: Running;
+let url: string;
+let description: OpenApi;
+
+before(async () => {
+  site = await openSite({ rows: 50 });
+  ({ server, url } = await startServer("api", ["--any-prefix"]));
+  description = (await (await fetch(`${url}/openapi.json`)).json()) as OpenApi;
+});
+after(async () => {
+  server?.kill("SIGTERM");
+  await server?.done;
+  await site?.close();
+});
+
+async function startServer(prefix: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) {
+  const command = ["serve", "--data", site.data, "--prefix", prefix, "--port", "0", ...args];
+  const server = start(command, { env });
+  await server.said(/Listening on \S+\n/);
+  const url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
+  for (let tries = 0; tries < 200 && !(await fetch(`${url}/readyz`)).ok; tries++) await sleep(100);
+  return { server, url };
+}
+
+// ---- every answer is held against the description
+
+type Schema = Record<string, unknown>;
+interface OpenApi {
+  paths: Record<
+    string,
+    Record<string, { responses: Record<string, { content?: Record<string, { schema: Schema }> }> }>
+  >;
+  components: { schemas: Record<string, Schema> };
+}
+
+const ajv = new Ajv2020({ strict: false });
+
+/** Asks, and makes sure that path, status, type and body are as `/openapi.json` has them. */
+async function ask(path: string, init: RequestInit & { at?: string } = {}) {
+  const { at = url, ...rest } = init;
+  const response = await fetch(`${at}${path}`, { redirect: "manual", ...rest });
+  const text = await response.text();
+  const type = response.headers.get("content-type")?.split(";")[0] ?? "";
+  const body = /json$/.test(type) ? (JSON.parse(text) as Record<string, unknown>) : { text };
+  const method = (init.method ?? "GET").toLowerCase();
+  const [template] = Object.keys(description.paths)
+    .filter((known) =>
+      new RegExp(`^${known.replace(/\{\w+\}/g, "[^/]+").replace(/\./g, "\\.")}$`).test(path.split("?")[0] as string),
+    )
+    .sort((a, b) => b.length - a.length);
+  const answers = template ? description.paths[template]?.[method]?.responses : undefined;
+  if (answers) {
+    const where = `${method} ${template} ${response.status}`;
+    const answer = answers[response.status];
+    assert.ok(answer, `${where} is not described: ${text}`);
+    if (answer.content) {
+      const schema = answer.content[type]?.schema;
+      assert.ok(schema, `${where} is not described as ${type}`);
+      const components = { components: description.components };
+      const valid = ajv.compile({ ...components, ...schema });
+      if (/json$/.test(type)) assert.ok(valid(body), `${where}: ${JSON.stringify(valid.errors)} ${text}`);
+    }
+  }
+  return { status: response.status, headers: response.headers, body, text };
+}
+
+const json = { "content-type": "application/json" };
+const proxy = { "content-type": "application/vnd.kafka.json.v2+json" };
+const sendData = (body: unknown, at = url) =>
+  ask("/send-data", {
+    method: "POST",
+    headers: json,
+    body: typeof body === "string" ? body : JSON.stringify(body),
+    at,
+  });
+const produce = (topic: string, body: unknown) =>
+  ask(`/topics/${topic}`, {
+    method: "POST",
+    headers: proxy,
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+
+test("send-data takes short and full names, one row or a list, and tells where each row stands, byte for byte", async () => {
+  const odd =
+    '{"index": 12345678901234567890,\n\t"title":"\\u00e9\\ud83d\\ude00 \\"}],[{", "latitude":-0, "latitude":1e-7}';
+  const one = await sendData(`{"topic_name":"pin","data":${odd} }`);
+  assert.equal(one.status, 200);
+  assert.equal(one.body.topic, "api.pin");
+  const list = await sendData({
+    topic_name: "api.pin",
+    data: [{ index: 1 }, { ind: 2 }, { index: "3" }, { title: "none" }],
+  });
+  assert.equal(list.body.stored, 4);
+  const messages = await readTopic(site.kafka, "api.pin");
+  const places = [one, list].flatMap(({ body }) => body.offsets as { partition: number; offset: number }[]);
+  const found = places.map(({ offset }) => messages.find((message) => message.offset === offset));
+  assert.deepEqual(
+    found.map((message) => [message?.key?.toString(), message?.value?.toString()]),
+    [
+      ["12345678901234567890", odd],
+      ["1", '{"index":1}'],
+      ["2", '{"ind":2}'],
+      ["3", '{"index":"3"}'],
+      [undefined, '{"title":"none"}'],
+    ],
+  );
+});
+
+test("topics answers as the Kafka REST proxy does, with keys and partitions as given, for any prefix when told so", async () => {
+  assert.deepEqual((await ask("/topics")).body, ["api.pin", "api.geo", "api.user"]);
+  const records = [
+    { value: { ind: 7 } },
+    { key: "k", value: { ind: 8 }, partition: 0 },
+    { key: 9, value: null },
+    { key: { a: [1] }, value: "text" },
+  ];
+  const { status, body } = await produce("0a5e6ec37a2f.geo", { records });
+  assert.equal(status, 200);
+  const messages = await readTopic(site.kafka, "api.geo");
+  const [first] = body.offsets as { offset: number }[];
+  assert.deepEqual(body, {
+    offsets: records.map((_, i) => ({
+      partition: 0,
+      offset: (first?.offset as number) + i,
+      error_code: null,
+      error: null,
+    })),
+    key_schema_id: null,
+    value_schema_id: null,
+  });
+  assert.deepEqual(
+    messages.slice(-4).map((message) => [message.key?.toString(), message.value?.toString()]),
+    [
+      ["7", '{"ind":7}'],
+      ["k", '{"ind":8}'],
+      ["9", undefined],
+      ['{"a":[1]}', '"text"'],
+    ],
+  );
+});
+
+test("what is wrong is told, and nothing of it is stored", async () => {
+  const count = async () => {
+    const all = [];
+    for (const table of tableNames) all.push((await readTopic(site.kafka, `api.${table}`)).length);
+    return all;
+  };
+  const earlier = await count();
+  const many = Array.from({ length: 10_001 }, () => ({ index: 1 }));
+  const cases: [Promise<{ status: number; body: Record<string, unknown> }>, number, RegExp, number?][] = [
+    [sendData("{"), 400, /^The body is not valid JSON: /],
+    [sendData(""), 400, /./],
+    [sendData(Buffer.from([0x22, 0xff, 0x22]) as unknown as string), 400, /./],
+    [sendData([1]), 400, /"topic_name" must be text/],
+    [sendData({ topic_name: 1, data: {} }), 400, /"topic_name" must be text/],
+    [sendData({ topic_name: "pin" }), 400, /"data" is missing/],
+    [sendData({ topic_name: "pin", data: [] }), 400, /"data" is empty/],
+    [sendData({ topic_name: "pin", data: [{}, 1] }), 400, /Row 1 of "data" must be an object/],
+    [sendData({ topic_name: "pin", data: "{}" }), 400, /Row 0 of "data" must be an object/],
+    [sendData({ topic_name: "pins", data: {} }), 404, /Topic "pins" not found/],
+    [sendData({ topic_name: "pin", data: many }), 413, /10001 rows/],
+    [sendData({ topic_name: "pin", data: { index: 1, title: "x".repeat(4_000_000) } }), 413, /./],
+    [ask("/send-data", { method: "POST", body: "a=1", headers: { "content-type": "text/plain" } }), 415, /./],
+    [ask("/send-data", { method: "POST", body: "{}", headers: proxy }), 415, /must be application\/json/],
+    [ask("/send-data", { method: "PUT" }), 405, /takes POST/],
+    [ask("/nothing"), 404, /no GET \/nothing/],
+    [produce("api.pins", { records: [{ value: {} }] }), 404, /not found/, 40401],
+    [produce("pin", {}), 422, /"records" must be a list/, 422],
+    [produce("pin", { records: [] }), 422, /"records" is empty/, 422],
+    [produce("pin", { records: [{ key: 1 }] }), 422, /Record 0 must be an object with a "value"/, 422],
+    [produce("pin", { records: [{ value: {}, partition: 7 }] }), 404, /Partition 7/, 40402],
+    [produce("pin", { records: [{ value: {}, partition: "0" }] }), 422, /whole number/, 422],
+    [produce("pin", "nothing"), 400, /not valid JSON/, 400],
+    [ask("/topics/pin", { method: "POST", body: "{}", headers: json }), 415, /vnd\.kafka\.json\.v2/, 415],
+  ];
+  for (const [asked, status, message, code] of cases) {
+    const answer = await asked;
+    assert.equal(answer.status, status, JSON.stringify(answer.body));
+    assert.match(String(answer.body[code === undefined ? "error" : "message"]), message);
+    if (code !== undefined) assert.equal(answer.body.error_code, code);
+  }
+  assert.deepEqual(await count(), earlier);
+});
+
+test("foreign pages stay out: a foreign Origin, a name that was made to point here", async () => {
+  const { host } = new URL(url);
+  const status = (headers: Record<string, string>) =>
+    new Promise<number | undefined>((resolve, reject) => {
+      const request = rawRequest(
+        `${url}/send-data`,
+        { method: "POST", headers: { ...json, ...headers } },
+        (response) => {
+          response.resume();
+          resolve(response.statusCode);
+        },
+      );
+      request.on("error", reject);
+      request.end('{"topic_name":"user","data":{"ind":1}}');
+    });
+  const port = host.split(":")[1];
+  assert.equal(await status({ host, origin: url }), 200);
+  assert.equal(await status({ host: `localhost:${port}` }), 200);
+  assert.equal(await status({ host, origin: "http://evil.example" }), 403);
+  assert.equal(await status({ host, origin: "null" }), 403);
+  assert.equal(await status({ host: `evil.example:${port}` }), 403);
+  assert.equal(await status({ host: `evil.example:${port}`, origin: `http://evil.example:${port}` }), 403);
+});
+
+test("many at once share transactions, and every answer is true", async () => {
+  const transactions = async () =>
+    Number(/^pipeline_transactions_total\{outcome="stored"\} (\d+)/m.exec((await ask("/metrics")).text)?.[1]);
+  const earlier = await transactions();
+  const answers = await Promise.all(
+    Array.from({ length: 400 }, (_, n) =>
+      sendData({ topic_name: tableNames[n % 3], data: { index: n, ind: n, shared: n } }),
+    ),
+  );
+  const shared = (await transactions()) - earlier;
+  assert.ok(shared < 200, `${shared} transactions`);
+  const topics = Object.fromEntries(
+    await Promise.all(
+      tableNames.map(async (table) => [`api.${table}`, await readTopic(site.kafka, `api.${table}`)] as const),
+    ),
+  );
+  for (const [n, { body }] of answers.entries()) {
+    const [place] = body.offsets as { offset: number }[];
+    const message = topics[body.topic as string]?.find(({ offset }) => offset === place?.offset);
+    assert.equal((JSON.parse(message?.value?.toString() ?? "") as { shared: number }).shared, n);
+  }
+});
+
+/** COURSE_TRIPLES=1000 takes a minute. */
+const triples = Number(process.env.COURSE_TRIPLES ?? 60);
+
+test("the course's own kind of script posts its triples to both endpoints", async (t) => {
+  const python = spawnSync("python3", ["-c", "import requests"]);
+  if (python.status !== 0) return t.skip("python3 with requests is not installed");
+  const { server: own, url: at } = await startServer("course", ["--any-prefix"]);
+  try {
+    const client = start([], {
+      program: ["python3", new URL("course_client.py", import.meta.url).pathname, at, String(triples)],
+    });
+    const { code, stderr } = await client.done;
+    assert.equal(code, 0, stderr);
+    for (const table of tableNames) {
+      const messages = await readTopic(site.kafka, `course.${table}`);
+      assert.deepEqual(
+        messages.map((message) => Number(message.key)),
+        Array.from({ length: 2 * triples }, (_, n) => n),
+      );
+    }
+    const clean = await run([
+      "clean",
+      "--data",
+      join(site.folder.path, "course"),
+      "--creds",
+      site.creds,
+      "--prefix",
+      "course",
+      "--json",
+    ]);
+    assert.equal(clean.code, 0, clean.stderr);
+  } finally {
+    own.kill("SIGTERM");
+    await own.done;
+  }
+});
+
+test("without a token no other machine is served; with one, nothing is told without it", async () => {
+  const open = await run(["serve", "--data", site.data, "--host", "0.0.0.0", "--port", "0"]);
+  assert.equal(open.code, 2);
+  assert.match(open.stderr, /Cannot serve on "0.0.0.0" without a token/);
+  const file = join(site.folder.path, "token");
+  const token = "correct-horse-battery";
+  await writeFile(file, `${token}\n`, { mode: 0o600 });
+  const { server: own, url: at } = await startServer("closed", ["--token-file", file]);
+  try {
+    for (const path of ["/topics", "/status", "/events", "/metrics", "/rejects", "/report", "/rejects/pin/0/0"]) {
+      assert.equal((await ask(path, { at })).status, 401, path);
+    }
+    assert.equal((await sendData({ topic_name: "pin", data: { index: 1 } }, at)).status, 401);
+    assert.equal((await readTopic(site.kafka, "closed.pin")).length, 0);
+    const page = await ask("/", { at });
+    assert.deepEqual([page.status, page.headers.get("location")], [303, "/login"]);
+    for (const path of ["/healthz", "/readyz", "/openapi.json", "/login"])
+      assert.equal((await ask(path, { at })).status, 200);
+    const bearer = (given: string) => ask("/topics", { at, headers: { authorization: `Bearer ${given}` } });
+    assert.equal((await bearer(token)).status, 200);
+    assert.equal((await bearer("correct-horse-batterx")).status, 401);
+    const logIn = (given: unknown) =>
+      ask("/login", { at, method: "POST", headers: json, body: JSON.stringify({ token: given }) });
+    assert.equal((await logIn("wrong")).status, 401);
+    assert.equal((await logIn(null)).status, 401);
+    const login = await logIn(token);
+    assert.equal(login.status, 204);
+    const cookie = login.headers.get("set-cookie") ?? "";
+    assert.match(cookie, /^pipeline_session=[^;]+; Max-Age=43200; Path=\/; HttpOnly; SameSite=Strict$/);
+    assert.ok(!cookie.includes(token));
+    const session = cookie.split(";")[0] as string;
+    assert.equal((await ask("/status", { at, headers: { cookie: session } })).status, 200);
+    const forged = session.replace(/=\d+/, (expires) => `=${Number(expires.slice(1)) + 1}`);
+    assert.equal((await ask("/status", { at, headers: { cookie: forged } })).status, 401);
+  } finally {
+    own.kill("SIGTERM");
+    const { stderr, stdout } = await own.done;
+    assert.ok(!`${stdout}${stderr}`.includes(token));
+  }
+  const short = await run(["serve", "--data", site.data], { env: { PIPELINE_TOKEN: "short" } });
+  assert.deepEqual([short.code, short.stderr.includes("short")], [2, false]);
+});
+
+test("the description names every route, and no other", async () => {
+  const described = Object.entries(description.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method} ${path}`),
+  );
+  const files = [
+    "../serve.ts",
+    ...(await readdir(new URL("../http/", import.meta.url))).map((name) => `../http/${name}`),
+  ];
+  const routes = [];
+  for (const file of files) {
+    const text = await readFile(new URL(file, import.meta.url), "utf8");
+    for (const [, method, path] of text.matchAll(/app\.(get|post)\("([^"]+)"/g)) {
+      routes.push(`${method} ${path?.replace(/:(\w+)/g, "{$1}")}`);
+    }
+  }
+  assert.deepEqual(routes.sort(), described.sort());
+});
+
+test("health, metrics and the page's own questions are answered as described", async () => {
+  for (const path of ["/healthz", "/readyz", "/metrics", "/status", "/rejects", "/", "/page/page.js"]) {
+    assert.equal((await ask(path)).status, 200, path);
+  }
+  assert.equal((await ask("/report")).status, 404);
+  assert.equal((await ask("/rejects/pin/0/0")).status, 404);
+  assert.equal((await ask("/rejects?table=pins")).status, 400);
+  assert.equal((await ask("/page/..%2fserve.ts")).status, 404);
+  assert.match((await ask("/metrics")).text, /^pipeline_http_rows_total\{table="pin",outcome="stored"\} \d+$/m);
+});
+
+test("a client that sends slowly or says nothing holds up nobody, and a flood is refused, not kept", async () => {
+  const port = Number(new URL(url).port);
+  const head = `POST /send-data HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 3900000\r\n\r\n{`;
+  const sockets = Array.from({ length: 10 }, () => connect(port, "127.0.0.1").on("error", () => {}));
+  try {
+    await Promise.all(sockets.map((socket) => once(socket, "connect")));
+    for (const socket of sockets) socket.write(head);
+    await sleep(300);
+    // Eight of them are all that may be open: together they could send 32 MB.
+    const refused = await sendData({ topic_name: "pin", data: { index: 1, title: "x".repeat(900_000) } });
+    assert.equal(refused.status, 503);
+    assert.equal(refused.headers.get("retry-after"), "1");
+    assert.equal((await ask("/healthz")).status, 200);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+  }
+  for (let tries = 0; tries < 50; tries++) {
+    if ((await sendData({ topic_name: "pin", data: { index: 1, title: "x".repeat(900_000) } })).status === 200) return;
+    await sleep(50);
+  }
+  assert.fail("It still refuses");
+});
+
+test("the broker killed in the middle: every 200 is in the topic once, what was refused is not", async () => {
+  const { server: own, url: at } = await startServer("killed");
+  const told = new Map<string, number>();
+  let going = true;
+  const client = async (name: number) => {
+    for (let n = 0; going; n++) {
+      const key = `${name}${String(n).padStart(6, "0")}`;
+      const { status, headers, body } = await sendData({ topic_name: "user", data: { ind: Number(key) } }, at);
+      if (status === 503) assert.ok(headers.get("retry-after"));
+      const unknown = status === 503 && /not known/.test(String(body.error));
+      told.set(String(Number(key)), unknown ? 0 : status);
+      if (status !== 200) await sleep(100);
+    }
+  };
+  const clients = [1, 2, 3, 4].map(client);
+  try {
+    await sleep(700);
+    site.killKafka();
+    const up = await run(["up", "--data", site.data]);
+    assert.equal(up.code, 0, up.stderr);
+    const stored = () => [...told.values()].filter((status) => status === 200).length;
+    const then = stored();
+    for (let tries = 0; tries < 200 && stored() < then + 50; tries++) await sleep(100);
+    assert.ok(stored() >= then + 50);
+  } finally {
+    going = false;
+    await Promise.all(clients);
+    own.kill("SIGTERM");
+    await own.done;
+  }
+  const times = new Map<string, number>();
+  for (const { key } of await readTopic(site.kafka, "killed.user")) {
+    times.set(String(key), (times.get(String(key)) ?? 0) + 1);
+  }
+  for (const [key, status] of told) {
+    const found = times.get(key) ?? 0;
+    if (status === 200) assert.equal(found, 1, `key ${key}`);
+    if (status === 503) assert.equal(found, 0, `key ${key}`);
+  }
+  assert.ok([...told.values()].includes(200));
+});
+
+test("stopped, it answers what it has begun and ends within 3 s, with exit code 143", async () => {
+  const { server: own, url: at } = await startServer("stopped");
+  const events = await fetch(`${at}/events`);
+  const asked = Array.from({ length: 50 }, (_, n) => sendData({ topic_name: "pin", data: { index: n } }, at));
+  await Promise.race(asked);
+  const began = Date.now();
+  own.kill("SIGTERM");
+  const answers = await Promise.allSettled(asked);
+  const { code } = await own.done;
+  assert.equal(code, 143);
+  assert.ok(Date.now() - began < 3_500);
+  await events.body?.cancel().catch(() => {});
+  const stored = answers.filter((answer) => answer.status === "fulfilled" && answer.value.status === 200).length;
+  assert.ok(stored > 0);
+  assert.ok((await readTopic(site.kafka, "stopped.pin")).length >= stored);
+});
