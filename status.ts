@@ -119,11 +119,10 @@ export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): S
     async sources() {
       const trouble: string[] = [];
       const rows = await askMysql(trouble);
-      const checkpoints = await askKafka(async (connection) => {
-        const found = [];
-        for (const table of tableNames) found.push(await readCheckpoint(connection, kafka, table));
-        return found;
-      }, trouble);
+      const checkpoints = await askKafka(
+        (connection) => Promise.all(tableNames.map((table) => readCheckpoint(connection, kafka, table))),
+        trouble,
+      );
       const of = (table: Table, i: number): Source => ({
         in_mysql: rows?.[table] ?? null,
         posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
@@ -135,11 +134,9 @@ export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): S
       const { tables: sources, trouble } = await self.sources();
       const states = await lakeState(lake);
       const bound = await readBinding(lake);
-      const ranges = await askKafka(async (connection) => {
+      const ranges = await askKafka((connection) => {
         if (bound) checkBinding(lake, bound, { cluster: connection.clusterId, prefix: kafka.prefix });
-        const found = [];
-        for (const table of tableNames) found.push(await topicRanges(connection, topicOf(kafka, table)));
-        return found;
+        return Promise.all(tableNames.map((table) => topicRanges(connection, topicOf(kafka, table))));
       }, trouble);
       const of = (table: Table, i: number): TableStatus => {
         const { landed, cleaned, ledger } = states[table];

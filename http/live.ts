@@ -1,7 +1,7 @@
 /**
  * What the live page shows: how far each table is, the latest posts, and the rejects.
  *
- * It looks only while somebody watches, at most once a second, and a tenth of its time at most.
+ * It looks only while somebody watches, at most once a second, and a third of its time at most.
  *
  * @module
  */
@@ -123,7 +123,7 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
     const picture = await lookOnce();
     for (const listener of listeners) listener(picture);
     if (closed || listeners.size === 0) timer = undefined;
-    else timer = setTimeout(follow, Math.max(everyMs, 10 * (Date.now() - began))).unref();
+    else timer = setTimeout(follow, Math.max(everyMs, 2 * (Date.now() - began))).unref();
   };
 
   const query = rejectQueries(lake);

@@ -21,7 +21,7 @@ test("--help names every command, option and exit code, and goes to stdout", asy
   const { code, stdout, stderr } = await run(["--help"]);
   assert.equal(code, 0);
   assert.equal(stderr, "");
-  for (const word of ["up", "down", "reset", "explore", "post", "clean", "report", "status"]) {
+  for (const word of ["up", "down", "reset", "explore", "emulate", "post", "serve", "clean", "report", "status"]) {
     assert.match(stdout, new RegExp(`^ {2}${word} `, "m"));
   }
   for (const option of [
@@ -36,6 +36,13 @@ test("--help names every command, option and exit code, and goes to stdout", asy
     "rebuild",
     "yes",
     "json",
+    "limit",
+    "rate",
+    "seed",
+    "host",
+    "port",
+    "token-file",
+    "any-prefix",
   ]) {
     assert.match(stdout, new RegExp(`^ {2}--${option} `, "m"));
   }
@@ -62,6 +69,7 @@ for (const [args, message] of [
     'Error: --rows takes a whole number from 1 to 100000000, not "many"; see "tsx main.ts --help"\n',
   ],
   [["--rows", "0"], 'Error: --rows takes a whole number from 1 to 100000000, not "0"; see "tsx main.ts --help"\n'],
+  [["emulate", "--rate", "5"], 'Error: --rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "5"\n'],
   [["explore", "--index", "1e3"], 'Error: --index takes the number of a post, not "1e3"; see "tsx main.ts --help"\n'],
   [
     ["--prefix", "a b"],

@@ -1,0 +1,179 @@
+/**
+ * The live page in a real browser, while posts are emulated and cleaned: skipped where there is no browser.
+ */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import type { Browser, Page } from "playwright-core";
+import { tableNames } from "../io.ts";
+import { findBrowser, noBrowser, openBrowser } from "./browser.ts";
+import { hostileRows } from "./hostile_rows.ts";
+import { openSite, type Running, run, type Site, start } from "./support.ts";
+
+const executable = findBrowser();
+const skip = executable ? false : noBrowser;
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const token = "page-test-token-0123";
+
+let site: Site;
+let server: Running;
+let url: string;
+let browser: Browser;
+let page: Page;
+const complaints: string[] = [];
+const requests: string[] = [];
+
+before(async () => {
+  if (!executable) return;
+  site = await openSite({ rows: 200 });
+  server = start(["serve", "--data", site.data, "--port", "0"], { env: { PIPELINE_TOKEN: token } });
+  await server.said(/Listening on \S+\n/);
+  url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
+  browser = await openBrowser(executable);
+  page = await browser.newPage();
+  page.on("console", (message) => {
+    // The browser itself tells of every answer that is no success.
+    if (message.type() === "error" && !/status of (401|404)/.test(message.text())) complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("request", (request) => requests.push(request.url()));
+});
+after(async () => {
+  await browser?.close();
+  server?.kill("SIGTERM");
+  await server?.done;
+  await site?.close();
+});
+
+const number = async (table: string, stage: string) =>
+  Number((await page.locator(`[data-table="${table}"][data-stage="${stage}"]`).textContent())?.replace(/,/g, ""));
+
+test("the login takes the token alone, by keyboard, and leads to the page", { skip }, async () => {
+  await page.goto(url);
+  assert.equal(new URL(page.url()).pathname, "/login");
+  await page.keyboard.type("not the token at all");
+  await page.keyboard.press("Enter");
+  await page.getByText("This is not the token.").waitFor();
+  await page.keyboard.type(token);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(`${url}/`);
+  await page.locator('#link[data-state="live"]').waitFor();
+  assert.equal(await page.evaluate("document.cookie"), "");
+});
+
+test("the numbers move while posts are emulated and cleaned, and end right", { skip }, async () => {
+  const at = ["--data", site.data];
+  const cleaning = start(["clean", "--follow", ...at]);
+  try {
+    const emulating = start(["emulate", "--rate", "50/s", "--seed", "5", "--json", ...at]);
+    const seen = new Set<number>();
+    while (seen.size < 5) {
+      seen.add(await number("pin", "topic"));
+      await page.waitForTimeout(200);
+    }
+    emulating.kill("SIGTERM");
+    const { posts } = JSON.parse((await emulating.done).stdout) as { posts: number };
+    assert.ok(posts > 0);
+    const allLanded = tableNames.map(
+      (table) => `[data-table="${table}"][data-stage="bronze"]:text-is("${posts.toLocaleString("en-US")}")`,
+    );
+    for (const landed of allLanded) await page.locator(landed).waitFor();
+    for (const table of tableNames) {
+      await page.locator(`[data-lag="${table}"][data-state="even"]`).waitFor();
+      assert.equal(await number(table, "mysql"), 200);
+    }
+    const status = await run(["status", "--json", ...at]);
+    const tables = JSON.parse(status.stdout) as Record<string, { clean: number; in_topic: number }>;
+    for (const table of tableNames) {
+      assert.equal(await number(table, "silver"), tables[table]?.clean);
+      assert.equal(await number(table, "topic"), tables[table]?.in_topic);
+    }
+    assert.equal(await page.locator("#posts li").count(), 12);
+  } finally {
+    cleaning.kill("SIGTERM");
+    await cleaning.done;
+  }
+});
+
+test("hostile rows are shown and nothing of them runs; a reject opens by keyboard and shows its message", {
+  skip,
+}, async () => {
+  for (const [table, value] of hostileRows) {
+    const answer = await fetch(`${url}/topics/pinterest.${table}`, {
+      ...{ method: "POST", body: `{"records":[{"value":${value}}]}` },
+      headers: { "content-type": "application/vnd.kafka.json.v2+json", authorization: `Bearer ${token}` },
+    });
+    assert.equal(answer.status, 200);
+  }
+  await page.getByText("<script>document.title='hacked'</script><img").first().waitFor();
+  await page.getByText('"><svg onload=alert(1)>').first().waitFor();
+  assert.equal((await run(["clean", "--data", site.data, "--quiet"])).code, 3);
+  const rejects = page.locator("#rejects button");
+  await page.locator("#rejects button").nth(7).waitFor();
+  assert.equal(await rejects.count(), 8);
+  await page.locator("#filter").focus();
+  await page.locator("#filter").selectOption("geo/bad_coordinates");
+  await page.locator("#rejects li:nth-child(2)").waitFor({ state: "detached" });
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.locator("dialog[open]").waitFor();
+  assert.match((await page.locator("#dialog-facts").textContent()) ?? "", /latitude: 91\.5/);
+  assert.match(
+    (await page.locator("#dialog-raw").textContent()) ?? "",
+    /^\{"ind":900003,.*<script>document\.title='hacked'<\/script>"\}$/,
+  );
+  await page.keyboard.press("Escape");
+  await page.locator("dialog[open]").waitFor({ state: "detached" });
+  assert.match(String(await page.evaluate("document.activeElement.dataset.place")), /^geo\/0\/\d+$/);
+  assert.equal(await page.title(), "Pinterest data pipeline");
+  assert.equal(
+    await page.evaluate(`document.querySelectorAll('#posts script, #posts img, #posts svg, #rejects script').length`),
+    0,
+  );
+});
+
+test("axe finds no violation: the page, a reject, the login; light, dark and narrow", { skip }, async () => {
+  const cookies = await page.context().cookies();
+  const audit = async (where: Page, what: string) => {
+    await where.evaluate(axe);
+    const { violations } = (await where.evaluate("axe.run()")) as {
+      violations: { id: string; nodes: { html: string }[] }[];
+    };
+    assert.deepEqual(
+      violations.map(({ id, nodes }) => `${what} ${id}: ${nodes.map(({ html }) => html)}`),
+      [],
+    );
+  };
+  for (const colorScheme of ["light", "dark"] as const) {
+    for (const width of [1180, 390]) {
+      const context = await browser.newContext({
+        colorScheme,
+        viewport: { width, height: 800 },
+        bypassCSP: true,
+        reducedMotion: "reduce",
+      });
+      const view = await context.newPage();
+      await view.goto(`${url}/login`);
+      await audit(view, `login ${colorScheme} ${width}`);
+      await context.addCookies(cookies);
+      await view.goto(url);
+      await view.locator("#rejects button").first().waitFor();
+      await audit(view, `page ${colorScheme} ${width}`);
+      const wide = await view.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+      assert.equal(wide, 0, `${width} scrolls sideways`);
+      await view.locator("#rejects button").first().click();
+      await view.locator("dialog[open]").waitFor();
+      await audit(view, `reject ${colorScheme} ${width}`);
+      await context.close();
+    }
+  }
+});
+
+test("the page asks nobody but its server, and nothing broke its policy", { skip }, () => {
+  assert.deepEqual(
+    requests.filter((asked) => !asked.startsWith(url)),
+    [],
+  );
+  assert.deepEqual(complaints, []);
+});
