@@ -126,10 +126,10 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     connected = reader;
     let lander = await openLander(options);
     landing = lander;
-    await bind(reader, options);
+    await patiently(() => bind(reader, options), patience);
     const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
     for (const table of tableNames) await finishLanded(work, table, result);
-    await checkTopics(reader, work, kafka);
+    await patiently(() => checkTopics(reader, work, kafka), patience);
     for (let first = true; ; first = false) {
       try {
         const moved = await cleanOnce({ reader, lander, kafka }, work, { result, first });

@@ -95,6 +95,14 @@ export async function whileBusy(round: Round, world: World, bad: (works: Work[])
   await endFollow(round, follow);
 }
 
+/** Runs post alone, and something bad while it is at work. */
+async function whilePosting(round: Round, world: World, bad: (post: Work) => Promise<void>): Promise<void> {
+  const post = world.run(["post"]);
+  await post.until(/./);
+  await bad(post);
+  await endedWell(round, post);
+}
+
 export const strikes: Record<string, Fault> = {
   "kill-post": {
     text: "SIGKILL of post",
@@ -151,8 +159,7 @@ export const strikes: Record<string, Fault> = {
     text: "MySQL KILL CONNECTION of a posting thread",
     async round(round) {
       const world = await round.world();
-      await whileBusy(round, world, async (works) => {
-        const [post] = works as [Work];
+      await whilePosting(round, world, async (post) => {
         for (let i = 0; i < round.times(5) && !post.over(); i++) {
           await sleep(round.random() * 1_500);
           const { admin, ids } = await connectionsOf(round.site, world);
@@ -191,10 +198,10 @@ export const strikes: Record<string, Fault> = {
     async round(round) {
       const { database } = round.site;
       const world = await round.world();
-      await whileBusy(round, world, async (works) => {
-        for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
+      await whilePosting(round, world, async (post) => {
+        for (let i = 0; i < round.times(3) && !post.over(); i++) {
           await sleep(round.random() * 2_000);
-          await round.strike("SIGKILL of the database", works.slice(0, 1), () => database.stop("SIGKILL"));
+          await round.strike("SIGKILL of the database", [post], () => database.stop("SIGKILL"));
           await sleep(round.random() * 2_000);
           await database.start();
           await sleep(500);
@@ -205,11 +212,15 @@ export const strikes: Record<string, Fault> = {
   },
 
   "broker-in-transaction": {
-    text: "broker killed or restarted between two named steps of a transaction",
+    text: "broker killed or restarted between two named steps of a transaction, or of clean",
     async round(round) {
       const { broker } = round.site;
       const world = await round.world({ rows: round.between(15_000, 35_000) });
       for (let i = 0; i < round.times(3); i++) {
+        if (round.random() < 0.3) {
+          await brokerInClean(round, world);
+          continue;
+        }
         const step = round.pick(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed"]);
         const table = round.pick(["pin", "geo", "user"]);
         const work = world.run(["post"], {
@@ -329,8 +340,8 @@ export const strikes: Record<string, Fault> = {
       const root = await round.site.root();
       try {
         await root.query("SET GLOBAL lock_wait_timeout = 1");
-        await whileBusy(round, world, async ([post]) => {
-          for (let i = 0; i < round.times(4) && post && !post.over(); i++) {
+        await whilePosting(round, world, async (post) => {
+          for (let i = 0; i < round.times(4) && !post.over(); i++) {
             await sleep(round.random() * 1_500);
             const source = round.pick(Object.values(tables)).source;
             const place = post.at();
@@ -500,6 +511,22 @@ export const strikes: Record<string, Fault> = {
     },
   },
 };
+
+/** Kills or restarts the broker between two named steps of clean. */
+async function brokerInClean(round: Round, world: World): Promise<void> {
+  const { broker } = round.site;
+  const step = round.pick(["landing", "written .*bronze", "cleaning", "renamed .*rejects", "renamed .*lake.json"]);
+  const work = world.run(["clean"], { strike: `pause 1 ^${step}` });
+  if (await work.until(/^struck/)) {
+    await round.strike(`SIGKILL of the broker at "${step}"`, [work], async () => {
+      await broker.stop("SIGKILL");
+      work.release();
+      await broker.start();
+    });
+  }
+  work.release();
+  await endedWell(round, work);
+}
 
 /** Freezes a service under three programs at once, so that each frozen minute hits three. */
 async function freeze(round: Round, service: Service, ms: number): Promise<void> {
