@@ -72,10 +72,10 @@ async function makeTopics(round: Round, world: World, configs: Record<string, st
   await admin.disconnect();
 }
 
-async function attacked(round: Round, configs: Record<string, string>): Promise<World> {
+async function attacked(round: Round, configs: Record<string, string> = {}): Promise<World> {
   const world = await round.world({ rows: 500 });
   world.isForeign = (key) => key?.startsWith("other ") ?? true;
-  await makeTopics(round, world, configs);
+  await makeTopics(round, world, { "max.message.bytes": "40000000", ...configs });
   return world;
 }
 
@@ -83,7 +83,7 @@ export const hostile: Record<string, Fault> = {
   "hostile-bytes": {
     text: "NUL, broken UTF-8, deep nesting, huge numbers, no key, no value",
     async round(round) {
-      const world = await attacked(round, {});
+      const world = await attacked(round);
       const { value } = foreignMessage("geo", 1);
       const bytes = () => Buffer.from(Array.from({ length: round.between(1, 300) }, () => round.between(0, 255)));
       const values = [
@@ -128,7 +128,7 @@ export const hostile: Record<string, Fault> = {
     text: "a million messages that must be rejected",
     long: true,
     async round(round) {
-      const world = await attacked(round, {});
+      const world = await attacked(round);
       for (let i = 0; i < 20; i++) {
         const messages = Array.from({ length: 50_000 }, (_, j) => other(j, round.random() < 0.5 ? "{" : '{"ind":1}'));
         await send(round, `${world.prefix}.user`, messages);

@@ -311,11 +311,17 @@ export const publishing: Record<string, Fault> = {
   },
 };
 
-/** Starts a command twice, the second at a random moment of the first. */
+/** Starts a command twice; the first is held at a step until the second has begun, or is only a little ahead. */
 async function twoAtOnce(round: Round, world: World, args: string[]): Promise<void> {
-  const first = world.run(args);
-  await first.past(round.between(0, 8));
+  const steps =
+    args[0] === "post" ? ["begun", "sending", "sent", "committing"] : ["landing", "cleaning", "written .*silver"];
+  const held = round.random() < 0.8;
+  const first = world.run(args, held ? { strike: `pause 1 ^${round.pick(steps)}` } : {});
+  await (held ? first.until(/^struck/) : first.past(round.between(0, 8)));
   const second = world.run(args);
+  if (held) await second.until(/./);
+  await sleep(round.random() * 300);
+  first.release();
   const ends = await Promise.all([first, second].map(async (work: Work) => ({ work, ...(await work.done) })));
   const refused = ends.filter(({ code }) => code !== 0);
   const [loser] = refused;
