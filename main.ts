@@ -31,7 +31,7 @@ import { type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { type Question, questions, report } from "./report.ts";
 import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
-import { type ServeFact, serve } from "./serve.ts";
+import type { ServeFact } from "./serve.ts";
 import { openStatus, type Source } from "./status.ts";
 
 const commands = {
@@ -339,6 +339,8 @@ async function runEmulate(context: Context, { mysql, kafka }: Connections): Prom
 async function runServe(context: Context, { mysql, kafka }: Connections): Promise<void> {
   const { screen, signal, lake, flags, host, port } = context;
   const token = await readToken(context);
+  // Loaded here alone: the other commands start sooner.
+  const { serve } = await import("./serve.ts");
   const anyPrefix = flags.has("any-prefix");
   const onFact = (fact: ServeFact) => {
     if (fact.fact === "warned") screen.warn(fact.text);
