@@ -377,7 +377,7 @@ function listenForOrders(signal: AbortSignal) {
  * Waits until the last rows are readable: a commit is answered before its mark stands in the topic, and who cleans right
  * after posting wants all rows. Another program's open transaction may hold them back for longer; that is no error.
  */
-async function untilReadable(kafka: KafkaSettings, table: Table): Promise<void> {
+export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<void> {
   await using reader = await connectReader(kafka);
   for (let tries = 0; tries < 100; tries++) {
     const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];

@@ -8,7 +8,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkDatabase, readCheckpoint } from "./api.ts";
+import { checkDatabase, readCheckpoint, untilReadable } from "./api.ts";
 import {
   connectMysql,
   type Database,
@@ -128,6 +128,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       result.posts += posts.length;
       await onFact({ fact: "posted", posts });
     }
+    for (const table of tableNames) await patiently(() => untilReadable(kafka, table), patience);
   } catch (error) {
     if (!signal.aborted || error instanceof UnknownOutcome) throw error;
   } finally {

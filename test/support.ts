@@ -8,6 +8,7 @@ import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { type MysqlSettings, readCredentials } from "../db_conn.ts";
 import { connectReader, fetchOnce, type KafkaSettings, topicRanges } from "../kafka.ts";
@@ -146,10 +147,14 @@ export async function openSite({ rows }: { rows: number }): Promise<Site> {
   return { folder, data, creds, mysql, kafka: kafka as KafkaSettings, killKafka, close };
 }
 
-/** All committed messages of a topic. */
+/** All committed messages of a topic; a commit is answered a little before its mark stands there. */
 export async function readTopic(kafka: KafkaSettings, topic: string): Promise<Message[]> {
   await using reader = await connectReader(kafka);
-  const ranges = (await topicRanges(reader, topic)) ?? [];
+  let ranges = (await topicRanges(reader, topic)) ?? [];
+  for (let tries = 0; tries < 200 && ranges.some(({ stable, end }) => stable < end); tries++) {
+    await sleep(50);
+    ranges = (await topicRanges(reader, topic)) ?? [];
+  }
   const positions = new Map(ranges.map((r) => [r.partition, r.start]));
   const until = new Map(ranges.map((r) => [r.partition, r.stable]));
   const messages: Message[] = [];
