@@ -83,7 +83,7 @@ async function runRound(name: string, number: number, site: Site, python: string
     async world(options = {}) {
       const rows = values.rows
         ? Number(values.rows)
-        : between(...((short ? [16_000, 30_000] : [200_000, 300_000]) as [number, number]));
+        : between(...((short ? [12_000, 16_000] : [200_000, 300_000]) as [number, number]));
       const world = await makeWorld(site, `${name}-${number}${worlds.length > 0 ? `-${worlds.length}` : ""}`, {
         ...{ rows, seed: between(1, 1e6), partitions: random() < 0.7 ? 1 : 3 },
         ...options,

@@ -82,6 +82,7 @@ async function attacked(round: Round, configs: Record<string, string> = {}): Pro
 export const hostile: Record<string, Fault> = {
   "hostile-bytes": {
     text: "NUL, broken UTF-8, deep nesting, huge numbers, no key, no value",
+    long: true,
     async round(round) {
       const world = await attacked(round);
       const { value } = foreignMessage("geo", 1);

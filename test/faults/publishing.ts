@@ -123,6 +123,7 @@ export const publishing: Record<string, Fault> = {
 
   "fail-points-rebuild": {
     text: "kill -9 of clean --rebuild after each of its steps",
+    long: true,
     async round(round) {
       const world = await smallWorld(round);
       await world.go(["post"]);
@@ -148,7 +149,7 @@ export const publishing: Record<string, Fault> = {
     text: "two posts of the same tables at once",
     async round(round) {
       const world = await round.world();
-      for (let i = 0; i < round.times(3); i++) await twoAtOnce(round, world, ["post"]);
+      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, world, ["post"]);
       await round.finish(world);
     },
   },
@@ -158,7 +159,7 @@ export const publishing: Record<string, Fault> = {
     async round(round) {
       const world = await round.world({ rows: round.between(10_000, 30_000) });
       await world.go(["post"]);
-      for (let i = 0; i < round.times(3); i++) await twoAtOnce(round, world, ["clean"]);
+      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, world, ["clean"]);
       await round.finish(world);
     },
   },
