@@ -146,6 +146,13 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
       if (fact.table === leader) order({ order: "claim" }, followers);
       if (checkpoints.size < tableNames.length) return;
       const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
+      if (broken) {
+        onFact({
+          fact: "waited",
+          table: leader,
+          text: "A full run was broken off: it is finished first, not begun again",
+        });
+      }
       order({ order: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
     }
     if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) order({ order: "send" });
@@ -282,7 +289,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
     const { checkpoint: begun } = session;
-    await asking((db) => warnOfUnseenRows(db, begun, tell));
+    if (plan.full === null) await asking((db) => warnOfUnseenRows(db, begun, tell));
     tell({ fact: "counted", table, total: await asking((db) => estimateRows(db, source, plan, begun)) });
 
     let rows = 0;
@@ -646,7 +653,11 @@ async function warnOfUnseenRows(db: Database, checkpoint: Checkpoint, tell: (fac
   const { table, lastKey, rows } = checkpoint;
   if (lastKey === null) return;
   const there = await countRows(db, table, lastKey);
-  if (there <= rows) return;
+  if (there < rows) {
+    const text = `"${tables[table].source}" has ${rows - there} rows less up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver`;
+    return tell({ fact: "warned", table, text });
+  }
+  if (there === rows) return;
   const text = `"${tables[table].source}" has ${there - rows} more rows up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
   tell({ fact: "warned", table, text });
 }

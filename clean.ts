@@ -53,6 +53,7 @@ import {
   addsUp,
   checkBronze,
   doneOffsets,
+  explainSql,
   type FileState,
   fileStates,
   type LedgerRow,
@@ -509,7 +510,7 @@ async function applyBatch(
       };
       await fillCleaned(connection, await readSql(`clean_${table}.sql`)).catch((error: Error) => {
         const [line = ""] = /CSV Error.*/.exec(error.message) ?? [];
-        throw line ? damaged(`cannot be read (${line})`, error) : error;
+        throw line ? damaged(`cannot be read (${line})`, error) : explainSql(`clean_${table}.sql`, error);
       });
       const [read] = await numbers(connection, "SELECT count(*) FROM cleaned");
       if (read !== messages) throw damaged(`hold ${read} messages, but their names say ${messages}`);

@@ -281,7 +281,9 @@ export function explainMysql(error: unknown, settings: MysqlSettings): Error {
   const { code = "", message } = error as NodeJS.ErrnoException;
   const where = `MySQL at ${settings.host}:${settings.port}`;
   if (/^ER_(ACCESS_DENIED|DBACCESS_DENIED|NOT_SUPPORTED_AUTH|BAD_DB)/.test(code)) {
-    const what = code.startsWith("ER_BAD_DB") ? "DATABASE" : "HOST, USER and PASSWORD";
+    const what = code.includes("BAD_DB")
+      ? "DATABASE"
+      : `HOST, USER${code.includes("DBACCESS") ? ", DATABASE" : ""} and PASSWORD`;
     return new UsageError(`Cannot use ${where}: ${message}; look at ${what} in db_creds.yaml`, { cause: error });
   }
   if (isTransientMysql(error)) {
@@ -378,7 +380,9 @@ export async function inspectTable(db: Database, database: string, table: Table)
     [database, source],
   );
   if (described.length === 0) {
-    throw new UsageError(`Cannot find table "${source}" in database "${database}": make it, or set DATABASE`);
+    throw new UsageError(
+      `Cannot find table "${source}" in database "${database}": make it, set DATABASE, or grant SELECT on it to the user`,
+    );
   }
   const columns = described.map(([name, type]) => {
     const kind = kinds[type as string];

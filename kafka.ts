@@ -174,7 +174,9 @@ export function explainKafka(error: unknown, settings: KafkaSettings): Error {
     );
   }
   if (!cause.name?.startsWith("KafkaJS")) return cause;
-  return new Error(`Kafka at ${where} fails: ${cause.message}`, { cause: error });
+  // Of topics that could not be made, each has its own reason.
+  const reasons = (cause as { errors?: Error[] }).errors?.map(({ message }) => message) ?? [];
+  return new Error(`Kafka at ${where} fails: ${[cause.message, ...new Set(reasons)].join(": ")}`, { cause: error });
 }
 
 function rootCause(error: unknown): Error {

@@ -264,6 +264,13 @@ const sqlFolder = new URL("./sql/", import.meta.url);
 /** One of the files of sql/. */
 export const readSql = (name: string): Promise<string> => readFile(new URL(name, sqlFolder), "utf8");
 
+/** Names the file of an error in edited SQL; other errors stay as they are. */
+export function explainSql(name: string, error: unknown): Error {
+  const { message } = error as Error;
+  if (!/^(Parser|Binder|Catalog) Error/.test(message)) return error as Error;
+  return new Error(`Cannot run "sql/${name}": ${message}`, { cause: error });
+}
+
 /** A hash of what silver depends on: prelude and cleaning. */
 export async function sqlHash(): Promise<string> {
   const hash = createHash("sha256");

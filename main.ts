@@ -23,9 +23,10 @@ import {
   readRows,
 } from "./db_conn.ts";
 import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
-import { rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
-import type { KafkaSettings } from "./kafka.ts";
-import { addsUp, type LedgerRow, lakeState } from "./ledger.ts";
+import { patiently, rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
+import { connectReader, isTransientKafka, type KafkaSettings } from "./kafka.ts";
+import { checkBinding, readBinding } from "./lake.ts";
+import { addsUp, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";
 import { type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
@@ -57,6 +58,8 @@ interface Option {
   text: string;
   /** The commands that take it; all when absent. */
   only?: Command[];
+  /** The commands that don't take it; the help need not say so. */
+  not?: Command[];
 }
 
 const options = {
@@ -65,7 +68,12 @@ const options = {
     value: "DIR",
     text: "the program's folder: services, and the lake at DIR/lake (default: data)",
   },
-  creds: { type: "string", value: "PATH", text: "credentials (default: db_creds.yaml where there is one)" },
+  creds: {
+    type: "string",
+    value: "PATH",
+    text: "credentials (default: db_creds.yaml where there is one)",
+    not: ["down", "reset"],
+  },
   prefix: { type: "string", value: "NAME", text: "prefix of the topics (default: pinterest)" },
   wait: { type: "string", value: "SECONDS", text: "how long to wait for a service that is away (default: 60)" },
   rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },
@@ -163,7 +171,11 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
   try {
     parsed = parseArgs({ args: argv, options, allowPositionals: true, strict: true });
   } catch (error) {
-    throw new UsageError(`${(error as Error).message.replace(/\. To specify.*/s, "")}; ${see}`);
+    const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
+    const ambiguous = /^Option '(--\w+)[^']*' argument is ambiguous/.exec(text)?.[1];
+    throw new UsageError(
+      `${ambiguous ? `A value that begins with a dash is written as ${ambiguous}=-1` : text}; ${see}`,
+    );
   }
   const values = parsed.values as Record<string, string | boolean | undefined>;
   if (values.help || parsed.positionals[0] === "help") return "help";
@@ -173,8 +185,9 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
   if (!Object.hasOwn(commands, name)) throw new UsageError(`Unknown command "${name}"; ${see}`);
   const command = name as Command;
   for (const key of Object.keys(values)) {
-    const { only } = options[key as keyof typeof options] as Option;
-    if (only && !only.includes(command)) throw new UsageError(`"${command}" does not take --${key}; ${see}`);
+    const { only, not } = options[key as keyof typeof options] as Option;
+    if ((only && !only.includes(command)) || not?.includes(command))
+      throw new UsageError(`"${command}" does not take --${key}; ${see}`);
   }
   const whole = (key: string, least: number, most: number): number | undefined => {
     const text = values[key] as string | undefined;
@@ -184,7 +197,10 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
   };
   const prefix = values.prefix as string | undefined;
   if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`--prefix "${prefix}": ${prefixRule}`);
-  const data = resolve((values.data as string | undefined) || "data");
+  if (values.data === "") throw new UsageError(`--data takes a folder, not ""; ${see}`);
+  if (values.follow && values.rebuild) throw new UsageError(`clean takes --follow or --rebuild, not both; ${see}`);
+  const data = resolve((values.data as string | undefined) ?? "data");
+  if (/^\/(proc|sys|dev)(\/|$)/.test(data)) throw new UsageError(`--data "${data}": files can't be kept there`);
   if (/[*?[\]\\]/.test(data)) {
     throw new UsageError(
       `--data "${data}": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder`,
@@ -373,7 +389,7 @@ async function readSecret(path: string, screen: Screen): Promise<string> {
 async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
   const { screen, signal, waitMs, flags, lake } = context;
   const started = Date.now();
-  const progress = screen.progress("clean");
+  const progress = screen.progress("clean", "messages");
   const onFact = (fact: CleanFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
     if (fact.fact === "cleaned") {
@@ -404,6 +420,17 @@ async function runClean(context: Context, connections: Connections | undefined):
   } finally {
     progress.end();
   }
+}
+
+/** Refuses the lake of another cluster, prefix or database before anything is posted for it. */
+async function checkLake({ lake, waitMs, signal, screen }: Context, connections: Connections): Promise<void> {
+  const bound = await readBinding(lake);
+  if (!bound) return;
+  const { kafka } = connections;
+  const onWait = (text: string) => screen.say(text);
+  const connecting = () => connectReader(kafka);
+  await using reader = await patiently(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
+  checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix, ...(await databaseOf(connections)) });
 }
 
 /** The id of the database that the settings name, so that the lake of another one is refused; none when it is away. */
@@ -468,9 +495,11 @@ async function explore(context: Context, { mysql }: Connections): Promise<unknow
     const index = context.index ?? (await keysAt(db, pin, [Math.random()]))[0];
     if (index === undefined) throw new Error(`Table "${tables.pin.source}" is empty`);
     const parts: string[] = [];
+    let found = false;
     for (const table of tableNames) {
       const source = table === "pin" ? pin : await inspectTable(db, mysql.database, table);
       const [row] = (await readRows(db, source, [index])).values();
+      found ||= row !== undefined;
       parts.push(`"${table}_result":${row ? rowToJson(source.columns, row) : "null"}`);
       if (flags.has("json")) continue;
       screen.print(`${table}_result${row ? "" : `: no row with ${tables[table].key} ${index}`}`);
@@ -479,6 +508,7 @@ async function explore(context: Context, { mysql }: Connections): Promise<unknow
       }
     }
     if (flags.has("json")) screen.print(`{${parts.join(",")}}`);
+    if (!found) throw new Error(`No table has a row of the post ${index}`);
     return undefined;
   } finally {
     db.destroy();
@@ -522,13 +552,17 @@ async function up(context: Context, { mysql, kafka, services }: Connections): Pr
   }
   const { host, port, user, database } = mysql;
   const result = {
-    mysql: { host, port, user, database, creds_file: services.credsFile },
+    mysql: { host, port, user, database, ...(services.mysql && { creds_file: services.credsFile }) },
     kafka: { brokers: kafka.brokers },
   };
   if (!flags.has("json")) {
-    screen.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
+    const down = `npx tsx main.ts down${context.data === resolve("data") ? "" : ` --data "${context.data}"`}`;
+    if (services.mysql) {
+      screen.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
+    }
     screen.print(`Kafka   ${kafka.brokers.join(",")}`);
-    screen.print(`They run until "tsx main.ts down". Other commands use them, also with --creds ${services.credsFile}`);
+    screen.print(`${services.mysql ? "They run" : "It runs"} until "${down}". Other commands use what runs here`);
+    if (services.mysql) screen.print(`Elsewhere: --creds ${services.credsFile}`);
   }
   return result;
 }
@@ -541,12 +575,18 @@ async function reset(context: Context): Promise<void> {
     if (!process.stdin.isTTY)
       throw new UsageError("reset asks before it deletes, and there is nobody to ask: say --yes");
     const terminal = createInterface({ input: process.stdin, output: process.stderr });
-    const answer = await terminal.question(`Delete ${folders.map((f) => `"${f}"`).join(" and ")}? [y/N] `, {
-      signal: context.signal,
-    });
+    const question = `Delete ${folders.map((f) => `"${f}"`).join(" and ")}? [y/N] `;
+    const closed = new AbortController();
+    terminal.on("close", () => closed.abort()); // Ctrl+D
+    const answer = await terminal
+      .question(question, { signal: AbortSignal.any([context.signal, closed.signal]) })
+      .catch(() => "no");
+    context.signal.throwIfAborted();
     terminal.close();
     if (!/^y(es)?$/i.test(answer.trim())) return screen.say("Nothing was deleted");
   }
+  // Nobody may be cleaning while it is deleted.
+  await using _lock = existsSync(lake) ? await lockLake(lake) : undefined;
   await stopServices({ dataDir: data, say: (text) => screen.say(text) });
   for (const folder of folders) await rm(folder, { recursive: true, force: true });
   screen.say(`Deleted ${folders.map((f) => `"${f}"`).join(" and ")}`);
@@ -605,7 +645,7 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
       printJson(await status(context, connections));
       return 0;
     case "post":
-      printJson(await runPost(context, connections));
+      printJson({ posted: await runPost(context, connections) });
       return 0;
     case "emulate":
       printJson(await runEmulate(context, connections));
@@ -624,6 +664,7 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
     }
     case "run": {
       screen.say(`start   services in ${seconds(started)}`);
+      await checkLake(context, connections);
       const posted = await runPost(context, connections);
       const cleaned = await runClean(context, connections);
       const reported = await runReport(context, connections);
@@ -654,8 +695,10 @@ try {
   process.exitCode ??= code;
 } catch (error) {
   const { name, message, stack } = error as Error;
-  if (stopping.signal.aborted) process.stderr.write("Stopped; the same command goes on where this one was\n");
-  else {
+  if (stopping.signal.aborted) {
+    const kept = process.argv.includes("up") ? "; what has started keeps running until down" : "";
+    process.stderr.write(`Stopped${kept || "; the same command goes on where this one was"}\n`);
+  } else {
     process.stderr.write(`${process.env.DEBUG ? stack : `Error: ${message}`}\n`);
     process.exitCode = name === "UsageError" ? 2 : 1;
   }

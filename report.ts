@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type DuckDBConnection, DuckDBTypeId } from "@duckdb/node-api";
 import { silver, type Table, tableNames } from "./io.ts";
 import { hasSilver, literal, paths, putInPlace, readBinding } from "./lake.ts";
-import { type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
+import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {
@@ -76,15 +76,17 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
     const name = table === "user" ? "users" : table;
     await connection.run(`CREATE OR REPLACE TEMP VIEW ${name} AS ${await silverQuery(lake, table)}`);
   }
-  const publish = async (name: string, query: string): Promise<Answer> => {
+  const publish = async (name: string, file: string): Promise<Answer> => {
     signal.throwIfAborted();
-    await publishQuery(connection, lake, name, { query });
+    await publishQuery(connection, lake, name, { query: await readSql(file) }).catch((error: unknown) => {
+      throw explainSql(file, error);
+    });
     return await readRows(connection, `SELECT * FROM ${literal(`${paths(lake).gold}/${name}.parquet`)}`);
   };
-  const matches = await publish("matches", await readSql("matches.sql"));
+  const matches = await publish("matches", "matches.sql");
   const answers: Partial<Record<Question, Answer>> = {};
   for (const name of Object.keys(questions) as Question[]) {
-    answers[name] = await publish(name, await readSql(`answers/${name}.sql`));
+    answers[name] = await publish(name, `answers/${name}.sql`);
   }
   const found = { ledger, matches, answers: answers as Record<Question, Answer> };
   signal.throwIfAborted();

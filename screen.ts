@@ -16,7 +16,7 @@ export interface Screen {
   /** A line that nobody should miss. */
   warn(text: string): void;
   /** Progress of a stage, a line for each table. */
-  progress(stage: string): Progress;
+  progress(stage: string, unit?: string): Progress;
 }
 
 /** Progress of one stage. */
@@ -46,7 +46,9 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
   // A reader that has seen enough, such as head, is no error.
   for (const stream of [stdout, stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
+      if (error.code === "EPIPE" || stream === stderr) return;
+      process.exitCode = 1;
+      stderr.write(`Error: Cannot write the result: ${error.message}\n`);
     });
   }
   const colours = stderr.isTTY && !process.env.NO_COLOR;
@@ -84,7 +86,7 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
       if (!quiet) line(stderr, printable(text));
     },
     warn: (text) => line(stderr, yellow(`Warning: ${printable(text)}`)),
-    progress: (stage) => {
+    progress: (stage, unit = "rows") => {
       const started = Date.now();
       const counts = new Map<Table, { done: number; total: number; ended?: number }>();
       const show = () =>
@@ -92,14 +94,20 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
           const rate = done / Math.max(0.001, (ended - started) / 1000);
           const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
           const share = total > 0 ? Math.min(1, done / total) : 1;
-          return `  ${stage} ${table.padEnd(4)} ${bar(share)}${count(done)} of ${count(Math.max(done, total))} rows, ${count(Math.round(rate))}/s${left}`;
+          return `  ${stage} ${table.padEnd(4)} ${bar(share)}${count(done)} of ${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
         });
       // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
       const every = stderr.isTTY ? 200 : 5_000;
+      let told = "";
       const timer = setInterval(() => {
         if (quiet || counts.size === 0) return;
         if (stderr.isTTY) redraw(show());
-        else for (const text of show()) stderr.write(`${text}\n`);
+        else {
+          // Nothing new is not worth a line.
+          const counted = JSON.stringify([...counts]);
+          if (counted !== told) for (const text of show()) stderr.write(`${text}\n`);
+          told = counted;
+        }
       }, every);
       timer.unref();
       return {

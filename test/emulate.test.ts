@@ -88,7 +88,7 @@ test("post and two emulations on the same topics at once disturb neither each ot
   assert.deepEqual(user, pin);
   const again = ok(await run(["post", "--data", data, "--prefix", "shared", "--json"]));
   assert.deepEqual(
-    JSON.parse(again.stdout),
+    JSON.parse(again.stdout).posted,
     tableNames.map((table) => ({ table, rows: 0, lastKey: "299" })),
   );
 });
