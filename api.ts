@@ -40,6 +40,7 @@ import {
   type KafkaSettings,
   kafkaClient,
   partitionOf,
+  retriable,
   topicOf,
   topicRanges,
 } from "./kafka.ts";
@@ -482,9 +483,6 @@ function advance(checkpoint: Checkpoint, { rows, lastKey, exhausted }: Batch): C
   const seen = next.done ? { lastKey: next.upTo, rows: next.rows } : {};
   return { ...checkpoint, ...seen, full: next };
 }
-
-/** An error that may be gone at the next try, in kafkajs' own way. */
-const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
 
 /** Sends, and makes sure that every partition has acknowledged: kafkajs forgets those whose leader moved meanwhile. */
 async function send(

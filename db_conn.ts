@@ -477,14 +477,24 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
   return new Promise((resolve, reject) => {
     let rows = 0;
     let bytes = 0;
-    const done = (error: Error | null) => (error ? reject(error) : resolve({ rows, cut: false }));
-    const query = createQuery({ sql, values, timeout: pageTimeout }, undefined, done, {});
+    const end = (settle: () => void, { lost }: { lost: boolean }) => {
+      clearTimeout(timer);
+      if (lost) db.destroy();
+      settle();
+    };
+    // mysql2's own time-out would go on after the connection is closed, and keep the thread alive.
+    const timer = setTimeout(() => {
+      const error = Object.assign(new Error(`No answer within ${pageTimeout / 1000} s`), { code: "ETIMEDOUT" });
+      end(() => reject(error), { lost: true });
+    }, pageTimeout).unref();
+    const done = (error: Error | null) =>
+      end(() => (error ? reject(error) : resolve({ rows, cut: false })), { lost: false });
+    const query = createQuery({ sql, values }, undefined, done, {});
     const plain = query.row;
     query.row = function step(packet, connection) {
       if (packet.isEOF()) return plain.call(query, packet, connection);
       if (bytes > maxBytes) {
-        resolve({ rows, cut: true });
-        db.destroy();
+        end(() => resolve({ rows, cut: true }), { lost: true });
         return null;
       }
       bytes += packet.end - packet.offset;
@@ -492,8 +502,7 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
       try {
         onRow(packet.buffer, packet.offset);
       } catch (error) {
-        reject(error);
-        db.destroy();
+        end(() => reject(error), { lost: true });
         return null;
       }
       return step;

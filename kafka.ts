@@ -191,6 +191,9 @@ const isConnectionError = (error: Error): boolean =>
   ) ||
   /ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN/.test((error as { code?: string }).code ?? "");
 
+/** An error that may be gone at the next try, in kafkajs' own way. */
+export const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
+
 /** Whether an error may be gone at the next try: the broker is away, moving or slow, or has ended our transaction. */
 export function isTransientKafka(error: unknown): boolean {
   const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
@@ -365,7 +368,11 @@ export interface FetchOptions {
 export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
   const { topic, positions, until, onRecord, maxBytes = 4_000_000, maxWait = 500 } = options;
   const open = [...positions].filter(([partition, next]) => next < (until.get(partition) ?? 0)).map(([p]) => p);
+  await reader.cluster.addTargetTopic(topic);
   const leaders = Object.entries(reader.cluster.findLeaderForPartitions(topic, open));
+  const led = leaders.flatMap(([, partitions]) => partitions.map(Number));
+  const lacking = open.filter((partition) => !led.includes(partition));
+  if (lacking.length > 0) throw retriable(`No broker leads partition ${lacking.join(", ")} of topic "${topic}"`);
   await Promise.all(
     leaders.map(async ([nodeId, partitions]) => {
       const broker = await reader.cluster.findBroker({ nodeId });

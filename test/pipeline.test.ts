@@ -310,7 +310,7 @@ test("tables without a primary key are posted when their keys are unique, else t
   assert.equal(missing.code, 2);
   assert.equal(
     missing.stderr.split("\n").at(-2),
-    'Error: Cannot find table "geolocation_data" in database "pinterest_other": make it, or set DATABASE',
+    'Error: Cannot find table "geolocation_data" in database "pinterest_other": make it, set DATABASE, or grant SELECT on it to the user',
   );
 });
 
