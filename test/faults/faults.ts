@@ -174,8 +174,8 @@ try {
       ...{ rounds: 0, strikes: 0, hits: 0, lost: 0, doubled: 0, wrong: 0, reads: 0, failedReads: 0 },
     };
     tallies.set(name, tally);
-    const most = Number(values.rounds ?? (short ? 1 : 40));
-    const wanted = Number(values.hits ?? (values.rounds ? Number.POSITIVE_INFINITY : 20));
+    const most = Number(values.rounds ?? (short ? 4 : 40));
+    const wanted = Number(values.hits ?? (values.rounds ? Number.POSITIVE_INFINITY : short ? 1 : 20));
     say(`${name}: ${faults[name]?.text} (seed ${seed})`);
     if (rounds) for (const number of rounds) await runRound(name, number, site, python, tally);
     else for (let i = 0; i < most && tally.hits < wanted; i++) await runRound(name, i, site, python, tally);

@@ -79,6 +79,7 @@ async function killAgain(
 /** Ends `clean --follow`, which must be quick about it. */
 export async function endFollow(round: Round, work: Work): Promise<void> {
   if (work.over()) return round.wrong(`"${work.command}" ended by itself: ${(await work.done).stderr.slice(-300)}`);
+  await work.said(/Using Kafka/); // before that it cannot hear a signal yet
   const since = Date.now();
   work.kill("SIGTERM");
   await endedWell(round, work, [143]);
