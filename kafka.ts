@@ -150,7 +150,9 @@ export async function connectReader(settings: KafkaSettings): Promise<KafkaReade
   };
   try {
     await cluster.connect();
-    const { clusterId } = await cluster.metadata({ topics: [] });
+    const metadata = await cluster.metadata({ topics: [] });
+    if (!metadata) throw retriable("Every connection to a broker was lost"); // kafkajs gives null then
+    const { clusterId } = metadata;
     return { clusterId, cluster, close, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close();
@@ -464,7 +466,7 @@ export async function showOffsets(reader: KafkaReader, group: string, topic: str
 interface Cluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
-  metadata(options: { topics: string[] }): Promise<{ clusterId: string }>;
+  metadata(options: { topics: string[] }): Promise<{ clusterId: string } | null>;
   refreshMetadata(): Promise<void>;
   addTargetTopic(topic: string): Promise<void>;
   findTopicPartitionMetadata(topic: string): { partitionId: number }[];

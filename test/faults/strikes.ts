@@ -59,6 +59,9 @@ export async function endedWell(round: Round, work: Work, codes: (number | null)
   if (!codes.includes(code)) round.wrong(`"${work.command}" ended with ${code}: ${stderr.trim().split("\n").at(-1)}`);
 }
 
+/** A random moment of the work; the short run's tables are posted in a fraction of the time. */
+const moment = (round: Round, ms: number): Promise<void> => sleep(round.random() * (round.short ? ms / 20 : ms));
+
 /** Kills a command again and again, each time within a stage if it gets there. */
 async function killAgain(
   round: Round,
@@ -69,7 +72,7 @@ async function killAgain(
   for (let i = 0; i < round.times(times); i++) {
     const work = world.run(args);
     await work.past(round.between(1, round.short ? 8 : steps));
-    await sleep(round.random() * (round.short ? 50 : 400));
+    await moment(round, 400);
     const hit = await round.strike("SIGKILL of the program", [work], () => work.kill("SIGKILL"));
     await endedWell(round, work, hit ? [null] : [null, 0, 3]);
     if (work.over() && !hit) return;
@@ -144,7 +147,7 @@ export const strikes: Record<string, Fault> = {
       for (let i = 0; i < round.times(6); i++) {
         const which = round.pick([0, 1]);
         await works[which]?.past(round.between(1, 40));
-        await sleep(round.random() * 400);
+        await moment(round, 400);
         const work = works[which] as Work;
         await round.strike("SIGKILL of the program", [work], () => work.kill("SIGKILL"));
         await endedWell(round, work, [null, 0]);
@@ -162,7 +165,7 @@ export const strikes: Record<string, Fault> = {
       const world = await round.world();
       await whilePosting(round, world, async (post) => {
         for (let i = 0; i < round.times(5) && !post.over(); i++) {
-          await sleep(round.random() * 1_500);
+          await moment(round, 1_500);
           const { admin, ids } = await connectionsOf(round.site, world);
           if (ids.length > 0) {
             await round.strike("KILL CONNECTION", [post], () =>
@@ -183,7 +186,7 @@ export const strikes: Record<string, Fault> = {
       const world = await round.world();
       await whileBusy(round, world, async (works) => {
         for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
-          await sleep(round.random() * 3_000);
+          await moment(round, 3_000);
           await round.strike("SIGKILL of the broker", works.slice(0, 1), () => broker.stop("SIGKILL"));
           await sleep(round.random() * 2_000);
           await broker.start();
@@ -201,7 +204,7 @@ export const strikes: Record<string, Fault> = {
       const world = await round.world();
       await whilePosting(round, world, async (post) => {
         for (let i = 0; i < round.times(3) && !post.over(); i++) {
-          await sleep(round.random() * 2_000);
+          await moment(round, 2_000);
           await round.strike("SIGKILL of the database", [post], () => database.stop("SIGKILL"));
           await sleep(round.random() * 2_000);
           await database.start();
@@ -273,7 +276,7 @@ export const strikes: Record<string, Fault> = {
       const world = await round.world();
       await whileBusy(round, world, async (works) => {
         for (let i = 0; i < round.times(6) && !works[0]?.over(); i++) {
-          await sleep(round.random() * 1_000);
+          await moment(round, 1_000);
           const direction = round.pick(["up", "down"] as const);
           const [what, action] = round.pick([
             ["all connections cut", () => proxy.cut()],
@@ -343,7 +346,7 @@ export const strikes: Record<string, Fault> = {
         await root.query("SET GLOBAL lock_wait_timeout = 1");
         await whilePosting(round, world, async (post) => {
           for (let i = 0; i < round.times(4) && !post.over(); i++) {
-            await sleep(round.random() * 1_500);
+            await moment(round, 1_500);
             const source = round.pick(Object.values(tables)).source;
             const place = post.at();
             await root.query(`LOCK TABLES ${world.db.database}.${source} WRITE`);
@@ -383,7 +386,7 @@ export const strikes: Record<string, Fault> = {
           const table = round.pick(tableNames);
           const messages = Array.from({ length: round.between(1, 500) }, () => foreignMessage(table, number++));
           await transaction.send({ topic: `${world.prefix}.${table}`, messages });
-          await sleep(round.random() * 1_500);
+          await moment(round, 1_500);
           const how = (["abort", "commit", "left open"] as const)[i % 3] as "abort" | "commit" | "left open"; // all in every round
           await round.strike(`another's transaction of ${messages.length} in ${table}: ${how}`, works, async () => {
             if (how !== "left open") await transaction[how]();
@@ -411,7 +414,7 @@ export const strikes: Record<string, Fault> = {
       for (const args of commands.slice(0, round.times(commands.length))) {
         const work = world.run(args);
         await work.past(round.between(1, 40));
-        await sleep(round.random() * 500);
+        await moment(round, 500);
         if (work.over()) continue;
         const signal = round.pick(["SIGINT", "SIGTERM"] as const);
         const twice = round.random() < 0.3;
@@ -473,7 +476,7 @@ export const strikes: Record<string, Fault> = {
       let follow = world.run(["clean", "--follow"]);
       await post.until(/./);
       for (let i = 0; i < round.times(8); i++) {
-        await sleep(round.random() * 1_500);
+        await moment(round, 1_500);
         const what = round.pick(["post", "follow", "broker", "database", "cut", "connection", "slow"] as const);
         const works = [post, follow];
         if (what === "post") {
