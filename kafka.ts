@@ -187,10 +187,12 @@ function rootCause(error: unknown): Error {
   return cause;
 }
 
+// kafkajs says "Broker not connected" by a plain Error where a connection was lost between two of its own steps.
 const isConnectionError = (error: Error): boolean =>
-  /^KafkaJS(Connection|ConnectionClosed|RequestTimeout|BrokerNotFound|NoBrokerAvailable|LockTimeout|Timeout)/.test(
+  /^KafkaJS(Connection|ConnectionClosed|RequestTimeout|BrokerNotFound|NoBrokerAvailable|LockTimeout|Timeout|GroupCoordinatorNotFound)/.test(
     error.name,
   ) ||
+  error.message === "Broker not connected" ||
   /ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN/.test((error as { code?: string }).code ?? "");
 
 /** An error that may be gone at the next try, in kafkajs' own way. */

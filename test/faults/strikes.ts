@@ -536,7 +536,7 @@ async function brokerInClean(round: Round, world: World): Promise<void> {
 async function freeze(round: Round, service: Service, ms: number): Promise<void> {
   const worlds: World[] = [];
   for (let i = 0; i < 3; i++) worlds.push(await round.world({ rows: round.between(25_000, 60_000) }));
-  const posts = worlds.map((world) => world.run(["post"]));
+  const posts = worlds.map((world) => world.run(["post", "--wait", "300"]));
   await Promise.all(posts.map((post) => post.past(round.between(1, 12))));
   await round.strike(`SIGSTOP for ${Math.round(ms / 1000)} s`, posts, async () => {
     service.freeze();
