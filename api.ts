@@ -296,7 +296,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     let rows = 0;
     let size = pageRows;
     let ahead: Promise<Batch> | undefined;
-    let lastCommit = Date.now();
+    let troubleSince: number | undefined;
     let sending = false;
     for (let going = true; going; ) {
       signal.throwIfAborted();
@@ -310,7 +310,6 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
           tell({ fact: "planned", table });
           await ordered("send");
           sending = true;
-          lastCommit = Date.now();
         }
         const { checkpoint, encoder }: Session = session;
         const full = unfinished(checkpoint);
@@ -332,12 +331,14 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
           });
           encoder.release(batch.records);
           rows += batch.rows;
-          lastCommit = Date.now();
+          troubleSince = undefined;
           tell({ fact: "posted", table, rows: batch.rows });
         }
       } catch (error) {
         signal.throwIfAborted();
-        if (!isTransient(error) || Date.now() - lastCommit > waitMs) {
+        // From the first error on: a program that was itself frozen has lost no time.
+        troubleSince ??= Date.now();
+        if (!isTransient(error) || Date.now() - troubleSince > waitMs) {
           throw explainKafka(explainMysql(error, mysql), kafka);
         }
         await ahead?.catch(() => {});
