@@ -38,11 +38,13 @@ import {
   isTransientKafka,
   type KafkaReader,
   type KafkaSettings,
-  kafkaClient,
+  openProducer,
   partitionOf,
+  readRecord,
   retriable,
   topicOf,
   topicRanges,
+  unacknowledged,
 } from "./kafka.ts";
 import { keyBytes, type RecordBatch, type RecordView, type RowEncoder, rowEncoder, valueBytes } from "./records.ts";
 import { step } from "./steps.ts";
@@ -485,7 +487,7 @@ function advance(checkpoint: Checkpoint, { rows, lastKey, exhausted }: Batch): C
   return { ...checkpoint, ...seen, full: next };
 }
 
-/** Sends, and makes sure that every partition has acknowledged: kafkajs forgets those whose leader moved meanwhile. */
+/** Sends, and makes sure that every partition has acknowledged. */
 async function send(
   transaction: Transaction,
   topic: string,
@@ -494,7 +496,7 @@ async function send(
   const metadata = await transaction.send({ topic, messages: messages as KafkaMessage[] });
   const placed = new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
   const missing = messages.find(({ partition }) => !placed.has(partition));
-  if (missing) throw retriable(`Partition ${missing.partition} of topic "${topic}" did not acknowledge`);
+  if (missing) throw unacknowledged(topic, missing.partition);
   return placed;
 }
 
@@ -529,20 +531,11 @@ function sessionOpener(
   return async (source, database) => {
     await using reader = await connectReader(kafka);
     await check(reader, await readCheckpoint(reader, kafka, table));
-    const producer = kafkaClient(kafka).producer({
+    const producer = await openProducer(kafka, {
       transactionalId: `${kafka.prefix}.post.${table}`,
-      idempotent: true,
-      maxInFlightRequests: 1,
-      allowAutoTopicCreation: false,
-      createPartitioner:
-        () =>
-        ({ message }) =>
-          message.partition as number,
+      createPartitioner: () => (args) => args.message.partition as number,
     });
     try {
-      await producer.connect();
-      // Only this fences: connecting does not.
-      await (await producer.transaction()).abort();
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true });
       await check(reader, checkpoint);
       checkDatabase(kafka, checkpoint, database);
@@ -636,13 +629,8 @@ async function holdsLast(reader: KafkaReader, topic: string, { partition, offset
   const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
   if (!range || offset >= range.end) return false;
   if (offset < range.start) return true; // expired by retention: nothing to compare with
-  let found = false;
-  const onRecord = (_partition: number, record: RecordView) => {
-    if (record.offset === offset) found = keyBytes(record)?.toString() === key;
-  };
-  const positions = new Map([[partition, offset]]);
-  await fetchOnce(reader, { topic, positions, until: new Map([[partition, offset + 1]]), onRecord, maxBytes: 1 });
-  return found;
+  const take = (record: RecordView) => keyBytes(record)?.toString() === key;
+  return (await readRecord(reader, topic, { partition, offset, take })) ?? false;
 }
 
 const topicGone = (topic: string, { partition, offset, key }: Last): string =>

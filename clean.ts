@@ -22,10 +22,10 @@ import { patiently, silver, type Table, tableNames } from "./io.ts";
 import {
   connectReader,
   explainKafka,
-  fetchOnce,
   isTransientKafka,
   type KafkaReader,
   type KafkaSettings,
+  readRecord,
   showOffsets,
   topicOf,
   topicRanges,
@@ -68,7 +68,7 @@ import {
   sqlHash,
   writeLedger,
 } from "./ledger.ts";
-import { bronzeLines } from "./records.ts";
+import { bronzeLines, type RecordView } from "./records.ts";
 import { step } from "./steps.ts";
 
 /** What the consumer tells, in the past tense. */
@@ -428,21 +428,13 @@ async function sameMessage(
   const line = await lastLine(file.path);
   const offset = Number(line.toString("latin1").split("\t", 2)[1]);
   if (offset < start) return true; // expired: nothing to compare with
-  let same = true;
-  const positions: Offsets = new Map([[file.partition, offset]]);
-  await fetchOnce(reader, {
-    topic,
-    positions,
-    until: new Map([[file.partition, offset + 1]]),
-    maxBytes: 1,
-    onRecord: (partition, record) => {
-      if (record.offset !== offset) return;
-      const lines = bronzeLines(partition);
-      lines.add(record);
-      same = lines.take().equals(line);
-    },
-  });
-  return same;
+  const { partition } = file;
+  const take = (record: RecordView) => {
+    const lines = bronzeLines(partition);
+    lines.add(record);
+    return lines.take().equals(line);
+  };
+  return (await readRecord(reader, topic, { partition, offset, take })) ?? true;
 }
 
 async function lastLine(path: string): Promise<Buffer> {

@@ -9,6 +9,7 @@
  * @module
  */
 import { createRequire } from "node:module";
+import type { Producer, ProducerConfig } from "kafkajs";
 import { type Table, tableNames, UsageError } from "./io.ts";
 import { decodeRecords, type RecordBatch, type RecordView, requestRoom, sealBatch } from "./records.ts";
 
@@ -125,6 +126,31 @@ export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
   });
 }
 
+/**
+ * Connects a transactional producer that has fenced whoever held its id and ended their transaction. Its caller
+ * disconnects it.
+ */
+export async function openProducer(
+  settings: KafkaSettings,
+  options: Pick<ProducerConfig, "transactionalId" | "transactionTimeout" | "createPartitioner" | "retry">,
+): Promise<Producer> {
+  const producer = kafkaClient(settings).producer({
+    ...options,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    allowAutoTopicCreation: false,
+  });
+  try {
+    await producer.connect();
+    // Only this fences: connecting does not.
+    await (await producer.transaction()).abort();
+    return producer;
+  } catch (error) {
+    void producer.disconnect().catch(() => {});
+    throw error;
+  }
+}
+
 /** A connection for reading, by partition and offset. Close it by `await using` or `close()`. */
 export interface KafkaReader extends AsyncDisposable {
   clusterId: string;
@@ -197,6 +223,10 @@ const isConnectionError = (error: Error): boolean =>
 
 /** An error that may be gone at the next try, in kafkajs' own way. */
 export const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
+
+/** kafkajs forgets a partition whose leader moved meanwhile: what was sent to it may be there or not. */
+export const unacknowledged = (topic: string, partition: number | undefined): Error =>
+  retriable(`Partition ${partition} of topic "${topic}" did not acknowledge`);
 
 /** Whether an error may be gone at the next try: the broker is away, moving or slow, or has ended our transaction. */
 export function isTransientKafka(error: unknown): boolean {
@@ -405,6 +435,25 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
       }
     }),
   );
+}
+
+/** Reads the record at one offset; `undefined` where a mark, an aborted record or a hole stands there. */
+export async function readRecord<T>(
+  reader: KafkaReader,
+  topic: string,
+  { partition, offset, take }: { partition: number; offset: number; take: (record: RecordView) => T },
+): Promise<T | undefined> {
+  let found: T | undefined;
+  await fetchOnce(reader, {
+    topic,
+    positions: new Map([[partition, offset]]),
+    until: new Map([[partition, offset + 1]]),
+    maxBytes: 1,
+    onRecord: (_partition, record) => {
+      if (record.offset === offset) found = take(record);
+    },
+  });
+  return found;
 }
 
 type Messages = object[] | RecordBatch;

@@ -11,14 +11,15 @@ import type { Producer, Transaction } from "kafkajs";
 import {
   connectReader,
   explainKafka,
-  fetchOnce,
   isTransientKafka,
   type KafkaSettings,
-  kafkaClient,
+  openProducer,
   partitionOf,
+  readRecord,
   topicRanges,
+  unacknowledged,
 } from "./kafka.ts";
-import { keyBytes, valueBytes } from "./records.ts";
+import { keyBytes, type RecordView, valueBytes } from "./records.ts";
 
 /** A message to be sent; its partition follows from its key unless it is given. */
 export interface Outgoing {
@@ -86,27 +87,14 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
   let producer: Producer | undefined;
   const closing = new Set<Promise<unknown>>();
 
-  const open = async (): Promise<Producer> => {
-    const opened = kafkaClient(kafka).producer({
+  const open = (): Promise<Producer> =>
+    openProducer(kafka, {
       transactionalId: transactionalId(),
       transactionTimeout,
-      idempotent: true,
-      maxInFlightRequests: 1,
-      allowAutoTopicCreation: false,
       createPartitioner,
       // The broker is busy for a few ms with the marks of the transaction before.
       retry: { initialRetryTime: 4, maxRetryTime: 1_000, retries: 12 },
     });
-    try {
-      await opened.connect();
-      // Only this fences: connecting does not.
-      await (await opened.transaction()).abort();
-      return opened;
-    } catch (error) {
-      void opened.disconnect().catch(() => {});
-      throw error;
-    }
-  };
 
   /** Opens within the signal's time; one that comes too late is closed again. */
   const openInTime = async (signal: AbortSignal): Promise<Producer> => {
@@ -209,12 +197,7 @@ async function sendAll(transaction: Transaction, messages: Outgoing[], signal: A
     const next = new Map(metadata.map((m) => [`${m.topicName}/${m.partition}`, Number(m.baseOffset)]));
     for (const { topic, partition } of copies) {
       const offset = next.get(`${topic}/${partition}`);
-      // kafkajs forgets partitions whose leader moved meanwhile.
-      if (offset === undefined) {
-        throw Object.assign(new Error(`Partition ${partition} of topic "${topic}" did not acknowledge`), {
-          retriable: true,
-        });
-      }
+      if (offset === undefined) throw unacknowledged(topic, partition);
       places.push({ partition: partition as number, offset });
       next.set(`${topic}/${partition}`, offset + 1);
     }
@@ -255,17 +238,8 @@ async function standsAt(
     if (range.stable > offset) break;
     await sleep(20); // somebody else's transaction is open before it
   }
-  let found = false;
-  await fetchOnce(reader, {
-    topic,
-    positions: new Map([[partition, offset]]),
-    until: new Map([[partition, offset + 1]]),
-    maxBytes: 1,
-    onRecord: (_partition, record) => {
-      if (record.offset === offset) found = same(keyBytes(record), key) && same(valueBytes(record), value);
-    },
-  });
-  return found;
+  const take = (record: RecordView) => same(keyBytes(record), key) && same(valueBytes(record), value);
+  return (await readRecord(reader, topic, { partition, offset, take })) ?? false;
 }
 
 const same = (bytes: Buffer | null, text: string | null): boolean =>

@@ -4,13 +4,14 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 
 /**
  * A module and what it imports as one script, for `new Worker(code, { eval: true })`: a thread of Node 20 does not
  * inherit tsx's loader, and with a loader of its own it takes three times as long to start.
  */
 export async function threadCode(module: string): Promise<string> {
+  // Loaded here: the threads hold this file too, and need no bundler.
+  const { build, stop } = await import("esbuild");
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(module)],
     bundle: true,
@@ -21,6 +22,7 @@ export async function threadCode(module: string): Promise<string> {
     define: { "import.meta.url": "url" },
     write: false,
   });
+  await stop(); // else its process stays as long as ours
   const url = JSON.stringify(module);
   return `(function (url, require, module) {${outputFiles[0]?.text}\n})(${url}, require("node:module").createRequire(${url}), {});`;
 }
