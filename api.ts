@@ -39,6 +39,7 @@ import {
   type KafkaReader,
   type KafkaSettings,
   openProducer,
+  type PartitionRange,
   partitionOf,
   readRecord,
   retriable,
@@ -354,7 +355,10 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
       }
     }
     step("posted", table);
-    if (rows > 0) await patiently(() => untilReadable(kafka, table), patience);
+    if (rows > 0) {
+      const text = await patiently(() => untilReadable(kafka, table), patience);
+      if (text) tell({ fact: "warned", table, text });
+    }
     tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
   } finally {
     reader.db.destroy();
@@ -385,17 +389,26 @@ function listenForOrders(signal: AbortSignal) {
 }
 
 /**
- * Waits until the last rows are readable: a commit is answered before its mark stands in the topic, and who cleans right
- * after posting wants all rows. Another program's open transaction may hold them back for longer; that is no error.
+ * Waits until what the topic holds now is readable: a commit is answered before its mark stands in the topic, and who
+ * cleans right after posting wants all rows.
+ *
+ * @returns what holds them back for longer, for people to read
  */
-export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<void> {
+export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
   await using reader = await connectReader(kafka);
-  for (let tries = 0; tries < 100; tries++) {
-    const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
-    if (ranges.every(({ stable, end }) => stable === end)) return;
+  const topic = topicOf(kafka, table);
+  const ranges = async () => (await topicRanges(reader, topic)) ?? [];
+  const now = await ranges();
+  for (let then = now, tries = 0; ; then = await ranges(), tries++) {
+    const open = now.find(({ end }, i) => (then[i]?.stable ?? end) < end);
+    if (!open) return undefined;
+    if (tries === 100) return `${openTransaction(topic, open)}: clean reads what stands behind it only when it ends`;
     await sleep(20);
   }
 }
+
+const openTransaction = (topic: string, { partition, stable }: PartitionRange): string =>
+  `A transaction stays open at offset ${stable} of partition ${partition} of topic "${topic}"`;
 
 const isTransient = (error: unknown): boolean => isTransientMysql(error) || isTransientKafka(error);
 
@@ -600,7 +613,7 @@ export async function readCheckpoint(
     if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
     if (complete && range.stable < range.end) {
       if (Date.now() > deadline) {
-        throw retriable(`A transaction in topic "${topic}" stays open`);
+        throw retriable(openTransaction(topic, range) + lostMark(topic, range));
       }
       await sleep(20);
       continue;
@@ -621,6 +634,10 @@ export async function readCheckpoint(
     return newest === undefined ? undefined : (JSON.parse(newest) as Checkpoint);
   }
 }
+
+// Its sender is fenced, so the broker should have ended it.
+const lostMark = (topic: string, { partition, stable }: PartitionRange): string =>
+  `, which a killed broker of Kafka 4.3 or 4.4 may leave (KAFKA-20734): abort it by "kafka-transactions.sh --bootstrap-server ... abort --topic ${topic} --partition ${partition} --start-offset ${stable}", then run post --full`;
 
 type Last = NonNullable<Checkpoint["last"]>;
 

@@ -128,7 +128,10 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       result.posts += posts.length;
       await onFact({ fact: "posted", posts });
     }
-    for (const table of tableNames) await patiently(() => untilReadable(kafka, table), patience);
+    for (const table of tableNames) {
+      const text = await patiently(() => untilReadable(kafka, table), patience);
+      if (text) await onFact({ fact: "warned", text });
+    }
   } catch (error) {
     if (!signal.aborted || error instanceof UnknownOutcome) throw error;
   } finally {

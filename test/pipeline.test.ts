@@ -208,6 +208,7 @@ test("clean --follow goes on in micro-batches until it is stopped, with exit cod
 test("two posts of the same tables at once: one goes on, the other says who is running, nothing is doubled", async () => {
   const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
   const runs = await Promise.all([run(args), run(args)]);
+  assert.ok(runs.some(({ code }) => code === 0));
   for (const result of runs.filter(({ code }) => code !== 0)) {
     assert.equal(result.code, 1);
     assert.match(
@@ -219,6 +220,31 @@ test("two posts of the same tables at once: one goes on, the other says who is r
   for (const table of tableNames) {
     assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...(await sourceMessages(table)).keys()]);
   }
+});
+
+test("a full run that was killed is finished for all tables by the next post", async () => {
+  const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
+  const env = { PIPELINE_STEPS: join(folder.path, "steps"), PIPELINE_STRIKE: "kill 1 ^sent" };
+  assert.equal((await run([...args, "--full"], { env })).code, null);
+  assert.match(ok(await run(args)).stderr, /A full run was broken off: it is finished first/);
+  for (const table of tableNames) {
+    const keys = [...(await sourceMessages(table)).keys()];
+    assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...keys, ...keys], table);
+  }
+});
+
+test("post says where another's open transaction hides its rows", async () => {
+  const producer = kafkaClient(kafka).producer({ transactionalId: "other", maxInFlightRequests: 1, idempotent: true });
+  await producer.connect();
+  const transaction = await producer.transaction();
+  const [{ baseOffset } = {}] = await transaction.send({ topic: "twice.geo", messages: [{ key: "x", value: "{}" }] });
+  await db.query("INSERT INTO geolocation_data VALUES (6000, NULL, NULL, NULL, NULL)");
+  const { stderr } = ok(await run(["post", "--creds", creds, "--prefix", "twice", "--data", folder.path]));
+  await transaction.abort();
+  await producer.disconnect();
+  await db.query("DELETE FROM geolocation_data WHERE ind = 6000");
+  const open = `A transaction stays open at offset ${baseOffset} of partition 0 of topic "twice.geo"`;
+  assert.ok(stderr.includes(`Warning: ${open}: clean reads what stands behind it only when it ends`), stderr);
 });
 
 test("several partitions: each key in the partition of Java's clients, in order within it, and clean reads them all", async () => {
