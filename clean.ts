@@ -192,9 +192,12 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
       }
     }
   }
-  for (const table of tableNames) {
-    const { covered } = await listBronze(lake, table);
+  const bronze = await forTables(async (table) => {
+    const { files, covered } = await listBronze(lake, table);
     for (const path of covered) await rm(path);
+    return files;
+  });
+  for (const table of tableNames) {
     await mkdir(paths(lake).bronze(table), { recursive: true });
     await mkdir(paths(root).silver(table), { recursive: true });
   }
@@ -211,24 +214,14 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
     db.closeSync();
   };
   try {
-    return {
-      lake,
-      root,
-      options,
-      db,
-      connections,
-      bronze: await forTables(async (table) => {
-        const { files } = await listBronze(lake, table);
-        const rejects = fileStates(connections[table], paths(lake).rejects, `${table}-`);
-        // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
-        checkBronze(lake, table, files, await (root === lake ? rejects : rejects.catch(() => new Map())));
-        return files;
-      }),
-      silver: await forTables((table) => fileStates(connections[table], paths(root).silver(table))),
-      rejects: await forTables((table) => fileStates(connections[table], paths(root).rejects, `${table}-`)),
-      oneAtATime: pLimit(1),
-      close,
-    };
+    const rejectsIn = (folder: string) =>
+      forTables((table) => fileStates(connections[table], paths(folder).rejects, `${table}-`));
+    const rejects = await rejectsIn(root);
+    // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
+    const done = root === lake ? rejects : await rejectsIn(lake).catch(() => rejects);
+    for (const table of tableNames) checkBronze(lake, table, bronze[table], done[table]);
+    const silver = await forTables((table) => fileStates(connections[table], paths(root).silver(table)));
+    return { lake, root, options, db, connections, bronze, silver, rejects, oneAtATime: pLimit(1), close };
   } catch (error) {
     close();
     throw error;
