@@ -15,7 +15,7 @@
  * @module
  */
 import { mkdir, open, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, extname, join } from "node:path";
 import { type Table, UsageError } from "./io.ts";
 import { step } from "./steps.ts";
 
@@ -113,6 +113,15 @@ export async function putInPlace(temporary: string, path: string): Promise<void>
   await syncPath(dirname(path));
 }
 
+/** Writes a text file, in one step for readers. */
+export async function writeInPlace(lake: string, path: string, text: string): Promise<void> {
+  const { tmp } = paths(lake);
+  await mkdir(tmp, { recursive: true });
+  const temporary = join(tmp, `${basename(path, extname(path))}-${process.pid}`);
+  await writeFile(temporary, text);
+  await putInPlace(temporary, path);
+}
+
 /** Makes a file's bytes, or a folder's names, survive a loss of power. */
 export async function syncPath(path: string): Promise<void> {
   const handle = await open(path, "r");
@@ -147,13 +156,8 @@ export async function readBinding(lake: string): Promise<Binding | undefined> {
   return text === undefined ? undefined : (JSON.parse(text) as Binding);
 }
 
-export async function writeBinding(lake: string, binding: Binding): Promise<void> {
-  const { binding: path, tmp } = paths(lake);
-  await mkdir(tmp, { recursive: true });
-  const temporary = join(tmp, "lake.json");
-  await writeFile(temporary, `${JSON.stringify(binding, null, 2)}\n`);
-  await putInPlace(temporary, path);
-}
+export const writeBinding = (lake: string, binding: Binding): Promise<void> =>
+  writeInPlace(lake, paths(lake).binding, `${JSON.stringify(binding, null, 2)}\n`);
 
 /**
  * Refuses a lake that belongs to another cluster, prefix or database; what is not known yet is not compared.

@@ -3,12 +3,11 @@
  *
  * @module
  */
-import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DuckDBConnection, DuckDBTypeId } from "@duckdb/node-api";
 import { silver, type Table, tableNames } from "./io.ts";
-import { hasSilver, literal, paths, putInPlace, readBinding } from "./lake.ts";
+import { hasSilver, literal, paths, readBinding, writeInPlace } from "./lake.ts";
 import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
@@ -139,11 +138,7 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
     },
     world,
   );
-  const { gold, tmp } = paths(lake);
-  await mkdir(tmp, { recursive: true });
-  const temporary = join(tmp, `report-${process.pid}.html`);
-  await writeFile(temporary, page);
-  await putInPlace(temporary, join(gold, "report.html"));
+  await writeInPlace(lake, join(paths(lake).gold, "report.html"), page);
 }
 
 async function silverQuery(lake: string, table: Table): Promise<string> {
