@@ -569,9 +569,9 @@ function sessionOpener(
       step("claiming", table);
       await transaction.commit();
       step("claimed", table);
-      const key = source.columns.findIndex(({ name }) => name === tables[table].key);
       const maxBytes = Math.min(job.maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
-      const encoder = rowEncoder({ columns: source.columns, key, partitions, partitionOf, maxBytes });
+      const { columns, key } = source;
+      const encoder = rowEncoder({ columns, key, partitions, partitionOf, maxBytes });
       return { producer, checkpoint: claimed, encoder };
     } catch (error) {
       void producer.disconnect().catch(() => {});

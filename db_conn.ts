@@ -331,6 +331,8 @@ export interface SourceTable {
   table: Table;
   /** In the table's order; more than the contract's are posted too. */
   columns: { name: string; kind: ColumnKind }[];
+  /** Which column is the key. */
+  key: number;
   /** Least and greatest key as decimal text, or `undefined` when the table is empty. */
   keys: { least: string; greatest: string } | undefined;
 }
@@ -432,7 +434,8 @@ export async function inspectTable(db: Database, database: string, table: Table)
   }
   const [range] = await ask(`SELECT MIN(${quote(key)}), MAX(${quote(key)}) FROM ${quote(source)}`);
   const [least, greatest] = range as (string | null)[];
-  return { table, columns, keys: least && greatest ? { least, greatest } : undefined };
+  const position = columns.findIndex(({ name }) => name === key);
+  return { table, columns, key: position, keys: least && greatest ? { least, greatest } : undefined };
 }
 
 /** Counts rows; with `upTo` those at or below that key. */
@@ -545,9 +548,9 @@ interface RowQuery {
 export async function readRows(db: Database, source: SourceTable, keys: string[]): Promise<Map<string, Row>> {
   if (keys.length === 0) return new Map();
   const { id, select } = selectOf(source);
-  const sql = `${select.replace("SELECT", `SELECT ${id},`)} WHERE ${id} IN (?)`;
+  const sql = `${select} WHERE ${id} IN (?)`;
   const [rows] = await db.query({ sql, values: [keys.map(BigInt)], rowsAsArray: true, timeout: pageTimeout });
-  return new Map((rows as unknown as [string, ...Row][]).map(([key, ...row]) => [key, row]));
+  return new Map((rows as unknown as Row[]).map((row) => [row[source.key] as string, row]));
 }
 
 /**
