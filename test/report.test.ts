@@ -3,18 +3,17 @@
  * real browser where one is installed.
  */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { chromium } from "playwright-core";
 import type { Table } from "../io.ts";
 import { countries } from "../local/words.ts";
 import { oneLine } from "../report/html.ts";
 import { openWorld } from "../report/world.ts";
 import { type Question, questions, report } from "../report.ts";
+import { findBrowser, noBrowser, openBrowser } from "./browser.ts";
 import { makeLake } from "./lake_of.ts";
 import { hostileMessages } from "./messages.ts";
 import type { Message } from "./oracle.ts";
@@ -215,18 +214,13 @@ test("coordinates count as within a country, also across the date line", async (
   assert.match(page, /1 name of 3 [^:]*: <bdi>Nowhere<\/bdi>/);
 });
 
-const browser = [
-  process.env.CHROMIUM ?? "",
-  "/usr/bin/chromium",
-  "/usr/bin/chromium-browser",
-  "/usr/bin/google-chrome",
-].find(existsSync);
+const browser = findBrowser();
 
 test("in a browser: no error, no request, no script runs, no accessibility violation, nothing wider than a phone", {
-  skip: browser === undefined && "no Chromium is installed (CHROMIUM=path, or apt-get install chromium)",
+  skip: browser === undefined && noBrowser,
 }, async () => {
   const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  const running = await chromium.launch({ executablePath: browser as string, args: ["--no-sandbox"] });
+  const running = await openBrowser(browser as string);
   try {
     for (const { lake } of [await hostileLake(), await scriptLake(), await pageOf("empty2", {})]) {
       const url = pathToFileURL(join(lake, "gold", "report.html")).href;

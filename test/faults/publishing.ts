@@ -217,25 +217,16 @@ export const publishing: Record<string, Fault> = {
       await silver.go(["clean", "--rebuild"]);
       await round.finishLake(silver);
 
-      const torn = twin("silver-torn");
-      const tornFile = first(paths(torn.lake).silver(table));
-      halve(tornFile);
-      await mustFail(round, torn, ["clean"], {
-        what: `silver of ${table} cut off`,
-        says: new RegExp(`${tornFile}.*clean --rebuild`),
-      });
-      await torn.go(["clean", "--rebuild"]);
-      await round.finishLake(torn);
-
-      const reject = twin("rejects-torn");
-      const rejectFile = join(paths(reject.lake).rejects, `${table}-000000.parquet`);
-      halve(rejectFile);
-      await mustFail(round, reject, ["clean"], {
-        what: `rejects of ${table} cut off`,
-        says: new RegExp(`${rejectFile}.*clean --rebuild`),
-      });
-      await reject.go(["clean", "--rebuild"]);
-      await round.finishLake(reject);
+      for (const what of ["silver", "rejects"] as const) {
+        const torn = twin(`${what}-torn`);
+        const { silver, rejects } = paths(torn.lake);
+        const file = what === "silver" ? first(silver(table)) : join(rejects, `${table}-000000.parquet`);
+        halve(file);
+        const says = new RegExp(`${file}.*clean --rebuild`);
+        await mustFail(round, torn, ["clean"], { what: `${what} of ${table} cut off`, says });
+        await torn.go(["clean", "--rebuild"]);
+        await round.finishLake(torn);
+      }
 
       const bronze = twin("bronze-torn");
       const bronzeFile = first(paths(bronze.lake).bronze(table));
