@@ -630,11 +630,10 @@ async function publishRejects(
   const number = newest === undefined ? 0 : Number(newest.slice(table.length + 1)) + (full ? 1 : 0);
   const name = `${table}-${String(number).padStart(6, "0")}`;
   const before = states.get(name);
-  const { applied } = doneOffsets(states);
   const fresh = any
     ? `SELECT '${table}' AS "table", _partition, _offset, _posted_at, reject_key AS key, reject_reason AS reason,
          reject_detail AS detail, reject_raw AS raw
-       FROM cleaned WHERE reject_reason IS NOT NULL AND ${notIn(applied)}`
+       FROM cleaned WHERE reject_reason IS NOT NULL`
     : undefined;
   const reasons = { ...before?.reasons };
   let rejected = 0;
