@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { compareLake, compareTopics, type Findings, readMessages } from "./compare.ts";
 import { hostile } from "./hostile.ts";
+import { people } from "./people.ts";
 import { publishing } from "./publishing.ts";
 import { findPython, type Seen, watchSilver } from "./readers.ts";
 import { type Fault, type Round, strikes } from "./strikes.ts";
@@ -42,7 +43,7 @@ const { values } = parseArgs({
   },
 });
 const { short } = values;
-const faults: Record<string, Fault> = { ...strikes, ...publishing, ...hostile };
+const faults: Record<string, Fault> = { ...strikes, ...people, ...publishing, ...hostile };
 const seed = Number(values.seed);
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
@@ -119,6 +120,7 @@ async function runRound(name: string, number: number, site: Site, python: string
       await world.go(["clean"]);
       topics ??= await readMessages(site, world, python);
       found(await compareLake(world, topics));
+      return topics;
     },
   };
   try {

@@ -41,8 +41,8 @@ export interface Round {
   note(text: string): void;
   /** Runs `post` and `clean` undisturbed and compares everything; gives what the topics hold. */
   finish(world: World): Promise<Record<Table, Message[]>>;
-  /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. */
-  finishLake(world: World): Promise<void>;
+  /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. Gives what they hold. */
+  finishLake(world: World): Promise<Record<Table, Message[]>>;
 }
 
 export interface Fault {
