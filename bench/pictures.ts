@@ -19,6 +19,12 @@ const looks = {
   dark: { colorScheme: "dark", viewport: { width: 1180, height: 900 } },
   narrow: { colorScheme: "light", viewport: { width: 390, height: 844 } },
 } as const;
+/** What the report shows in each look. */
+const sections = {
+  light: "top_category_by_country",
+  dark: "median_followers_by_join_year_and_age_group",
+  narrow: "ledger",
+} as const;
 
 const executable = findBrowser();
 if (!executable) throw new Error(noBrowser);
@@ -56,7 +62,7 @@ try {
       await page.screenshot({ path: join(folder, "page-reject.png") });
     }
     if (!existsSync(join(site.data, "lake/gold/report.html"))) continue;
-    await page.goto(`${url}/report`);
+    await page.goto(`${url}/report#${sections[name as keyof typeof sections]}`);
     await page.screenshot({ path: join(folder, `report-${name}.png`) });
   }
 } finally {
