@@ -30,7 +30,7 @@ import { addsUp, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";
 import { type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
-import { type Question, questions, report } from "./report.ts";
+import { needLake, type Question, questions, report } from "./report.ts";
 import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
 import type { ServeFact } from "./serve.ts";
 import { openStatus, type Source } from "./status.ts";
@@ -289,8 +289,10 @@ async function connect(
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
       const progress = screen.progress("sample");
       const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
-      await loadSample(services.mysql, { ...(rows !== undefined && { rows }), signal, onProgress });
+      const posts = await loadSample(services.mysql, { ...(rows !== undefined && { rows }), signal, onProgress });
       progress.end();
+      if (rows !== undefined && posts !== undefined && posts > rows)
+        screen.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);
     }
     return { mysql, kafka, services, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
   } catch (error) {
@@ -627,6 +629,7 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
     printJson(result);
     return rejectsOf(result.ledger) > before ? 3 : 0;
   }
+  if (command === "report") await needLake(args.lake);
   const needs = {
     mysql: command !== "clean",
     kafka: command !== "explore",

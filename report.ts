@@ -68,9 +68,16 @@ export async function report({ lake, signal }: { lake: string; signal: AbortSign
   }
 }
 
+const nothingIn = (lake: string) => new Error(`There is nothing to report in "${lake}" yet: run clean first`);
+
+/** @throws where nothing has been cleaned yet: no services need to be started for that */
+export async function needLake(lake: string): Promise<void> {
+  if (!(await readBinding(lake))) throw nothingIn(lake);
+}
+
 async function answerAll(connection: DuckDBConnection, lake: string, signal: AbortSignal): Promise<Report> {
   const ledger = await readLedger(connection, lake);
-  if (!ledger) throw new Error(`There is nothing to report in "${lake}" yet: run clean first`);
+  if (!ledger) throw nothingIn(lake);
   for (const table of tableNames) {
     const name = table === "user" ? "users" : table;
     await connection.run(`CREATE OR REPLACE TEMP VIEW ${name} AS ${await silverQuery(lake, table)}`);

@@ -29,8 +29,10 @@ export interface SampleOptions {
 /**
  * Makes the tables that are missing and adds sample posts until there are `rows`. Tables that something else made it
  * leaves alone, and in its own what was inserted, changed or deleted since; it never removes rows.
+ *
+ * @returns how many posts there are; none where the tables are somebody else's
  */
-export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<void> {
+export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<number | undefined> {
   const { seed = 1, onProgress, signal } = options;
   const connections = await Promise.all(tableNames.map(() => open(address)));
   const [first] = connections as [Connection];
@@ -40,7 +42,7 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
     const found = await Promise.all(tableNames.map((table) => find(first, table)));
     const foreign = tableNames.filter((_, i) => found[i] === "foreign");
     if (foreign.length > 0) {
-      if (options.rows === undefined) return;
+      if (options.rows === undefined) return undefined;
       const names = foreign.map((table) => `"${tables[table].source}"`).join(", ");
       throw new Error(`Cannot add sample posts to ${names}: not made by this program. Drop or rename it first`);
     }
@@ -59,6 +61,7 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
       }),
     );
     signal?.throwIfAborted();
+    return plan.total;
   } finally {
     for (const connection of connections) connection.destroy();
   }
