@@ -3,6 +3,7 @@ partition, offset, time (ms) and the lengths of key and value (-1: none). Run as
 
 import struct
 import sys
+import time
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -16,14 +17,19 @@ consumer = Consumer(
         "enable.partition.eof": True,
         "check.crcs": True,
         "fetch.message.max.bytes": 4_000_000,
+        "receive.message.max.bytes": 500_000_000,  # a message of 100 MB comes whole
     }
 )
 found = consumer.list_topics(timeout=30).topics
 open_partitions = {(topic, partition) for topic in topics for partition in found[topic].partitions}
 consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in open_partitions])
 out = sys.stdout.buffer
+heard = time.monotonic()
 while open_partitions:
+    if time.monotonic() - heard > 120:
+        raise SystemExit(f"No message for 2 minutes from {open_partitions}")
     for message in consumer.consume(10_000, timeout=0.2):
+        heard = time.monotonic()
         error = message.error()
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
             open_partitions.discard((message.topic(), message.partition()))
