@@ -89,7 +89,11 @@ export interface PostResult {
 type Plan = { full: string | null };
 
 /** What a thread waits for: to claim its table, to learn the plan, to send rows. */
-type Order = { order: "claim" } | ({ order: "plan" } & Plan) | { order: "send" } | { order: "stop" };
+type Order =
+  | { order: "claim"; maxMessageBytes: Record<Table, number> }
+  | ({ order: "plan" } & Plan)
+  | { order: "send" }
+  | { order: "stop" };
 
 interface Job {
   kind: "post";
@@ -97,8 +101,6 @@ interface Job {
   owner: Checkpoint["owner"];
   mysql: MysqlSettings;
   kafka: KafkaSettings;
-  /** What the topic takes. */
-  maxMessageBytes: number;
   /** A full run was asked for: it needs no earlier row in the topic. */
   full: boolean;
   waitMs: number;
@@ -126,20 +128,14 @@ export interface PostOptions {
  */
 export async function post(options: PostOptions): Promise<PostResult[]> {
   const { mysql, kafka, full = false, waitMs, signal, onFact } = options;
-  const onWait = (text: string) => onFact({ fact: "waited", table: "pin", text });
-  const { warnings, maxMessageBytes } = await patiently(() => ensureTopics(kafka), {
-    waitMs,
-    signal,
-    isTransient,
-    onWait,
-  });
-  for (const text of warnings) onFact({ fact: "warned", table: "pin", text });
+  const onWait = (text: string) => onFact({ fact: "waited", table: leader, text });
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
 
   // The threads go on together: whoever claims the first table posts them all; a full run goes over all tables, and
   // stands in every checkpoint before any of its rows is sent, so that whatever dies it is finished for all.
   const checkpoints = new Map<Table, Checkpoint>();
   const planned = new Set<Table>();
+  let claim: Order | undefined;
   const workers = new Map<Table, Worker>();
   const order = (message: Order, to = tableNames) => {
     for (const table of to) workers.get(table)?.postMessage(message);
@@ -147,7 +143,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   const coordinate = (fact: PostFact) => {
     if (fact.fact === "claimed") {
       checkpoints.set(fact.table, fact.checkpoint);
-      if (fact.table === leader) order({ order: "claim" }, followers);
+      if (claim && fact.table === leader) order(claim, followers);
       if (checkpoints.size < tableNames.length) return;
       const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
       if (broken) {
@@ -162,34 +158,44 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
     if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) order({ order: "send" });
   };
 
-  const code = await threadCode(import.meta.url);
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
+  const orStopAll = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    }
+  };
+  // Topics are made while the threads start, connect and look at their tables.
+  const preparing = orStopAll(async () => {
+    const patience = { waitMs, signal: stop, isTransient, onWait };
+    const { warnings, maxMessageBytes } = await patiently(() => ensureTopics(kafka), patience);
+    for (const text of warnings) onFact({ fact: "warned", table: leader, text });
+    claim = { order: "claim", maxMessageBytes };
+    order(claim, [leader]);
+  });
+  preparing.catch(() => {}); // told below
+  const code = await threadCode(import.meta.url);
   const limit = pLimit(tableNames.length);
-  const results = await Promise.allSettled(
-    tableNames.map((table) =>
-      limit(async () => {
-        try {
-          const bytes = maxMessageBytes[table];
-          const job: Job = { kind: "post", table, owner, mysql, kafka, maxMessageBytes: bytes, full, waitMs };
-          const worker = new Worker(code, { eval: true, workerData: job });
-          workers.set(table, worker);
-          if (table === leader) order({ order: "claim" }, [table]);
-          return await runThread(worker, {
-            table,
-            stop,
-            onFact: (fact) => {
-              coordinate(fact);
-              onFact(fact);
-            },
-          });
-        } catch (error) {
-          failed.abort(error);
-          throw error;
-        }
-      }),
-    ),
-  );
+  const work = (table: Table) =>
+    orStopAll(() => {
+      const job: Job = { kind: "post", table, owner, mysql, kafka, full, waitMs };
+      const worker = new Worker(code, { eval: true, workerData: job });
+      workers.set(table, worker);
+      if (claim && table === leader) order(claim, [leader]);
+      return runThread(worker, {
+        table,
+        stop,
+        onFact: (fact) => {
+          coordinate(fact);
+          onFact(fact);
+        },
+      });
+    });
+  const results = await Promise.allSettled(tableNames.map((table) => limit(work, table)));
+  await preparing.catch(() => {});
   signal.throwIfAborted();
   // The first failure made the others stop: it is the one to tell.
   if (failed.signal.aborted) throw failed.signal.reason;
@@ -248,6 +254,13 @@ interface Session {
   encoder: RowEncoder;
 }
 
+/** What a thread keeps to: its job, what its topic takes, and when to stop. */
+interface Limits {
+  job: Job;
+  maxMessageBytes: number;
+  signal: AbortSignal;
+}
+
 /** Rows of one transaction, ready to be sent. */
 interface Batch {
   records: RecordBatch[];
@@ -266,8 +279,6 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
-  const opener = sessionOpener(job, tell);
-
   const reader: TableReader = {
     db: await patiently(() => connectMysql(mysql), patience),
     async reconnect() {
@@ -288,7 +299,9 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   try {
     const source = await asking((db) => inspectTable(db, mysql.database, table));
     const database = await asking((db) => databaseId(db, mysql));
-    await ordered("claim");
+    const { maxMessageBytes } = await ordered("claim");
+    const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
+    const opener = sessionOpener(limits, tell);
     session = await patiently(() => opener(source, database), patience);
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
@@ -307,7 +320,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         if (plan.full !== null && session.checkpoint.full?.id !== plan.full) {
           const upTo = source.keys?.greatest ?? null;
           const full = { id: plan.full, upTo, lastKey: null, rows: 0, done: false };
-          session.checkpoint = await commit(session, { ...session.checkpoint, full }, { job, signal });
+          session.checkpoint = await commit(session, { ...session.checkpoint, full }, limits);
         }
         if (!sending) {
           tell({ fact: "planned", table });
@@ -327,11 +340,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         ahead = batch.exhausted ? undefined : read(batch.lastKey);
         going = !batch.exhausted || full !== undefined;
         if (batch.rows > 0 || full) {
-          session.checkpoint = await commit(session, advance(checkpoint, batch), {
-            job,
-            signal,
-            records: batch.records,
-          });
+          session.checkpoint = await commit(session, advance(checkpoint, batch), limits, batch.records);
           encoder.release(batch.records);
           rows += batch.rows;
           troubleSince = undefined;
@@ -455,9 +464,9 @@ async function readBatch(
 async function commit(
   { producer }: Session,
   checkpoint: Checkpoint,
-  { job, signal, records = [] }: { job: Job; signal: AbortSignal; records?: RecordBatch[] },
+  { job: { table, kafka }, maxMessageBytes, signal }: Limits,
+  records: RecordBatch[] = [],
 ): Promise<Checkpoint> {
-  const { table, kafka, maxMessageBytes } = job;
   const topic = topicOf(kafka, table);
   const transaction = await producer.transaction();
   step("begun", table);
@@ -527,7 +536,7 @@ const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoi
  * and this one ends. The other tables belong to whoever holds that claim, so that of two posts one goes on with all.
  */
 function sessionOpener(
-  job: Job,
+  { job, maxMessageBytes }: Limits,
   tell: (fact: PostFact) => void,
 ): (source: SourceTable, database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
@@ -569,7 +578,7 @@ function sessionOpener(
       step("claiming", table);
       await transaction.commit();
       step("claimed", table);
-      const maxBytes = Math.min(job.maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
+      const maxBytes = Math.min(maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
       const { columns, key } = source;
       const encoder = rowEncoder({ columns, key, partitions, partitionOf, maxBytes });
       return { producer, checkpoint: claimed, encoder };
