@@ -90,7 +90,7 @@ export async function openProxy(port: number, target: number): Promise<BrokerPro
         const size = slow ? Math.max(1, Math.floor((weather.speed as number) / 20)) : chunk.length;
         if (slow) await sleep(50);
         if (to.destroyed) return;
-        if (!to.write(chunk.subarray(at, at + size))) await Promise.race([once(to, "drain"), once(to, "close")]);
+        if (!to.write(chunk.subarray(at, at + size))) await drained(to);
         at += size;
       }
     }
@@ -146,6 +146,15 @@ export async function openProxy(port: number, target: number): Promise<BrokerPro
     accept,
   };
 }
+
+const drained = (socket: Socket) =>
+  new Promise<void>((resolve) => {
+    const done = () => {
+      socket.off("drain", done).off("close", done);
+      resolve();
+    };
+    socket.on("drain", done).on("close", done);
+  });
 
 const ourName = "pinterest-data-pipeline";
 

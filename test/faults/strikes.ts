@@ -336,7 +336,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "mysql-errors": {
-    text: "lock wait time-outs, and rows beyond max_allowed_packet's like",
+    text: "lock wait time-outs, while max_allowed_packet is as small as can be",
     long: true,
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root comes in as the database's root");
@@ -344,6 +344,7 @@ export const strikes: Record<string, Fault> = {
       const root = await round.site.root();
       try {
         await root.query("SET GLOBAL lock_wait_timeout = 1");
+        await root.query("SET GLOBAL max_allowed_packet = 1024");
         await whilePosting(round, world, async (post) => {
           for (let i = 0; i < round.times(4) && !post.over(); i++) {
             await moment(round, 1_500);
@@ -351,15 +352,13 @@ export const strikes: Record<string, Fault> = {
             const place = post.at();
             await root.query(`LOCK TABLES ${world.db.database}.${source} WRITE`);
             await sleep(round.between(1_200, 3_000));
-            const waited =
-              "SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'Com_select'";
             await root.query("UNLOCK TABLES");
-            await root.query(waited);
             round.hit(`${source} locked beyond lock_wait_timeout`, place);
           }
         });
       } finally {
         await root.query("SET GLOBAL lock_wait_timeout = 86400");
+        await root.query("SET GLOBAL max_allowed_packet = 16777216");
         root.destroy();
       }
       await round.finish(world);
