@@ -146,7 +146,9 @@ function collectMethods(app: FastifyInstance): () => void {
   return () => {
     for (const [url, known] of [...methods]) {
       const allow = [...known].join(", ");
-      const others = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].filter((name) => !known.has(name));
+      const others = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"].filter(
+        (name) => !known.has(name),
+      );
       const refuse = async () => {
         throw new Refusal(405, `${url} takes ${allow}`, { headers: { allow } });
       };

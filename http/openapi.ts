@@ -103,7 +103,10 @@ export function openApi(prefix: string): Json {
         get: {
           summary: "The same again and again, as server-sent events; data is a Picture",
           responses: {
-            ...ok("Events", { type: "string" }, "text/event-stream"),
+            "200": {
+              description: "Events whose data is a status, as /status gives it",
+              content: { "text/event-stream": {} },
+            },
             "503": error("Too many pages are open", retry),
             ...everywhere,
           },
@@ -114,7 +117,7 @@ export function openApi(prefix: string): Json {
           summary: "The newest messages that could not be read, 100 at most",
           parameters: [
             { ...table, in: "query" },
-            { name: "reason", in: "query", schema: { type: "string" } },
+            { name: "reason", in: "query", schema: { type: "string", pattern: "^[a-z_]{1,40}$" } },
           ],
           responses: {
             ...ok("Rejects", object({ rejects: list(ref("Reject")) })),
