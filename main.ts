@@ -5,7 +5,7 @@
  */
 import { existsSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { type PostFact, post } from "./api.ts";
@@ -28,7 +28,7 @@ import { connectReader, isTransientKafka, type KafkaSettings } from "./kafka.ts"
 import { checkBinding, readBinding } from "./lake.ts";
 import { addsUp, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";
-import { type Services, stopServices, useServices } from "./local/services.ts";
+import { findServices, type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { needLake, type Question, questions, report } from "./report.ts";
 import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
@@ -75,6 +75,10 @@ const options = {
     not: ["down", "reset"],
   },
   prefix: { type: "string", value: "NAME", text: "prefix of the topics (default: pinterest)" },
+  zookeeper: {
+    type: "boolean",
+    text: "use a Kafka 3.9 with ZooKeeper instead of Kafka 4; services and lake lie at DIR/zookeeper then",
+  },
   wait: { type: "string", value: "SECONDS", text: "how long to wait for a service that is away (default: 60)" },
   rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },
   index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
@@ -137,7 +141,9 @@ Options:
 ${optionLines.join("\n")}
 
 Without db_creds.yaml the program runs a MariaDB and a Kafka of its own, with sample data; KAFKA_HOME and
-MARIADB_HOME name installed ones to use instead of those it downloads. With it, it uses your MySQL, and your Kafka
+MARIADB_HOME name installed ones to use instead of those it downloads. With --zookeeper that Kafka is of version 3.9,
+beside a ZooKeeper, and all of it lies in a folder of its own, DIR/zookeeper: the flag belongs to every command that is
+to use it, down and reset too. Both kinds may run at once. With db_creds.yaml, it uses your MySQL, and your Kafka
 where the file has a KAFKA part: see db_creds.example.yaml.
 
 Exit codes: 0 all went well; 1 it failed; 2 wrong use or settings; 3 done, but there are new rejects; 130 and 143
@@ -149,6 +155,8 @@ stopped by a signal.
 interface Arguments {
   command: Command;
   data: string;
+  /** The options that led to it, for commands to copy. */
+  dataOptions: string;
   lake: string;
   creds: string | undefined;
   prefix: string | undefined;
@@ -199,7 +207,9 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
   if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`--prefix "${prefix}": ${prefixRule}`);
   if (values.data === "") throw new UsageError(`--data takes a folder, not ""; ${see}`);
   if (values.follow && values.rebuild) throw new UsageError(`clean takes --follow or --rebuild, not both; ${see}`);
-  const data = resolve((values.data as string | undefined) ?? "data");
+  const given = resolve((values.data as string | undefined) ?? "data");
+  // Of their own: Kafka with ZooKeeper and Kafka without can't go on with each other's data, nor a lake with both.
+  const data = values.zookeeper ? join(given, "zookeeper") : given;
   if (/^\/(proc|sys|dev)(\/|$)/.test(data)) throw new UsageError(`--data "${data}": files can't be kept there`);
   if (/[*?[\]\\]/.test(data)) {
     throw new UsageError(
@@ -213,6 +223,7 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
   return {
     command,
     data,
+    dataOptions: `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`,
     lake: join(data, "lake"),
     creds: values.creds as string | undefined,
     prefix,
@@ -266,10 +277,18 @@ async function connect(
   if (rows !== undefined && creds) {
     throw new UsageError(`--rows makes sample data for the program's own database only, and "${path}" names another`);
   }
+  const zookeeper = context.flags.has("zookeeper");
+  if (zookeeper && creds?.kafka) {
+    throw new UsageError(
+      `--zookeeper starts the program's own Kafka, and "${path}" names another: leave out one of them`,
+    );
+  }
   const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
+  const say = (text: string) => screen.say(text);
+  if (own.mysql || own.kafka) tellOfOthers(context);
   const services =
     own.mysql || own.kafka
-      ? await useServices({ dataDir: data, ...own, keep: needs.keep ?? false, say: (text) => screen.say(text), signal })
+      ? await useServices({ dataDir: data, ...own, zookeeper, keep: needs.keep ?? false, say, signal })
       : undefined;
   try {
     const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);
@@ -283,7 +302,9 @@ async function connect(
     const parts = [];
     if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? path : "embedded"})`);
     if (needs.kafka) {
-      parts.push(`Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? path : "embedded"}), topics ${kafka.prefix}.*`);
+      parts.push(
+        `Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? path : zookeeper ? "embedded, with ZooKeeper" : "embedded"}), topics ${kafka.prefix}.*`,
+      );
     }
     screen.say(`Using ${parts.join(" and ")}`);
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
@@ -299,6 +320,14 @@ async function connect(
     await services?.[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Says that the services of the other mode run too: who forgot the flag would wonder where the rows are. */
+function tellOfOthers({ data, flags, screen }: Context): void {
+  const zookeeper = flags.has("zookeeper");
+  if (!findServices({ dataDir: zookeeper ? dirname(data) : join(data, "zookeeper") })) return;
+  const [those, way] = zookeeper ? ["without", "leave --zookeeper out"] : ["with", "say --zookeeper"];
+  screen.say(`The services ${those} ZooKeeper run too, with data of their own; to mean them, ${way}`);
 }
 
 const seconds = (from: number): string => duration(Date.now() - from);
@@ -558,7 +587,7 @@ async function up(context: Context, { mysql, kafka, services }: Connections): Pr
     kafka: { brokers: kafka.brokers },
   };
   if (!flags.has("json")) {
-    const down = `npx tsx main.ts down${context.data === resolve("data") ? "" : ` --data "${context.data}"`}`;
+    const down = `npx tsx main.ts down${context.dataOptions}`;
     if (services.mysql) {
       screen.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
     }
@@ -610,6 +639,7 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
   if (command === "down") {
     const stopped = await stopServices({ dataDir: args.data, say: (text) => screen.say(text) });
     screen.say(stopped ? "Stopped" : "Nothing was running");
+    tellOfOthers(context);
     return 0;
   }
   if (command === "reset") {

@@ -1,11 +1,13 @@
 /**
- * A private Kafka: one node that is broker and controller (KRaft).
+ * A private Kafka: one node that is broker and controller (KRaft), or, as Kafka was until 3.9, a broker and a ZooKeeper.
  *
  * @module
  */
 import { randomBytes } from "node:crypto";
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { answers, freePort, type Guarded, untilReady, within } from "./processes.ts";
 import type { KafkaProgram, Tools } from "./programs.ts";
 
@@ -13,7 +15,7 @@ import type { KafkaProgram, Tools } from "./programs.ts";
 export interface KafkaPlace {
   folder: string;
   /** `advertised`: the port that clients are told to use, where something stands between them and the broker. */
-  ports: { broker: number; controller: number; advertised?: number };
+  ports: { broker: number; advertised?: number } & ({ controller: number } | { zookeeper: number });
 }
 
 /** Starts Kafka on 127.0.0.1, formatting its folder at the first time; resolves when it answers. */
@@ -24,47 +26,117 @@ export async function startKafka(
   flags: string[] = quickClasses(program),
 ): Promise<Guarded> {
   const { folder, ports } = place;
-  const log = join(folder, "kafka.log");
-  const output = openSync(log, "a");
-  const run = (flags: string[], main: string[]) =>
-    tools.spawn(
-      program.java,
-      [
-        ...flags,
-        "-XX:+UseSerialGC",
-        "-XX:-UsePerfData", // leaves a file in /tmp
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-Dorg.slf4j.simpleLogger.showDateTime=true",
-        "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss",
-        `-Dpinterest.services=${folder}`, // so that the command line names the folder
-        "-cp",
-        program.classpath,
-        ...main,
-      ],
-      // Paths inside are relative: Java cannot read every name in every locale, and Kafka splits log.dirs at commas.
-      { output, cwd: folder, env: { ...process.env, LC_ALL: "C.UTF-8" } },
-    );
+  const java = openJava(program, { folder, log: "kafka.log" }, tools);
+  const { log } = java;
   try {
-    if (!existsSync(join(folder, "kafka"))) {
+    if ("zookeeper" in ports) await untilUnregistered(ports.zookeeper, tools.signal);
+    else if (!existsSync(join(folder, dataOf.controller))) {
       rmSync(join(folder, "kafka.unfinished"), { recursive: true, force: true });
       writeFileSync(join(folder, "format.properties"), properties(ports, "kafka.unfinished"));
       const id = randomBytes(16).toString("base64url").replace(/^-/, "A"); // no option begins like that
-      const install = run(
+      const install = java.run(
         ["-Xmx128m", "-XX:TieredStopAtLevel=1"],
         ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties"],
       );
       await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
-      renameSync(join(folder, "kafka.unfinished"), join(folder, "kafka"));
+      renameSync(join(folder, "kafka.unfinished"), join(folder, dataOf.controller));
       rmSync(join(folder, "format.properties"));
     }
-    writeFileSync(join(folder, "kafka.properties"), properties(ports, "kafka"));
-    const service = run(["-Xmx768m", ...flags], ["kafka.Kafka", "kafka.properties"]);
+    const data = "zookeeper" in ports ? dataOf.zookeeper : dataOf.controller;
+    writeFileSync(join(folder, "kafka.properties"), properties(ports, data));
+    const service = java.run(["-Xmx768m", ...flags], ["kafka.Kafka", "kafka.properties"]);
     const answer = () => answers(ports.broker, apiVersions);
     await untilReady(service, { name: program.name, log, signal: tools.signal, answer });
     return service;
   } finally {
-    closeSync(output);
+    java.close();
   }
+}
+
+/** The broker's data, with and without ZooKeeper: neither can go on with the other's. */
+const dataOf = { controller: "kafka", zookeeper: "kafka-by-zookeeper" };
+
+/**
+ * Refuses a folder whose Kafka was started the other way.
+ *
+ * @throws `Error` that says what to do
+ */
+export function checkMode(folder: string, { zookeeper }: { zookeeper: boolean }): void {
+  if (!existsSync(join(folder, zookeeper ? dataOf.controller : dataOf.zookeeper))) return;
+  const [how, instead] = zookeeper
+    ? ["without ZooKeeper", "choose another folder by --data"]
+    : ["by --zookeeper", "say --zookeeper, and as --data the folder that its folder lies in"];
+  throw new Error(`The Kafka in "${folder}" was made ${how}: ${instead}`);
+}
+
+/** Starts a ZooKeeper on 127.0.0.1; resolves when it answers. */
+export async function startZookeeper(
+  program: KafkaProgram,
+  { folder, port }: { folder: string; port: number },
+  tools: Tools,
+): Promise<Guarded> {
+  const java = openJava(program, { folder, log: "zookeeper.log" }, tools);
+  try {
+    writeFileSync(join(folder, "zookeeper.properties"), zookeeperProperties(port));
+    const flags = [
+      ...["-Xmx256m", "-XX:TieredStopAtLevel=1"],
+      "-Dzookeeper.forceSync=no", // what is written reaches the system, not the disk: as with the database
+      "-Dzookeeper.jmx.log4j.disable=true",
+    ];
+    const main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+    const service = java.run(flags, [main, "zookeeper.properties"]);
+    const answer = () => answers(port, Buffer.from("ruok"));
+    await untilReady(service, { name: "ZooKeeper", log: java.log, signal: tools.signal, answer });
+    return service;
+  } finally {
+    java.close();
+  }
+}
+
+/** Waits until ZooKeeper has forgotten a broker that was killed: before that it refuses the same one. */
+async function untilUnregistered(port: number, signal: AbortSignal): Promise<void> {
+  const deadline = Date.now() + 3 * sessionMs;
+  while ((await ask(port, "dump")).includes("/brokers/ids/1") && Date.now() < deadline)
+    await sleep(50, null, { signal });
+}
+
+/** What ZooKeeper says to one of its four letter words; nothing where it can't be asked. */
+const ask = (port: number, word: string) =>
+  new Promise<string>((resolve) => {
+    let said = "";
+    const socket = connect(port, "127.0.0.1", () => socket.write(word));
+    socket.setTimeout(1_000, () => socket.destroy());
+    socket.on("data", (bytes) => {
+      said += bytes;
+    });
+    socket.on("error", () => {}).on("close", () => resolve(said));
+  });
+
+/** Runs the program's Java in a folder that its command line names, with a log there. */
+function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: string; log: string }, tools: Tools) {
+  const path = join(folder, log);
+  const output = openSync(path, "a");
+  return {
+    log: path,
+    run: (flags: string[], main: string[]) =>
+      tools.spawn(
+        java,
+        [
+          ...flags,
+          "-XX:+UseSerialGC",
+          "-XX:-UsePerfData", // leaves a file in /tmp
+          "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+          "-Dorg.slf4j.simpleLogger.showDateTime=true",
+          "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss",
+          `-Dpinterest.services=${folder}`, // so that the command line names the folder
+          ...["-cp", classpath],
+          ...main,
+        ],
+        // Paths inside are relative: Java cannot read every name in every locale, and Kafka splits log.dirs at commas.
+        { output, cwd: folder, env: { ...process.env, LC_ALL: "C.UTF-8" } },
+      ),
+    close: () => closeSync(output),
+  };
 }
 
 /** An ApiVersions request, version 0: length 10, API 18, version, correlation id 1, no client id. */
@@ -101,13 +173,11 @@ export async function keepClasses(program: KafkaProgram, services: string, tools
   }
 }
 
-const properties = ({ broker, controller, advertised = broker }: KafkaPlace["ports"], data: string) => `\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:${controller}
-listeners=PLAINTEXT://127.0.0.1:${broker},CONTROLLER://127.0.0.1:${controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:${advertised}
-controller.listener.names=CONTROLLER
+/** How long a broker that was killed stays known to ZooKeeper, or to the controller, ms; the defaults are 18 s and 9 s. */
+const sessionMs = 3_000;
+
+const properties = (ports: KafkaPlace["ports"], data: string) => `\
+${"zookeeper" in ports ? byZookeeper(ports) : byController(ports)}
 log.dirs=${data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -117,12 +187,39 @@ offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-share.coordinator.state.topic.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-# After a kill -9 the controller refuses the broker until its former session is over; the default is 9 s.
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
 # From the heap; the default is 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
+`;
+
+const byController = (ports: { broker: number; controller: number; advertised?: number }) => `\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:${ports.controller}
+listeners=PLAINTEXT://127.0.0.1:${ports.broker},CONTROLLER://127.0.0.1:${ports.controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:${ports.advertised ?? ports.broker}
+controller.listener.names=CONTROLLER
+broker.session.timeout.ms=${sessionMs}
+broker.heartbeat.interval.ms=500
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1`;
+
+const byZookeeper = (ports: { broker: number; zookeeper: number; advertised?: number }) => `\
+broker.id=1
+zookeeper.connect=127.0.0.1:${ports.zookeeper}
+zookeeper.session.timeout.ms=${sessionMs}
+zookeeper.connection.timeout.ms=30000
+listeners=PLAINTEXT://127.0.0.1:${ports.broker}
+advertised.listeners=PLAINTEXT://127.0.0.1:${ports.advertised ?? ports.broker}`;
+
+const zookeeperProperties = (port: number) => `\
+dataDir=./zookeeper
+clientPort=${port}
+clientPortAddress=127.0.0.1
+admin.enableServer=false
+# "Are you there", and which brokers are.
+4lw.commands.whitelist=ruok,dump
+# Sessions last 2 to 20 ticks.
+tickTime=500
+autopurge.purgeInterval=24
 `;

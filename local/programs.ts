@@ -24,7 +24,7 @@ export interface MysqlProgram {
   name: string;
 }
 
-/** A Kafka distribution's jars, and the Java to run them. */
+/** A Kafka distribution's jars, ZooKeeper's perhaps among them, and the Java to run them. */
 export interface KafkaProgram {
   java: string;
   classpath: string;
@@ -50,18 +50,23 @@ const pom = fileURLToPath(new URL("./pom.xml", import.meta.url));
 const version = (name: string) => new RegExp(`<${name}.version>(.*)</`).exec(readFileSync(pom, "utf8"))?.[1] ?? "";
 const cacheFolder = () => join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
 
-/** What Maven is to bring: the profile of pom.xml, its name for people, and its size in MB. */
+/** What Maven is to bring: the profile of pom.xml, the property with its version, its name for people, its size in MB. */
 const downloads = {
-  mysql: { profile: "mariadb", name: "MariaDB", size: 149 },
-  kafka: { profile: "kafka", name: "Kafka", size: 44 },
-} as const;
+  mysql: { profile: "mariadb", version: "mariadb", name: "MariaDB", size: 149 },
+  kafka: { profile: "kafka", version: "kafka", name: "Kafka", size: 44 },
+  // The last Kafka that runs by ZooKeeper.
+  zookeeper: { profile: "kafka", version: "kafka-zookeeper", name: "Kafka 3.9 with ZooKeeper", size: 46 },
+} as const satisfies Record<ServiceName, object>;
 
 const cached = (service: ServiceName) => {
-  const { profile } = downloads[service];
-  return join(cacheFolder(), `${profile}-${version(profile)}`);
+  const { profile, version: property } = downloads[service];
+  return join(cacheFolder(), `${profile}-${version(property)}`);
 };
 
-/** Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named at once. */
+/**
+ * Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named
+ * at once. Where ZooKeeper is among the services, so is a Kafka that knows it.
+ */
 export async function findPrograms(services: ServiceName[], tools: Tools): Promise<Programs> {
   const { MARIADB_HOME, KAFKA_HOME, JAVA_HOME } = process.env;
   const missing: string[] = [];
@@ -79,14 +84,20 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
       missing.push(`MariaDB can be downloaded for Linux x86-64 only, but this is ${process.platform} ${process.arch}`);
     } else if (!existsSync(cached("mysql"))) toDownload.push("mysql");
   }
-  const javaVersion = services.includes("kafka") ? await versionOf(java) : undefined;
-  if (services.includes("kafka")) {
+  const broker = services.includes("zookeeper") ? "zookeeper" : services.includes("kafka") ? "kafka" : undefined;
+  const javaVersion = broker && (await versionOf(java));
+  if (broker) {
     if (javaVersion === undefined) missing.push(`Kafka needs Java 17 or newer, but "${java}" cannot be run`);
     else if (!(Number.parseInt(javaVersion, 10) >= 17))
       missing.push(`Kafka needs Java 17 or newer, but "${java}" is Java ${javaVersion}`);
     if (KAFKA_HOME) {
-      if (!jarsIn(KAFKA_HOME)) missing.push(`KAFKA_HOME is "${KAFKA_HOME}", but there is no libs/kafka_*.jar in it`);
-    } else if (!existsSync(cached("kafka"))) toDownload.push("kafka");
+      const [jars, keeper] = [jarsIn(KAFKA_HOME), jarsIn(KAFKA_HOME, "zookeeper")];
+      if (!jars) missing.push(`KAFKA_HOME is "${KAFKA_HOME}", but there is no libs/kafka_*.jar in it`);
+      else if (broker === "zookeeper" && !keeper)
+        missing.push(
+          `KAFKA_HOME is "${KAFKA_HOME}", but its Kafka ${jars} has no ZooKeeper: --zookeeper needs Kafka 3`,
+        );
+    } else if (!existsSync(cached(broker))) toDownload.push(broker);
   }
   if (toDownload.length > 0 && !(await runs("mvn", ["--version"]))) {
     const what = toDownload.map((service) => downloads[service].name).join(" and ");
@@ -96,11 +107,11 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
 
   if (toDownload.length > 0) await download(toDownload, tools);
   const mysqlHome = MARIADB_HOME || cached("mysql");
-  const kafkaHome = KAFKA_HOME || cached("kafka");
+  const kafkaHome = KAFKA_HOME || cached(broker ?? "kafka");
   const server = serverIn(mysqlHome);
   return {
     ...(services.includes("mysql") && server && { mysql: { home: mysqlHome, ...server } }),
-    ...(services.includes("kafka") && {
+    ...(broker && {
       kafka: {
         java,
         classpath: join(kafkaHome, "libs", "*"),
@@ -131,10 +142,10 @@ function serverIn(home: string): Omit<MysqlProgram, "home"> | undefined {
   return { server, share, name: isMariadb ? "MariaDB" : "MySQL" };
 }
 
-/** The version of the Kafka in a folder. */
-function jarsIn(home: string): string | undefined {
+/** The version of the Kafka in a folder, or of its ZooKeeper. */
+function jarsIn(home: string, name = "kafka_[\\d.]+"): string | undefined {
   try {
-    const jar = /^kafka_[\d.]+-([\d.]+\d)\.jar$/;
+    const jar = new RegExp(`^${name}-([\\d.]+\\d)\\.jar$`);
     return readdirSync(join(home, "libs"))
       .map((file) => jar.exec(file)?.[1])
       .find(Boolean);
@@ -162,14 +173,15 @@ async function download(services: ServiceName[], tools: Tools) {
 
 /** Fills one folder of the cache. Two programs may do so at once: the first to finish wins, and none sees half of it. */
 async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
-  const { profile, name, size } = downloads[service];
+  const { profile, version: property, name, size } = downloads[service];
   for (const file of readdirSync(cacheFolder())) {
     const pid = /^[.](?:kafka|mariadb)[.](\d+)$/.exec(file)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(cacheFolder(), file), { recursive: true, force: true });
   }
   const unfinished = join(cacheFolder(), `.${profile}.${process.pid}`);
-  const args = ["-U", "-f", pom, "-P", profile, "-Dstyle.color=never", `-Dto=${unfinished}`, "generate-resources"];
-  const maven = spawn("mvn", args, { output: "pipe", cwd: cacheFolder() });
+  const chosen = `-D${profile}.version=${version(property)}`;
+  const args = ["-U", "-f", pom, "-P", profile, chosen, "-Dstyle.color=never", `-Dto=${unfinished}`];
+  const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: cacheFolder() });
   try {
     const failure = await follow(maven, signal, (done) =>
       say(`Downloading ${name}: ${Math.min(done, size)} of ${size} MB`),

@@ -52,6 +52,8 @@ export interface UseOptions {
   mysql: boolean;
   /** Whether Kafka is needed. */
   kafka: boolean;
+  /** Whether that is a Kafka 3.9 with a ZooKeeper. Its folder must be another than that of one without. Default: false. */
+  zookeeper?: boolean;
   /** Whether the services stay when the last program has left, until {@link stopServices}. Default: false. */
   keep?: boolean;
   /** Gets progress and news as lines. */
@@ -65,10 +67,12 @@ const leaveDeadline = 3_000;
 
 /** Uses the services of a data folder, starting those that do not run. */
 export async function useServices(options: UseOptions): Promise<Services> {
-  const { dataDir, mysql, kafka, keep = false, say, signal } = options;
+  const { dataDir, mysql, kafka, zookeeper = false, keep = false, say, signal } = options;
   const folder = servicesFolder(dataDir);
   makeFolder(folder);
-  const wanted: ServiceName[] = [...(mysql ? ["mysql" as const] : []), ...(kafka ? ["kafka" as const] : [])];
+  const wanted: ServiceName[] = mysql ? ["mysql"] : [];
+  if (kafka && zookeeper) wanted.push("zookeeper");
+  if (kafka) wanted.push("kafka");
   for (;;) {
     const line = await reach(folder, signal);
     let leaving = false;

@@ -21,8 +21,8 @@ export interface KafkaAddress {
   brokers: string[];
 }
 
-/** A service, named for its protocol. */
-export type ServiceName = "mysql" | "kafka";
+/** A service, named for its protocol. Where ZooKeeper is one, Kafka runs by it. */
+export type ServiceName = "mysql" | "zookeeper" | "kafka";
 
 /** The services that are ready. */
 export interface Addresses {

@@ -13,7 +13,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { stringify } from "yaml";
-import { keepClasses, startKafka } from "./broker.ts";
+import { checkMode, keepClasses, startKafka, startZookeeper } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
 import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";
 import { findPrograms, type Programs, type Tools } from "./programs.ts";
@@ -48,6 +48,7 @@ async function supervise(folder: string) {
   const running = new Set<Guarded>();
   const services = new Map<ServiceName, Promise<void>>();
   const stopping = new AbortController();
+  let keeper: Guarded | undefined;
 
   const server = createServer({ allowHalfOpen: true }, talkTo);
   server.listen(control.port, "127.0.0.1", () => write(state));
@@ -93,10 +94,20 @@ async function supervise(folder: string) {
       await follow("mysql", program.name, at, startMysql(program, { folder, address }, tools));
       publish({ mysql: address });
     },
+    async zookeeper({ kafka: program }: Programs) {
+      if (!program) return;
+      const at = await port("zookeeper");
+      keeper = await follow("zookeeper", "ZooKeeper", at, startZookeeper(program, { folder, port: at }, tools));
+    },
     async kafka({ kafka: program }: Programs) {
       if (!program) return;
-      await keepClasses(program, folder, tools);
-      const ports = { broker: await port("kafka"), controller: await port("controller") };
+      const byZookeeper = services.get("zookeeper");
+      await byZookeeper;
+      if (!byZookeeper) await keepClasses(program, folder, tools);
+      const partner = byZookeeper
+        ? { zookeeper: state.ports.zookeeper as number }
+        : { controller: await port("controller") };
+      const ports = { broker: await port("kafka"), ...partner };
       await follow("kafka", program.name, ports.broker, startKafka(program, { folder, ports }, tools));
       publish({ kafka: { brokers: [`127.0.0.1:${ports.broker}`] } });
     },
@@ -105,15 +116,16 @@ async function supervise(folder: string) {
   /** Waits until a service is ready, and notices when it ends. */
   async function follow(service: ServiceName, name: string, at: number, starting: Promise<Guarded>) {
     const began = Date.now();
-    const { ended } = await starting;
+    const guarded = await starting;
     tools.say(`${name} is ready on 127.0.0.1:${at} (${((Date.now() - began) / 1_000).toFixed(1)} s)`);
-    void ended.then((how) => {
+    void guarded.ended.then((how) => {
       services.delete(service);
-      delete state.ready[service];
+      if (service !== "zookeeper") delete state.ready[service];
       if (stopping.signal.aborted) return;
       save();
       tools.say(`${name} has ended by itself (${how}); its log is in "${folder}". The next command starts it again`);
     });
+    return guarded;
   }
 
   /** A port for a service, that of the last time when it is free. */
@@ -161,7 +173,9 @@ async function supervise(folder: string) {
     clients.add(socket);
     try {
       const lacking = wanted.filter((service) => !services.has(service));
-      const programs = findPrograms(lacking, tools);
+      if (wanted.includes("kafka")) checkMode(folder, { zookeeper: wanted.includes("zookeeper") });
+      // A Kafka that is started again while its ZooKeeper goes on must be one that knows it.
+      const programs = findPrograms(lacking.includes("kafka") ? wanted : lacking, tools);
       for (const service of lacking) {
         const started = programs.then(start[service]);
         services.set(service, started);
@@ -176,6 +190,12 @@ async function supervise(folder: string) {
     }
   }
 
+  /** ZooKeeper last: a Kafka that stops says so to it, and waits for it where it is gone. */
+  async function stopAll() {
+    await Promise.all([...running].filter((child) => child !== keeper).map((child) => child.stop()));
+    await keeper?.stop();
+  }
+
   function endIfUnused() {
     if (clients.size === 0 && !state.keep) end();
   }
@@ -184,7 +204,7 @@ async function supervise(folder: string) {
     if (stopping.signal.aborted) return;
     stopping.abort(new Error("The services were stopped"));
     server.close();
-    void Promise.all([...running].map((child) => child.stop())).then(() => {
+    void stopAll().then(() => {
       if (isOurs()) {
         rmSync(credsPath(folder), { force: true });
         const { password, ports } = state;
