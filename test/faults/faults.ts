@@ -1,5 +1,6 @@
 /**
- * The fault suite: `npm run test:faults -- [--short] [--seed N] [--only NAME,NAME/ROUND] [--rounds N] [--hits N]`.
+ * The fault suite: `npm run test:faults -- [--short] [--seed N] [--only NAME,NAME/ROUND] [--rounds N] [--hits N]
+ * [--zookeeper]`.
  *
  * Every round makes tables of its own, strikes the program while it posts and cleans them, lets the same commands run
  * undisturbed, and compares MySQL, topics and lake. A strike counts as a hit only when a stage was running; the log
@@ -39,10 +40,11 @@ const { values } = parseArgs({
     hits: { type: "string" },
     rows: { type: "string" },
     short: { type: "boolean", default: false },
+    zookeeper: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
   },
 });
-const { short } = values;
+const { short, zookeeper } = values;
 const faults: Record<string, Fault> = { ...strikes, ...people, ...publishing, ...hostile };
 const seed = Number(values.seed);
 const say = (line: string) => process.stderr.write(`${line}\n`);
@@ -144,6 +146,7 @@ function chosen(): { name: string; rounds: number[] | undefined }[] {
   if (!values.only) {
     return Object.keys(faults)
       .filter((name) => !short || !faults[name]?.long)
+      .filter((name) => zookeeper || !faults[name]?.zookeeper)
       .map((name) => ({ name, rounds: undefined }));
   }
   return values.only.split(",").map((text) => {
@@ -168,7 +171,7 @@ function table(tallies: Map<string, Tally>): string {
 const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));
 const tallies = new Map<string, Tally>();
 const python = await findPython();
-const site = await openSite(join(folder, "services"), say);
+const site = await openSite(join(folder, "services"), say, { zookeeper });
 const since = Date.now();
 try {
   for (const { name, rounds } of chosen()) {

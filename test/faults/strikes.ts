@@ -50,6 +50,8 @@ export interface Fault {
   text: string;
   /** Not in the short run: it waits for time-outs. */
   long?: true;
+  /** Only where the broker runs by a ZooKeeper. */
+  zookeeper?: true;
   round(round: Round): Promise<void>;
 }
 
@@ -190,6 +192,30 @@ export const strikes: Record<string, Fault> = {
           await round.strike("SIGKILL of the broker", works.slice(0, 1), () => broker.stop("SIGKILL"));
           await sleep(round.random() * 2_000);
           await broker.start();
+          await sleep(1_000);
+        }
+      });
+      await round.finish(world);
+    },
+  },
+
+  "kill-zookeeper": {
+    text: "SIGKILL of ZooKeeper, and of the broker too, under post and clean --follow",
+    zookeeper: true,
+    async round(round) {
+      const { broker, zookeeper } = round.site;
+      if (!zookeeper) throw new Error('There is no ZooKeeper to kill: say "--zookeeper"');
+      const world = await round.world();
+      await whileBusy(round, world, async (works) => {
+        for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
+          await moment(round, 3_000);
+          const both = i % 2 === 1;
+          await round.strike(`SIGKILL of ZooKeeper${both ? " and broker" : ""}`, works.slice(0, 1), async () => {
+            await Promise.all([zookeeper.stop("SIGKILL"), both && broker.stop("SIGKILL")]);
+          });
+          await sleep(round.random() * 2_000);
+          await zookeeper.start();
+          if (both) await broker.start();
           await sleep(1_000);
         }
       });

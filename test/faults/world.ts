@@ -12,7 +12,7 @@ import mysql, { type Connection } from "mysql2/promise";
 import { stringify } from "yaml";
 import { type Table, tables } from "../../io.ts";
 import { kafkaClient } from "../../kafka.ts";
-import { keepClasses, startKafka } from "../../local/broker.ts";
+import { keepClasses, startKafka, startZookeeper } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
 import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type Tools } from "../../local/programs.ts";
@@ -34,6 +34,8 @@ export interface Service {
 export interface Site {
   folder: string;
   broker: Service;
+  /** Where the broker runs by one. */
+  zookeeper?: Service;
   database: Service;
   proxy: BrokerProxy;
   /** The broker's own port, past the proxy. */
@@ -46,15 +48,20 @@ export interface Site {
   close(): Promise<void>;
 }
 
-/** Starts the services in a folder. */
-export async function openSite(folder: string, say: (line: string) => void): Promise<Site> {
+/** Starts the services in a folder; `zookeeper`: Kafka 3.9 with a ZooKeeper. */
+export async function openSite(
+  folder: string,
+  say: (line: string) => void,
+  { zookeeper = false }: { zookeeper?: boolean } = {},
+): Promise<Site> {
   await mkdir(folder, { recursive: true });
   const stopping = new AbortController();
   const tools: Tools = { say, spawn: spawnGuarded, signal: stopping.signal };
-  const programs = await findPrograms(["mysql", "kafka"], tools);
+  const programs = await findPrograms(["mysql", zookeeper ? "zookeeper" : "kafka"], tools);
   if (!programs.kafka || !programs.mysql) throw new Error("There is no Kafka or MariaDB to strike");
   const { kafka, mysql: server } = programs;
-  const ports = { broker: await freePort(), controller: await freePort(), advertised: await freePort() };
+  const [port, advertised, partner] = [await freePort(), await freePort(), await freePort()];
+  const ports = { broker: port, advertised, ...(zookeeper ? { zookeeper: partner } : { controller: partner }) };
   const address: MysqlAddress = {
     ...{
       host: "127.0.0.1",
@@ -64,7 +71,7 @@ export async function openSite(folder: string, say: (line: string) => void): Pro
       database: "pinterest_faults",
     },
   };
-  await keepClasses(kafka, folder, tools);
+  if (!zookeeper) await keepClasses(kafka, folder, tools);
   const service = async (begin: () => Promise<Guarded>): Promise<Service> => {
     let process = await begin();
     const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
@@ -82,7 +89,8 @@ export async function openSite(folder: string, say: (line: string) => void): Pro
     };
   };
   let based = false;
-  const proxy = await openProxy(ports.advertised, ports.broker);
+  const proxy = await openProxy(advertised, port);
+  const keeper = zookeeper && (await service(() => startZookeeper(kafka, { folder, port: partner }, tools)));
   const [database, plain] = await Promise.all([
     service(() => startMysql(server, { folder, address }, tools)),
     service(() => startKafka(kafka, { folder, ports }, tools)),
@@ -100,7 +108,8 @@ export async function openSite(folder: string, say: (line: string) => void): Pro
     },
   };
   return {
-    ...{ folder, broker, database, proxy, brokerPort: ports.broker, mysql: address },
+    ...{ folder, broker, database, proxy, brokerPort: port, mysql: address },
+    ...(keeper && { zookeeper: keeper }),
     async base() {
       const base = { ...address, database: "pinterest_base" };
       if (!based) {
@@ -116,6 +125,7 @@ export async function openSite(folder: string, say: (line: string) => void): Pro
     async close() {
       proxy.refuse();
       await Promise.all([plain.stop("SIGTERM").catch(() => {}), database.stop("SIGTERM").catch(() => {})]);
+      if (keeper) await keeper.stop("SIGTERM").catch(() => {});
     },
   };
 }
