@@ -374,8 +374,13 @@ async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
 async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaSettings): Promise<void> {
   for (const table of tableNames) {
     const topic = topicOf(kafka, table);
-    const ranges = await topicRanges(reader, topic);
     const files = work.bronze[table];
+    let ranges = await topicRanges(reader, topic);
+    // A broker by ZooKeeper that has just started answers before it has learned of its topics.
+    for (let tries = 0; !ranges && files.length > 0 && tries < 20; tries++) {
+      await sleep(250, undefined, { signal: work.options.signal });
+      ranges = await topicRanges(reader, topic);
+    }
     if (!ranges) {
       if (files.length === 0) continue;
       throw new Error(`Topic "${topic}" is gone, but the lake in "${work.lake}" holds messages of it; ${startAgain}`);

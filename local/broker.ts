@@ -4,7 +4,17 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -47,6 +57,7 @@ export async function startKafka(
     const service = java.run(["-Xmx768m", ...flags], ["kafka.Kafka", "kafka.properties"]);
     const answer = () => answers(ports.broker, apiVersions);
     await untilReady(service, { name: program.name, log, signal: tools.signal, answer });
+    if ("zookeeper" in ports) await untilKnown(topicsIn(join(folder, data)), ports.broker, tools.signal);
     return service;
   } finally {
     java.close();
@@ -98,6 +109,27 @@ async function untilUnregistered(port: number, signal: AbortSignal): Promise<voi
   const deadline = Date.now() + 3 * sessionMs;
   while ((await ask(port, "dump")).includes("/brokers/ids/1") && Date.now() < deadline)
     await sleep(50, null, { signal });
+}
+
+/** The topics that a broker's data folder has partitions of. */
+const topicsIn = (data: string): string[] =>
+  existsSync(data) ? readdirSync(data).flatMap((name) => /^(.+)-\d+$/.exec(name)?.[1] ?? []) : [];
+
+/** Waits until a broker tells of its topics: one by ZooKeeper answers before it has learned of them. */
+async function untilKnown(topics: string[], port: number, signal: AbortSignal): Promise<void> {
+  const { kafkaClient } = await import("../kafka.ts");
+  const brokers = [`127.0.0.1:${port}`];
+  const admin = kafkaClient({ brokers, prefix: "", partitions: 1, replicationFactor: 1 }).admin();
+  const deadline = Date.now() + 20_000; // should a folder be left of a topic that was deleted
+  try {
+    while (Date.now() < deadline) {
+      const known = new Set(await admin.listTopics().catch(() => []));
+      if (topics.every((topic) => known.has(topic))) return;
+      await sleep(50, null, { signal });
+    }
+  } finally {
+    await admin.disconnect();
+  }
 }
 
 /** What ZooKeeper says to one of its four letter words; nothing where it can't be asked. */
