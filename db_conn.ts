@@ -5,6 +5,7 @@
  */
 import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
+import { isIP } from "node:net";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import mysql2 from "mysql2";
@@ -70,18 +71,30 @@ const rules: Record<string, Rule> = {
 
 type Value = string | number | boolean | string[] | { [key: string]: Value };
 
+/** What the environment says: `PIPELINE_MYSQL_PASSWORD` for PASSWORD, `PIPELINE_KAFKA_SASL_PASSWORD` for that one. */
+function* fromEnvironment(
+  known: Record<string, Rule> = rules,
+  above: string[] = [],
+): Generator<{ name: string; path: string[]; text: string }> {
+  for (const [key, rule] of Object.entries(known)) {
+    const path = [...above, key];
+    const name = ["PIPELINE", ...(path[0] === "KAFKA" ? [] : ["MYSQL"]), ...path].join("_");
+    const text = process.env[name];
+    if (rule.keys) yield* fromEnvironment(rule.keys, path);
+    else if (text !== undefined) yield { name, path, text };
+  }
+}
+
+/** Whether the environment holds any of the credentials. */
+export const environmentHasCredentials = (): boolean => !fromEnvironment().next().done;
+
 /**
- * Reads a `db_creds.yaml`.
+ * Reads a `db_creds.yaml`, where there is one, and the environment, which wins.
  *
- * @throws `UsageError` that lists every problem of the file with line and column, and shows no secret
+ * @throws `UsageError` that lists every problem with its line and column or its variable, and shows no secret
  */
-export async function readCredentials(path: string): Promise<Credentials> {
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") {
-      throw new UsageError(`Cannot read "${path}": there is no such file; db_creds.example.yaml shows what it holds`);
-    }
-    throw new UsageError(`Cannot read "${path}": ${error.message}`);
-  });
+export async function readCredentials(path: string | undefined): Promise<Credentials> {
+  const text = path === undefined ? "" : await readText(path);
   const lines = new LineCounter();
   // Pretty errors would quote the line, and with it a password.
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
@@ -91,14 +104,25 @@ export async function readCredentials(path: string): Promise<Credentials> {
     return `line ${line}, column ${col}`;
   };
   for (const error of document.errors) problems.push(`${place(error.pos[0])}: not valid YAML (${error.code})`);
+  const variables = new Map<string, string>();
+  for (const { name, path: keys, text } of document.errors.length > 0 ? [] : fromEnvironment()) {
+    variables.set(keys.join("."), name);
+    document.contents ??= document.createNode({}) as unknown as typeof document.contents;
+    try {
+      if (document.hasIn(keys)) document.deleteIn(keys);
+      document.setIn(keys, document.createNode(/^(true|false)$/.test(text) ? text === "true" : text));
+    } catch {
+      // The file has no place for it, which is told below.
+    }
+  }
   const files: Promise<void>[] = [];
 
   const readMap = (map: YAMLMap, known: Record<string, Rule>, above: string): Record<string, Value> => {
     const values: Record<string, Value> = {};
     for (const { key, value } of map.items) {
-      const name = isScalar(key) ? String(key.value) : "";
+      const name = isScalar(key) ? String(key.value) : typeof key === "string" ? key : "";
       const rule = known[name];
-      const at = place((key as Node).range?.[0] ?? 0);
+      const at = variables.get(`${above}${name}`) ?? place((key as Node).range?.[0] ?? 0);
       if (!rule) {
         // A password that slipped into a key's place is not shown.
         const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
@@ -110,7 +134,8 @@ export async function readCredentials(path: string): Promise<Credentials> {
     }
     for (const [name, rule] of Object.entries(known)) {
       if (rule.required && !map.has(name)) {
-        problems.push(`${place(map.range?.[0] ?? 0)}: "${above}${name}" is missing`);
+        const at = map.range ? `${place(map.range[0])}: ` : "";
+        problems.push(`${at}"${above}${name}" is missing`);
       }
     }
     return values;
@@ -181,7 +206,8 @@ export async function readCredentials(path: string): Promise<Credentials> {
   const kafka = values.KAFKA as Record<string, Value> | undefined;
   if (kafka?.PREFIX !== undefined && !isPrefix(kafka.PREFIX as string)) problems.push(`KAFKA.PREFIX: ${prefixRule}`);
   if (problems.length > 0) {
-    throw new UsageError(`Cannot read "${path}":${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
+    const from = path === undefined ? "the credentials of the environment" : `"${path}"`;
+    throw new UsageError(`Cannot read ${from}:${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
   }
   const ca = (value: Value | undefined) => (value as { pem: string } | undefined)?.pem;
   const mysqlCa = ca(values.SSL_CA);
@@ -212,13 +238,21 @@ export async function readCredentials(path: string): Promise<Credentials> {
         }),
       },
     }),
-    warnings: await fileWarnings(path),
+    warnings: path === undefined ? [] : await fileWarnings(path),
   };
 }
 
 /** What a topic prefix may be: the table's name is added, and Kafka allows 249 characters. */
 export const isPrefix = (prefix: string): boolean => /^[A-Za-z0-9._-]{1,200}$/.test(prefix) && !/^\.+$/.test(prefix);
 export const prefixRule = "a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores";
+
+const readText = (path: string): Promise<string> =>
+  readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") {
+      throw new UsageError(`Cannot read "${path}": there is no such file; db_creds.example.yaml shows what it holds`);
+    }
+    throw new UsageError(`Cannot read "${path}": ${error.message}`);
+  });
 
 async function fileWarnings(path: string): Promise<string[]> {
   const warnings = [];
@@ -252,7 +286,13 @@ export async function connectMysql(settings: MysqlSettings): Promise<Database> {
       typeCast: (field) => field.string(),
       connectTimeout: 10_000,
       enableKeepAlive: true,
-      ...(tls && { ssl: ca === undefined ? { rejectUnauthorized: false } : { ca, rejectUnauthorized: true } }),
+      ...(tls && {
+        // mysql2 would compare an address with the name "localhost".
+        ssl:
+          ca === undefined
+            ? { rejectUnauthorized: false }
+            : { ca, rejectUnauthorized: true, verifyIdentity: isIP(settings.host) === 0 },
+      }),
     });
   const tlsFirst = ca !== undefined || !/^(127\.|localhost$|::1$)/.test(settings.host);
   try {
@@ -285,6 +325,12 @@ export function explainMysql(error: unknown, settings: MysqlSettings): Error {
       ? "DATABASE"
       : `HOST, USER${code.includes("DBACCESS") ? ", DATABASE" : ""} and PASSWORD`;
     return new UsageError(`Cannot use ${where}: ${message}; look at ${what} in db_creds.yaml`, { cause: error });
+  }
+  if (code === "HANDSHAKE_SSL_ERROR") {
+    return new UsageError(
+      `Cannot trust ${where}: ${message}; look at SSL_CA in db_creds.yaml, and at HOST, which must stand in the server's certificate unless it is an address`,
+      { cause: error },
+    );
   }
   if (isTransientMysql(error)) {
     const reason = message || code;

@@ -195,16 +195,29 @@ export function explainKafka(error: unknown, settings: KafkaSettings): Error {
       cause: error,
     });
   }
+  if (isDistrusted(cause)) {
+    return new UsageError(
+      `Cannot trust Kafka at ${where}: ${cause.message}; look at KAFKA.SSL_CA in db_creds.yaml, and at the names in KAFKA.BROKERS and those that the brokers advertise, which must stand in their certificates`,
+      { cause: error },
+    );
+  }
   if (isConnectionError(cause)) {
     return new Error(
-      `Cannot reach Kafka at ${where}: ${cause.message}; is it running, and are KAFKA.BROKERS and KAFKA.SSL in db_creds.yaml right?`,
+      `Cannot reach Kafka at ${where}: ${cause.message}; is it running, and are BROKERS, SSL and SASL of KAFKA in db_creds.yaml right?`,
       { cause: error },
     );
   }
   if (!cause.name?.startsWith("KafkaJS")) return cause;
   // Of topics that could not be made, each has its own reason.
-  const reasons = (cause as { errors?: Error[] }).errors?.map(({ message }) => message) ?? [];
-  return new Error(`Kafka at ${where} fails: ${[cause.message, ...new Set(reasons)].join(": ")}`, { cause: error });
+  const failures = (cause as { errors?: (Error & { type?: string })[] }).errors ?? [];
+  const why = [cause.message, ...new Set(failures.map(({ message }) => message))].join(": ");
+  if ([cause as Error & { type?: string }, ...failures].some(({ type }) => type?.includes("AUTHORIZATION"))) {
+    return new UsageError(
+      `Kafka at ${where} refuses: ${why}; grant the user of KAFKA.SASL what the topics ${settings.prefix}.* need (see deploy/README.md)`,
+      { cause: error },
+    );
+  }
+  return new Error(`Kafka at ${where} fails: ${why}`, { cause: error });
 }
 
 function rootCause(error: unknown): Error {
@@ -212,6 +225,10 @@ function rootCause(error: unknown): Error {
   while (cause?.name?.startsWith("KafkaJS") && cause.cause instanceof Error) cause = cause.cause;
   return cause;
 }
+
+/** Whether the certificate was refused: no later try will do better. */
+const isDistrusted = (error: Error): boolean =>
+  /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test((error as { code?: string }).code ?? "");
 
 // kafkajs says "Broker not connected" by a plain Error where a connection was lost between two of its own steps.
 const isConnectionError = (error: Error): boolean =>
@@ -232,6 +249,7 @@ export const unacknowledged = (topic: string, partition: number | undefined): Er
 export function isTransientKafka(error: unknown): boolean {
   const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
   const { name = "", type, retriable } = cause as Error & { type?: string; retriable?: boolean };
+  if (isDistrusted(cause)) return false;
   if (retriable === true || isConnectionError(cause)) return true;
   // The broker's own answers, by type: what concerns a transaction is mended by a new producer.
   if (type !== undefined) {

@@ -13,6 +13,7 @@ import { type CleanFact, type CleanResult, clean, rebuild } from "./clean.ts";
 import {
   connectMysql,
   databaseId,
+  environmentHasCredentials,
   inspectTable,
   isPrefix,
   isTransientMysql,
@@ -144,7 +145,8 @@ Without db_creds.yaml the program runs a MariaDB and a Kafka of its own, with sa
 MARIADB_HOME name installed ones to use instead of those it downloads. With --zookeeper that Kafka is of version 3.9,
 beside a ZooKeeper, and all of it lies in a folder of its own, DIR/zookeeper: the flag belongs to every command that is
 to use it, down and reset too. Both kinds may run at once. With db_creds.yaml, it uses your MySQL, and your Kafka
-where the file has a KAFKA part: see db_creds.example.yaml.
+where the file has a KAFKA part: see db_creds.example.yaml. Variables of the environment win over the file, and
+can replace it: PIPELINE_MYSQL_HOST, PIPELINE_MYSQL_PASSWORD, PIPELINE_KAFKA_BROKERS, PIPELINE_KAFKA_SASL_PASSWORD …
 
 Exit codes: 0 all went well; 1 it failed; 2 wrong use or settings; 3 done, but there are new rejects; 130 and 143
 stopped by a signal.
@@ -272,15 +274,16 @@ async function connect(
 ): Promise<Connections> {
   const { data, prefix, signal, screen, rows } = context;
   const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
-  const creds = path === undefined ? undefined : await readCredentials(path);
+  const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
+  const from = path ?? "environment";
   for (const warning of creds?.warnings ?? []) screen.warn(warning);
   if (rows !== undefined && creds) {
-    throw new UsageError(`--rows makes sample data for the program's own database only, and "${path}" names another`);
+    throw new UsageError(`--rows makes sample data for the program's own database only, and "${from}" names another`);
   }
   const zookeeper = context.flags.has("zookeeper");
   if (zookeeper && creds?.kafka) {
     throw new UsageError(
-      `--zookeeper starts the program's own Kafka, and "${path}" names another: leave out one of them`,
+      `--zookeeper starts the program's own Kafka, and "${from}" names another: leave out one of them`,
     );
   }
   const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
@@ -300,10 +303,10 @@ async function connect(
     };
     if (prefix !== undefined) kafka.prefix = prefix;
     const parts = [];
-    if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? path : "embedded"})`);
+    if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? from : "embedded"})`);
     if (needs.kafka) {
       parts.push(
-        `Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? path : zookeeper ? "embedded, with ZooKeeper" : "embedded"}), topics ${kafka.prefix}.*`,
+        `Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? from : zookeeper ? "embedded, with ZooKeeper" : "embedded"}), topics ${kafka.prefix}.*`,
       );
     }
     screen.say(`Using ${parts.join(" and ")}`);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmod, writeFile } from "node:fs/promises";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { run, temporaryFolder } from "./support.ts";
@@ -126,6 +126,33 @@ KAFKA:
   );
 });
 
+test("the environment stands for the file or wins over it, and its problems are told without secrets", async () => {
+  const env = { PIPELINE_MYSQL_HOST: "127.0.0.1", PIPELINE_MYSQL_PASSWORD: "hunter2" };
+  const cwd = join(folder.path, "bare");
+  await mkdir(cwd);
+  const lacking = { ...env, PIPELINE_KAFKA_SSL: "maybe", PIPELINE_KAFKA_SASL_PASSWORD: "hunter2" };
+  const wrong = await run(["explore"], { cwd, env: lacking });
+  assert.equal(wrong.code, 2);
+  assert.equal(
+    wrong.stderr,
+    `Error: Cannot read the credentials of the environment:
+  PIPELINE_KAFKA_SSL, KAFKA.SSL: expected true or false but found "maybe"
+  "KAFKA.SASL.MECHANISM" is missing
+  "KAFKA.SASL.USERNAME" is missing
+  "KAFKA.BROKERS" is missing
+  "USER" is missing
+`,
+  );
+  const alone = { ...env, PIPELINE_MYSQL_USER: "u", PIPELINE_MYSQL_PORT: "1" };
+  const away = await run(["explore"], { cwd, env: alone });
+  assert.match(away.stderr, /Using MySQL 127\.0\.0\.1:1\/pinterest_data \(environment\)\nError: Cannot reach MySQL/);
+  const path = join(folder.path, "env.yaml");
+  await writeFile(path, "HOST: nowhere.invalid\nUSER: u\nPASSWORD: p\nPORT: 2\n", { mode: 0o600 });
+  const over = await run(["explore", "--creds", path], { env: alone });
+  assert.match(over.stderr, /Using MySQL 127\.0\.0\.1:1\//);
+  assert.ok(!(wrong.stderr + away.stderr + over.stderr).includes("hunter2"));
+});
+
 test("db_creds.yaml that is no YAML is told by line, without the text of the line", async () => {
   const { code, stderr } = await withCreds("HOST: h\nPASSWORD: 'hunter2\n");
   assert.equal(code, 2);
@@ -152,7 +179,7 @@ test("a broker that does not answer is told with its address", async () => {
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /Error: Cannot reach Kafka at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are KAFKA\.BROKERS and KAFKA\.SSL in db_creds\.yaml right\?\n$/,
+    /Error: Cannot reach Kafka at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are BROKERS, SSL and SASL of KAFKA in db_creds\.yaml right\?\n$/,
   );
 });
 
