@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { run, start, temporaryFolder } from "./support.ts";
+import { run, runs, start, temporaryFolder, untilGone } from "./support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let data: string;
@@ -23,19 +23,6 @@ interface State {
 
 const state = async (): Promise<State> =>
   JSON.parse(await readFile(join(data, "services/state.json"), "utf8")) as State;
-
-/** Whether a process runs; one that has ended but was not waited for does not. */
-const runs = async (pid: number): Promise<boolean> =>
-  (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) !== "";
-
-const untilGone = async (pids: number[]) => {
-  for (let tries = 0; tries < 100; tries++) {
-    const alive = await Promise.all(pids.map(runs));
-    if (!alive.includes(true)) return;
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  assert.fail(`Processes ${pids} still run`);
-};
 
 const pidsOf = ({ supervisor, children }: State) => [
   ...(supervisor ? [supervisor.pid] : []),

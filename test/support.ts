@@ -5,14 +5,14 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { type MysqlSettings, readCredentials } from "../db_conn.ts";
 import { connectReader, fetchOnce, type KafkaSettings, topicRanges } from "../kafka.ts";
-import { readState, servicesFolder } from "../local/state.ts";
+import { readState } from "../local/state.ts";
 import { keyBytes, valueBytes } from "../records.ts";
 import type { Message } from "./oracle.ts";
 
@@ -98,6 +98,20 @@ export function start(
 export const run = (args: string[], options?: { cwd?: string; env?: NodeJS.ProcessEnv }): Promise<Run> =>
   start(args, options).done;
 
+/** Whether a process runs; one that has ended but was not waited for does not. */
+export const runs = async (pid: number): Promise<boolean> =>
+  (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) !== "";
+
+/** Resolves when processes are gone, within 10 s. */
+export const untilGone = async (pids: number[]): Promise<void> => {
+  for (let tries = 0; tries < 100; tries++) {
+    const alive = await Promise.all(pids.map(runs));
+    if (!alive.includes(true)) return;
+    await sleep(100);
+  }
+  assert.fail(`Processes ${pids} still run`);
+};
+
 /** The rows of an SQL query over files, as DuckDB's own values. */
 export async function query(sql: string): Promise<Record<string, unknown>[]> {
   const db = await DuckDBInstance.create(":memory:");
@@ -124,23 +138,24 @@ export interface Site {
   close: () => Promise<void>;
 }
 
-/** Starts MySQL and Kafka by `up`, with so many posts. */
-export async function openSite({ rows }: { rows: number }): Promise<Site> {
+/** Starts MySQL and Kafka by `up`, with so many posts; `flags`: `--zookeeper`. */
+export async function openSite({ rows, flags = [] }: { rows: number; flags?: string[] }): Promise<Site> {
   const folder = await temporaryFolder();
   const data = join(folder.path, "data folder é");
   const close = async () => {
-    const down = await run(["down", "--data", data]);
+    const down = await run(["down", "--data", data, ...flags]);
     await folder.remove();
     assert.equal(down.code, 0, down.stderr);
   };
-  const up = await run(["up", "--data", data, "--rows", String(rows), "--json"], { cwd: folder.path });
+  const up = await run(["up", "--data", data, "--rows", String(rows), "--json", ...flags], { cwd: folder.path });
   assert.equal(up.code, 0, up.stderr);
   const found = JSON.parse(up.stdout) as { mysql: { creds_file: string; password?: string } };
   assert.equal(found.mysql.password, undefined);
   const creds = found.mysql.creds_file;
   const { mysql, kafka } = await readCredentials(creds);
   const killKafka = () => {
-    const java = readState(servicesFolder(data))?.children.find(({ name }) => name === "java");
+    // The last Java: a ZooKeeper is started before its Kafka.
+    const java = readState(dirname(creds))?.children.findLast(({ name }) => name === "java");
     assert.ok(java);
     process.kill(java.pid, "SIGKILL");
   };

@@ -11,7 +11,10 @@ import { readSilver } from "../lake_of.ts";
 import { cleanTable, type Message } from "../oracle.ts";
 import { query } from "../support.ts";
 import { readTopics } from "./readers.ts";
-import { type Site, sourceRows, type World } from "./world.ts";
+import { sourceRows, type World } from "./world.ts";
+
+/** What is compared of a round: database, topics and lake. */
+export type Compared = Pick<World, "db" | "prefix" | "lake" | "copies" | "isForeign">;
 
 /** What a comparison found; nothing is lost, doubled or wrong when all went well. */
 export interface Findings {
@@ -22,28 +25,32 @@ export interface Findings {
 }
 
 /** The committed messages of a round's three topics. */
-export async function readMessages(site: Site, world: World, python: string): Promise<Record<Table, Message[]>> {
-  const topics = tableNames.map((table) => `${world.prefix}.${table}`);
-  const read = await readTopics(python, `127.0.0.1:${site.brokerPort}`, topics);
+export async function readMessages(
+  brokers: string[],
+  { prefix }: Compared,
+  python: string,
+): Promise<Record<Table, Message[]>> {
+  const topics = tableNames.map((table) => `${prefix}.${table}`);
+  const read = await readTopics(python, brokers.join(","), topics);
   return Object.fromEntries(tableNames.map((table, i) => [table, read[i]])) as Record<Table, Message[]>;
 }
 
 /** Compares MySQL with the topics. */
-export async function compareTopics(world: World, messages: Record<Table, Message[]>): Promise<Findings> {
+export async function compareTopics(world: Compared, messages: Record<Table, Message[]>): Promise<Findings> {
   const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
   for (const table of tableNames) await compareTopic(world, table, messages[table], findings);
   return findings;
 }
 
 /** Compares the topics with the lake. */
-export async function compareLake(world: World, messages: Record<Table, Message[]>): Promise<Findings> {
+export async function compareLake(world: Compared, messages: Record<Table, Message[]>): Promise<Findings> {
   const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
   for (const table of tableNames) await compareTable(world, table, messages[table], findings);
   return findings;
 }
 
 /** Every source row is there as often as it must, byte for byte, and in key order within its partition. */
-async function compareTopic(world: World, table: Table, messages: Message[], findings: Findings): Promise<void> {
+async function compareTopic(world: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const { source, key, columns } = tables[table];
   const { rows, columns: names } = await sourceRows(world.db, table, source, key);
   const kinds = names.map((name) => (columns as Record<string, ColumnKind>)[name] as ColumnKind);
@@ -84,7 +91,7 @@ function asJson(names: string[], kinds: ColumnKind[], row: (string | null)[]): s
 const sampled = 2_000;
 
 /** Silver, rejects and ledger are what the messages come to. */
-async function compareTable(world: World, table: Table, messages: Message[], findings: Findings): Promise<void> {
+async function compareTable(world: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const { lake } = world;
   // A source row is clean, so that its key says what becomes of it; all of the others' are read as the spec has it.
   const every = Math.ceil(messages.length / sampled);

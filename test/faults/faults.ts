@@ -77,6 +77,7 @@ async function runRound(name: string, number: number, site: Site, python: string
     tally.wrong += Math.max(0, others.length - 10);
     if (lost + doubled > 0) log(`LOST ${lost}, DOUBLED ${doubled}`);
   };
+  const brokers = [`127.0.0.1:${site.brokerPort}`];
   let topics: Awaited<ReturnType<typeof readMessages>> | undefined;
   const round: Round = {
     short,
@@ -113,14 +114,14 @@ async function runRound(name: string, number: number, site: Site, python: string
     async finish(world) {
       await world.go(["post"]);
       await world.go(["clean"]);
-      const messages = await readMessages(site, world, python);
+      const messages = await readMessages(brokers, world, python);
       found(await compareTopics(world, messages));
       found(await compareLake(world, messages));
       return messages;
     },
     async finishLake(world) {
       await world.go(["clean"]);
-      topics ??= await readMessages(site, world, python);
+      topics ??= await readMessages(brokers, world, python);
       found(await compareLake(world, topics));
       return topics;
     },

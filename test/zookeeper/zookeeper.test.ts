@@ -1,0 +1,159 @@
+/** `--zookeeper`: the whole job on Kafka 3.9 with a ZooKeeper, its services, and a short fault run. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { tableNames } from "../../io.ts";
+import { readState, type State } from "../../local/state.ts";
+import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
+import { findPython } from "../faults/readers.ts";
+import { openSite, run, type Site, start, untilGone } from "../support.ts";
+
+let site: Site;
+let here: string[];
+before(async () => {
+  site = await openSite({ rows: 3_000, flags: ["--zookeeper"] });
+  here = ["--data", site.data, "--zookeeper"];
+});
+after(async () => {
+  await site?.close();
+});
+
+const state = () => readState(dirname(site.creds)) as State;
+const pidsOf = ({ supervisor, children }: State) => [supervisor, ...children].map((process) => process?.pid as number);
+const javas = () => state().children.filter(({ name }) => name === "java");
+
+/** Runs the whole job and compares the database with the topics, and the topics with the lake. */
+async function wholeJob(prefix: string): Promise<void> {
+  const whole = await run([...here, "--prefix", prefix, "--json"]);
+  assert.equal(whole.code, 0, whole.stderr);
+  const lake = join(site.data, "zookeeper", "lake");
+  const compared = { db: site.mysql, prefix, lake, copies: 1, isForeign: () => false };
+  const messages = await readMessages(site.kafka.brokers, compared, await findPython());
+  for (const table of tableNames) assert.equal(messages[table].length, 3_000);
+  const nothing = { lost: 0, doubled: 0, wrong: [] };
+  assert.deepEqual(await compareTopics(compared, messages), nothing);
+  assert.deepEqual(await compareLake(compared, messages), nothing);
+}
+
+test("the whole job: every row is in its topic once and in order, and silver is what the topics say", async () => {
+  await wholeJob("pinterest");
+  const said = await run(["status", ...here]);
+  assert.match(said.stderr, /Kafka 127[.]0[.]0[.]1:\d+ [(]embedded, with ZooKeeper[)]/);
+  const emulated = await run(["emulate", "--limit", "5", "--rate", "100/s", "--json", ...here]);
+  assert.equal((JSON.parse(emulated.stdout) as { posts: number }).posts, 5, emulated.stderr);
+  const cleaned = await run(["clean", "--json", ...here]);
+  assert.equal((JSON.parse(cleaned.stdout) as { messages: number }).messages, 15);
+});
+
+test("Kafka is of version 3.9 and runs by the ZooKeeper, with data of its own", async () => {
+  const services = dirname(site.creds);
+  const commands = await Promise.all(javas().map(({ pid }) => readFile(`/proc/${pid}/cmdline`, "utf8")));
+  assert.match(commands[0] as string, /QuorumPeerMain/);
+  assert.match(commands[1] as string, /kafka[.]Kafka/);
+  assert.ok(services.endsWith(join("zookeeper", "services")), services);
+  assert.ok(!existsSync(join(site.data, "services")));
+  assert.match(await ask("dump"), /\/brokers\/ids\/1/);
+});
+
+/** What ZooKeeper says to a four letter word. */
+const ask = (word: string) =>
+  new Promise<string>((resolve, reject) => {
+    let said = "";
+    const socket = connect(state().ports.zookeeper as number, "127.0.0.1", () => socket.write(word));
+    socket.on("data", (bytes) => {
+      said += bytes;
+    });
+    socket.on("error", reject).on("close", () => resolve(said));
+  });
+
+/** Where a process listens: address and port in the system's hexadecimal digits. */
+async function listensAt(pid: number): Promise<string[]> {
+  const folder = `/proc/${pid}/fd`;
+  const links = await Promise.all((await readdir(folder)).map((fd) => readlink(join(folder, fd)).catch(() => "")));
+  const sockets = new Set(links.map((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1]));
+  const tables = await Promise.all(["tcp", "tcp6"].map((name) => readFile(`/proc/${pid}/net/${name}`, "utf8")));
+  const rows = tables.flatMap((text) => text.trim().split("\n").slice(1));
+  return rows
+    .map((row) => row.trim().split(/\s+/))
+    .filter((row) => row[3] === "0A" && sockets.has(row[9]))
+    .map((row) => row[1] as string);
+}
+
+test("ZooKeeper and Kafka listen on 127.0.0.1 alone, without an admin server, and say little", async () => {
+  const found = await Promise.all(javas().map(({ pid }) => listensAt(pid)));
+  for (const addresses of found) {
+    assert.equal(addresses.length, 1, addresses.join());
+    assert.match(addresses[0] as string, /^(0000000000000000FFFF0000)?0100007F:/);
+  }
+  assert.equal(await ask("ruok"), "imok");
+  for (const word of ["envi", "conf", "stat", "cons", "mntr"]) assert.match(await ask(word), /not in the whitelist/);
+});
+
+test("a broker that is killed starts again with the next command, though ZooKeeper still knows it", async () => {
+  site.killKafka();
+  const again = await run(["clean", ...here]);
+  assert.equal(again.code, 0, again.stderr);
+  assert.match(again.stderr, /Kafka 3[.]9[.]\d+ is ready/);
+  assert.equal(javas().length, 2);
+});
+
+test("a ZooKeeper that is killed starts again with the next command, and its Kafka goes on with it", async () => {
+  const [keeper, kafka] = javas();
+  process.kill(keeper?.pid as number, "SIGKILL");
+  await untilGone([keeper?.pid as number]);
+  const posted = await run(["post", "--prefix", "after", ...here]); // makes topics, which asks ZooKeeper
+  assert.equal(posted.code, 0, posted.stderr);
+  assert.match(posted.stderr, /ZooKeeper is ready/);
+  assert.ok(javas().some(({ pid }) => pid === kafka?.pid));
+});
+
+test("services without ZooKeeper live beside, and commands say that the others run too", async () => {
+  const beside = await run(["clean", "--data", site.data]);
+  assert.equal(beside.code, 0, beside.stderr);
+  assert.match(beside.stderr, /The services with ZooKeeper run too, .* say --zookeeper/);
+  assert.match(beside.stderr, /Kafka 4[.]\d+[.]\d+ is ready/);
+  assert.ok(existsSync(join(site.data, "services", "kafka")));
+  const down = await run(["down", "--data", site.data]);
+  assert.match(down.stderr, /Nothing was running\n.*say --zookeeper/);
+  assert.equal(javas().length, 2);
+});
+
+test("neither kind of Kafka starts on the other's data, and --zookeeper is refused for a Kafka of one's own", async () => {
+  const inside = await run(["clean", "--data", join(site.data, "zookeeper")]);
+  assert.equal(inside.code, 1);
+  assert.match(inside.stderr, /was made by --zookeeper: say --zookeeper/);
+  const own = await run(["clean", "--creds", site.creds, ...here]);
+  assert.equal(own.code, 2);
+  assert.match(own.stderr, /--zookeeper starts the program's own Kafka/);
+});
+
+test("down stops all of it, a killed program leaves nothing behind, and reset deletes what is there", async () => {
+  const up = pidsOf(state());
+  assert.equal((await run(["down", ...here])).code, 0);
+  await untilGone(up);
+  const following = start(["clean", "--follow", ...here]);
+  await following.said(/Using Kafka/);
+  const pids = pidsOf(state());
+  assert.ok(pids.length >= 3);
+  following.kill("SIGKILL");
+  await following.done;
+  await untilGone(pids);
+  const reset = await run(["reset", "--yes", ...here]);
+  assert.equal(reset.code, 0, reset.stderr);
+  assert.deepEqual(await readdir(join(site.data, "zookeeper")), []);
+  assert.ok(existsSync(join(site.data, "services")));
+});
+
+test("a short fault run on it: nothing is lost or doubled", async () => {
+  const faults = fileURLToPath(new URL("../faults/faults.ts", import.meta.url));
+  const only = "kill-post,kill-broker,kill-zookeeper,broker-in-transaction,answer-lost,mixed";
+  const program = [process.execPath, "--import", import.meta.resolve("tsx"), faults];
+  const { code, stdout, stderr } = await start(["--short", "--zookeeper", "--seed", "1", "--only", only], { program })
+    .done;
+  assert.equal(code, 0, stderr.slice(-3_000));
+  process.stdout.write(stdout);
+});
