@@ -24,8 +24,13 @@ import type { KafkaProgram, Tools } from "./programs.ts";
 /** Where a Kafka lives. */
 export interface KafkaPlace {
   folder: string;
-  /** `advertised`: the port that clients are told to use, where something stands between them and the broker. */
-  ports: { broker: number; advertised?: number } & ({ controller: number } | { zookeeper: number });
+  ports: { broker: number } & ({ controller: number } | { zookeeper: number });
+  /** Kafka's own settings, which win over those made here: for brokers behind a proxy, one of several, or secured. */
+  settings?: Record<string, string | number>;
+  /** What makes several brokers one cluster; a random one when absent. */
+  clusterId?: string;
+  /** More arguments for the formatting. */
+  format?: string[];
 }
 
 /** Starts Kafka on 127.0.0.1, formatting its folder at the first time; resolves when it answers. */
@@ -35,25 +40,25 @@ export async function startKafka(
   tools: Tools,
   flags: string[] = quickClasses(program),
 ): Promise<Guarded> {
-  const { folder, ports } = place;
+  const { folder, ports, format = [] } = place;
   const java = openJava(program, { folder, log: "kafka.log" }, tools);
   const { log } = java;
   try {
     if ("zookeeper" in ports) await untilUnregistered(ports.zookeeper, tools.signal);
     else if (!existsSync(join(folder, dataOf.controller))) {
       rmSync(join(folder, "kafka.unfinished"), { recursive: true, force: true });
-      writeFileSync(join(folder, "format.properties"), properties(ports, "kafka.unfinished"));
-      const id = randomBytes(16).toString("base64url").replace(/^-/, "A"); // no option begins like that
+      writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
+      const id = place.clusterId ?? randomBytes(16).toString("base64url").replace(/^-/, "A"); // no option begins like that
       const install = java.run(
         ["-Xmx128m", "-XX:TieredStopAtLevel=1"],
-        ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties"],
+        ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties", ...format],
       );
       await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
       renameSync(join(folder, "kafka.unfinished"), join(folder, dataOf.controller));
       rmSync(join(folder, "format.properties"));
     }
     const data = "zookeeper" in ports ? dataOf.zookeeper : dataOf.controller;
-    writeFileSync(join(folder, "kafka.properties"), properties(ports, data));
+    writeFileSync(join(folder, "kafka.properties"), properties(place, data));
     const service = java.run(["-Xmx768m", ...flags], ["kafka.Kafka", "kafka.properties"]);
     const answer = () => answers(ports.broker, apiVersions);
     await untilReady(service, { name: program.name, log, signal: tools.signal, answer });
@@ -117,29 +122,27 @@ const topicsIn = (data: string): string[] =>
 
 /** Waits until a broker tells of its topics: one by ZooKeeper answers before it has learned of them. */
 async function untilKnown(topics: string[], port: number, signal: AbortSignal): Promise<void> {
-  const { kafkaClient } = await import("../kafka.ts");
-  const brokers = [`127.0.0.1:${port}`];
-  const admin = kafkaClient({ brokers, prefix: "", partitions: 1, replicationFactor: 1 }).admin();
+  const isWhole = (said: Buffer) => said.length >= 4 && said.length >= 4 + said.readInt32BE(0);
   const deadline = Date.now() + 20_000; // should a folder be left of a topic that was deleted
-  try {
-    while (Date.now() < deadline) {
-      const known = new Set(await admin.listTopics().catch(() => []));
-      if (topics.every((topic) => known.has(topic))) return;
-      await sleep(50, null, { signal });
-    }
-  } finally {
-    await admin.disconnect();
+  while (Date.now() < deadline) {
+    const known = await ask(port, metadata, isWhole);
+    if (topics.every((topic) => known.includes(topic))) return;
+    await sleep(50, null, { signal });
   }
 }
 
-/** What ZooKeeper says to one of its four letter words; nothing where it can't be asked. */
-const ask = (port: number, word: string) =>
-  new Promise<string>((resolve) => {
-    let said = "";
-    const socket = connect(port, "127.0.0.1", () => socket.write(word));
+/** A Metadata request, version 1, for all topics: length 14, API 3, version 1, correlation id 1, no client id, null. */
+const metadata = Buffer.from("0000000e0003000100000001ffffffffffff", "hex");
+
+/** What a server says, until it closes or has said enough; nothing where it can't be asked. */
+const ask = (port: number, words: string | Buffer, isWhole?: (said: Buffer) => boolean) =>
+  new Promise<Buffer>((resolve) => {
+    let said = Buffer.alloc(0);
+    const socket = connect(port, "127.0.0.1", () => socket.write(words));
     socket.setTimeout(1_000, () => socket.destroy());
     socket.on("data", (bytes) => {
-      said += bytes;
+      said = Buffer.concat([said, bytes]);
+      if (isWhole?.(said)) socket.destroy();
     });
     socket.on("error", () => {}).on("close", () => resolve(said));
   });
@@ -208,7 +211,7 @@ export async function keepClasses(program: KafkaProgram, services: string, tools
 /** How long a broker that was killed stays known to ZooKeeper, or to the controller, ms; the defaults are 18 s and 9 s. */
 const sessionMs = 3_000;
 
-const properties = (ports: KafkaPlace["ports"], data: string) => `\
+const properties = ({ ports, settings = {} }: KafkaPlace, data: string) => `\
 ${"zookeeper" in ports ? byZookeeper(ports) : byController(ports)}
 log.dirs=${data}
 auto.create.topics.enable=false
@@ -221,14 +224,17 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 # From the heap; the default is 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
+${Object.entries(settings)
+  .map(([name, value]) => `${name}=${value}`)
+  .join("\n")}
 `;
 
-const byController = (ports: { broker: number; controller: number; advertised?: number }) => `\
+const byController = (ports: { broker: number; controller: number }) => `\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${ports.controller}
 listeners=PLAINTEXT://127.0.0.1:${ports.broker},CONTROLLER://127.0.0.1:${ports.controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:${ports.advertised ?? ports.broker}
+advertised.listeners=PLAINTEXT://127.0.0.1:${ports.broker}
 controller.listener.names=CONTROLLER
 broker.session.timeout.ms=${sessionMs}
 broker.heartbeat.interval.ms=500
@@ -236,13 +242,12 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1`;
 
-const byZookeeper = (ports: { broker: number; zookeeper: number; advertised?: number }) => `\
+const byZookeeper = (ports: { broker: number; zookeeper: number }) => `\
 broker.id=1
 zookeeper.connect=127.0.0.1:${ports.zookeeper}
 zookeeper.session.timeout.ms=${sessionMs}
 zookeeper.connection.timeout.ms=30000
-listeners=PLAINTEXT://127.0.0.1:${ports.broker}
-advertised.listeners=PLAINTEXT://127.0.0.1:${ports.advertised ?? ports.broker}`;
+listeners=PLAINTEXT://127.0.0.1:${ports.broker}`;
 
 const zookeeperProperties = (port: number) => `\
 dataDir=./zookeeper

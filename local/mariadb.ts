@@ -10,10 +10,13 @@ import { answers, type Guarded, untilReady } from "./processes.ts";
 import type { MysqlProgram, Tools } from "./programs.ts";
 import { type MysqlAddress, writePrivate } from "./state.ts";
 
-/** Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. */
+/**
+ * Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. `flags`
+ * are the server's own, which win over those made here.
+ */
 export async function startMysql(
   program: MysqlProgram,
-  { folder, address }: { folder: string; address: MysqlAddress },
+  { folder, address, flags = [] }: { folder: string; address: MysqlAddress; flags?: string[] },
   tools: Tools,
 ): Promise<Guarded> {
   const { server, home, share, name } = program;
@@ -74,6 +77,7 @@ export async function startMysql(
       // A commit reaches the system, not the disk: it outlives SIGKILL, though not a power cut. The doublewrite buffer
       // stays, since SIGKILL can tear a page.
       "--innodb-flush-log-at-trx-commit=2",
+      ...flags,
     ],
     { output, cwd: data },
   );

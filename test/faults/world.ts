@@ -15,7 +15,7 @@ import { kafkaClient } from "../../kafka.ts";
 import { keepClasses, startKafka, startZookeeper } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
 import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
-import { findPrograms, type Tools } from "../../local/programs.ts";
+import { findPrograms, type MysqlProgram, type Tools } from "../../local/programs.ts";
 import { loadSample } from "../../local/sample.ts";
 import type { MysqlAddress } from "../../local/state.ts";
 import { type Run, type Running, start } from "../support.ts";
@@ -40,6 +40,8 @@ export interface Site {
   proxy: BrokerProxy;
   /** The broker's own port, past the proxy. */
   brokerPort: number;
+  /** The KAFKA part of credentials for it. */
+  kafka: { BROKERS: string[]; REPLICATION_FACTOR?: number };
   mysql: MysqlAddress;
   /** Sample posts to copy from, made when they are first wanted: making is slow, copying is not. */
   base(): Promise<MysqlAddress>;
@@ -47,6 +49,9 @@ export interface Site {
   root(): Promise<Connection>;
   close(): Promise<void>;
 }
+
+/** A database of its own, with what {@link Site} says of it. */
+export type DatabaseSite = Pick<Site, "folder" | "database" | "mysql" | "base" | "root">;
 
 /** Starts the services in a folder; `zookeeper`: Kafka 3.9 with a ZooKeeper. */
 export async function openSite(
@@ -61,39 +66,22 @@ export async function openSite(
   if (!programs.kafka || !programs.mysql) throw new Error("There is no Kafka or MariaDB to strike");
   const { kafka, mysql: server } = programs;
   const [port, advertised, partner] = [await freePort(), await freePort(), await freePort()];
-  const ports = { broker: port, advertised, ...(zookeeper ? { zookeeper: partner } : { controller: partner }) };
-  const address: MysqlAddress = {
-    ...{
-      host: "127.0.0.1",
-      port: await freePort(),
-      user: "pipeline",
-      password: "faults",
-      database: "pinterest_faults",
-    },
-  };
+  const ports = { broker: port, ...(zookeeper ? { zookeeper: partner } : { controller: partner }) };
+  const settings: Record<string, string> = { "advertised.listeners": `PLAINTEXT://127.0.0.1:${advertised}` };
+  if (zookeeper) {
+    // A broker by ZooKeeper learns of its topics from itself, by the address that it advertises: not by the proxy.
+    const inner = `INNER://127.0.0.1:${await freePort()}`;
+    settings.listeners = `PLAINTEXT://127.0.0.1:${port},${inner}`;
+    settings["advertised.listeners"] += `,${inner}`;
+    settings["inter.broker.listener.name"] = "INNER";
+    settings["listener.security.protocol.map"] = "PLAINTEXT:PLAINTEXT,INNER:PLAINTEXT";
+  }
   if (!zookeeper) await keepClasses(kafka, folder, tools);
-  const service = async (begin: () => Promise<Guarded>): Promise<Service> => {
-    let process = await begin();
-    const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
-    return {
-      async stop(how) {
-        send(how);
-        if (how === "SIGTERM") await process.stop();
-        else await process.ended;
-      },
-      async start() {
-        process = await begin();
-      },
-      freeze: () => send("SIGSTOP"),
-      thaw: () => send("SIGCONT"),
-    };
-  };
-  let based = false;
   const proxy = await openProxy(advertised, port);
-  const keeper = zookeeper && (await service(() => startZookeeper(kafka, { folder, port: partner }, tools)));
-  const [database, plain] = await Promise.all([
-    service(() => startMysql(server, { folder, address }, tools)),
-    service(() => startKafka(kafka, { folder, ports }, tools)),
+  const keeper = zookeeper && (await openService(() => startZookeeper(kafka, { folder, port: partner }, tools)));
+  const [own, plain] = await Promise.all([
+    openDatabase(server, folder, tools),
+    openService(() => startKafka(kafka, { folder, ports, settings }, tools)),
   ]);
   const broker: Service = {
     ...plain,
@@ -108,8 +96,49 @@ export async function openSite(
     },
   };
   return {
-    ...{ folder, broker, database, proxy, brokerPort: port, mysql: address },
+    ...{ ...own, broker, proxy, brokerPort: port, kafka: { BROKERS: [`127.0.0.1:${advertised}`] } },
     ...(keeper && { zookeeper: keeper }),
+    async close() {
+      proxy.refuse();
+      await Promise.all([plain.stop("SIGTERM").catch(() => {}), own.database.stop("SIGTERM").catch(() => {})]);
+      if (keeper) await keeper.stop("SIGTERM").catch(() => {});
+    },
+  };
+}
+
+/** Starts a service that can be struck. */
+export async function openService(begin: () => Promise<Guarded>): Promise<Service> {
+  let process = await begin();
+  const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
+  return {
+    async stop(how) {
+      send(how);
+      if (how === "SIGTERM") await process.stop();
+      else await process.ended;
+    },
+    async start() {
+      process = await begin();
+    },
+    freeze: () => send("SIGSTOP"),
+    thaw: () => send("SIGCONT"),
+  };
+}
+
+/** Starts a database in a folder; `flags`: of the server. */
+export async function openDatabase(
+  server: MysqlProgram,
+  folder: string,
+  tools: Tools,
+  flags: string[] = [],
+): Promise<DatabaseSite> {
+  const port = await freePort();
+  const address: MysqlAddress = {
+    ...{ host: "127.0.0.1", port, user: "pipeline", password: "faults", database: "pinterest_faults" },
+  };
+  let based = false;
+  return {
+    ...{ folder, mysql: address },
+    database: await openService(() => startMysql(server, { folder, address, flags }, tools)),
     async base() {
       const base = { ...address, database: "pinterest_base" };
       if (!based) {
@@ -122,11 +151,6 @@ export async function openSite(
       return base;
     },
     root: () => mysql.createConnection({ socketPath: join(folder, "mariadb", "mysqld.sock"), user: "root" }),
-    async close() {
-      proxy.refuse();
-      await Promise.all([plain.stop("SIGTERM").catch(() => {}), database.stop("SIGTERM").catch(() => {})]);
-      if (keeper) await keeper.stop("SIGTERM").catch(() => {});
-    },
   };
 }
 
@@ -186,7 +210,11 @@ export interface WorldOptions {
 }
 
 /** Makes a database with sample posts, and names the topics and the lake after it. */
-export async function makeWorld(site: Site, name: string, options: WorldOptions): Promise<World> {
+export async function makeWorld(
+  site: Pick<Site, "folder" | "mysql" | "base" | "kafka">,
+  name: string,
+  options: WorldOptions,
+): Promise<World> {
   const { rows, seed, partitions } = options;
   const database = `pinterest_${name.replaceAll("-", "_")}`;
   const home = join(site.folder, name);
@@ -197,7 +225,7 @@ export async function makeWorld(site: Site, name: string, options: WorldOptions)
   await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
   await fillTables(admin, { base: await site.base(), database, rows, seed });
   const { host: HOST, port: PORT, user: USER, password: PASSWORD } = db;
-  const KAFKA = { BROKERS: [`127.0.0.1:${site.proxy.port}`], PREFIX: name, PARTITIONS: partitions };
+  const KAFKA = { ...site.kafka, PREFIX: name, PARTITIONS: partitions };
   writeFileSync(creds, stringify({ HOST, PORT, USER, PASSWORD, DATABASE: database, KAFKA }), { mode: 0o600 });
   admin.on("error", () => {});
   const shared = { name, db, creds, copies: 1, prefix: name, isForeign: () => false };
