@@ -9,6 +9,7 @@
  * @module
  */
 import { createRequire } from "node:module";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, ProducerConfig } from "kafkajs";
 import { type Table, tableNames, UsageError } from "./io.ts";
 import { decodeRecords, type RecordBatch, type RecordView, requestRoom, sealBatch } from "./records.ts";
@@ -28,6 +29,37 @@ function replaceModule(name: string, exports: unknown): void {
 
 // Copies the array for every message: quadratic, 20,000 messages in one send take 4 s.
 replaceModule("producer/groupMessagesPerPartition.js", groupMessages);
+// Where one of several brokers fails, tries again, and sends what another has acknowledged once more under new numbers:
+// rows twice in one transaction. Here nothing is tried again once a request has gone out; the caller begins anew.
+const createSendMessages = require("kafkajs/src/producer/sendMessages") as SendMessages;
+replaceModule("producer/sendMessages.js", (options: Parameters<SendMessages>[0]) => (request: object) => {
+  let sent = false;
+  let open = 0;
+  const eosManager = {
+    ...options.eosManager,
+    async acquireBrokerLock(broker: object) {
+      open++;
+      await options.eosManager.acquireBrokerLock(broker);
+    },
+    releaseBrokerLock(broker: object) {
+      open--;
+      options.eosManager.releaseBrokerLock(broker);
+    },
+    updateSequence(...args: unknown[]) {
+      sent = true; // the numbers are taken right before the request goes out
+      options.eosManager.updateSequence(...args);
+    },
+  };
+  const retrier: Retrier = (action) =>
+    options.retrier((bail, ...count) =>
+      action(bail, ...count).catch(async (error: unknown) => {
+        while (!sent && open > 0) await sleep(1); // for another broker it may be on its way yet
+        if (!sent) throw error;
+        bail(error);
+      }),
+    );
+  return createSendMessages({ ...options, eosManager, retrier })(request);
+});
 // Makes an object and several buffers of every record: 20 µs. What comes as a RecordBatch is sent as it is.
 const encodeProduce = require("kafkajs/src/protocol/requests/produce/v3/request") as ProduceEncoder;
 replaceModule("protocol/requests/produce/v3/request.js", (request: ProduceRequest) => {
@@ -583,6 +615,17 @@ interface ProduceRequest {
 }
 
 type ProduceEncoder = (request: ProduceRequest) => { encode: () => Promise<unknown> };
+
+type Retrier = (action: (bail: (error: unknown) => void, ...count: number[]) => Promise<unknown>) => Promise<unknown>;
+
+type SendMessages = (options: {
+  eosManager: {
+    acquireBrokerLock(broker: object): Promise<void>;
+    releaseBrokerLock(broker: object): void;
+    updateSequence(...args: unknown[]): void;
+  };
+  retrier: Retrier;
+}) => (request: object) => Promise<unknown>;
 
 interface RequestOptions {
   correlationId: number;
