@@ -301,7 +301,11 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const database = await asking((db) => databaseId(db, mysql));
     const { maxMessageBytes } = await ordered("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
-    const opener = sessionOpener(limits, tell);
+    const open = sessionOpener(limits, tell);
+    const opener: typeof open = (...args) =>
+      open(...args).catch((error: unknown) => {
+        throw explainKafka(error, kafka);
+      });
     session = await patiently(() => opener(source, database), patience);
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
