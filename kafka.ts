@@ -149,7 +149,8 @@ export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
     clientId: "pinterest-data-pipeline",
     brokers,
     ...(ssl && { ssl }),
-    ...(sasl && { sasl: sasl as import("kafkajs").SASLOptions }),
+    // A copy: kafkajs puts a function into it, and settings go to threads.
+    ...(sasl && { sasl: { ...sasl } as import("kafkajs").SASLOptions }),
     connectionTimeout: 5_000,
     requestTimeout: 30_000,
     // About 5 s within one call. Longer outages are waited for by the caller, who can say so and has a limit.
@@ -279,6 +280,7 @@ export const unacknowledged = (topic: string, partition: number | undefined): Er
 
 /** Whether an error may be gone at the next try: the broker is away, moving or slow, or has ended our transaction. */
 export function isTransientKafka(error: unknown): boolean {
+  if (error instanceof UsageError) return false;
   const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
   const { name = "", type, retriable } = cause as Error & { type?: string; retriable?: boolean };
   if (isDistrusted(cause)) return false;
