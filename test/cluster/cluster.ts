@@ -1,0 +1,115 @@
+/**
+ * What the cluster tests run on: three brokers and a controller, or one broker that is secured; certificates.
+ *
+ * @module
+ */
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { keepClasses, startKafka } from "../../local/broker.ts";
+import { freePort, spawnGuarded } from "../../local/processes.ts";
+import { findPrograms, type KafkaProgram, type MysqlProgram, type Tools } from "../../local/programs.ts";
+import { type DatabaseSite, openDatabase, openService, type Service, type Site } from "../faults/world.ts";
+
+/** The programs, and the means to start them in `folder`. */
+export async function prepare(folder: string): Promise<{ tools: Tools; kafka: KafkaProgram; server: MysqlProgram }> {
+  const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
+  const { kafka, mysql: server } = await findPrograms(["mysql", "kafka"], tools);
+  if (!kafka || !server) throw new Error("There is no Kafka or MariaDB to test with");
+  await keepClasses(kafka, folder, tools);
+  return { tools, kafka, server };
+}
+
+/** Three brokers, whose controller is a process of its own, and a database. */
+export interface Cluster extends DatabaseSite, Pick<Site, "kafka" | "close"> {
+  /** By node id. */
+  brokers: Map<number, Service>;
+}
+
+/** Starts it; topics have three replicas, of which two must have what is acknowledged. */
+export async function openCluster(folder: string): Promise<Cluster> {
+  const { tools, kafka, server } = await prepare(folder);
+  const clusterId = randomBytes(16).toString("base64url").replace(/^-/, "A");
+  const controller = await freePort();
+  const node = async (id: number, settings: (port: number) => Record<string, string | number>) => {
+    const broker = id === 100 ? controller : await freePort();
+    const home = join(folder, `node-${id}`);
+    mkdirSync(home);
+    const replication = {
+      "default.replication.factor": 3,
+      "min.insync.replicas": 2,
+      "offsets.topic.replication.factor": 3,
+      "transaction.state.log.replication.factor": 3,
+      "transaction.state.log.min.isr": 2,
+      // Several coordinators, so that each broker has one to lose.
+      "transaction.state.log.num.partitions": 3,
+      "replica.lag.time.max.ms": 4_000,
+      "controller.quorum.voters": `100@127.0.0.1:${controller}`,
+      "node.id": id,
+    };
+    const place = { folder: home, ports: { broker, controller }, clusterId };
+    const service = await openService(() =>
+      startKafka(kafka, { ...place, settings: { ...replication, ...settings(broker) } }, tools),
+    );
+    return { id, service, address: `127.0.0.1:${broker}` };
+  };
+  const listen = (name: string) => (port: number) => ({
+    "process.roles": name === "CONTROLLER" ? "controller" : "broker",
+    listeners: `${name}://127.0.0.1:${port}`,
+    "advertised.listeners": `${name}://127.0.0.1:${port}`,
+  });
+  const head = node(100, listen("CONTROLLER"));
+  const [own, ...nodes] = await Promise.all([
+    openDatabase(server, folder, tools),
+    ...[1, 2, 3].map((id) => node(id, listen("PLAINTEXT"))),
+  ]);
+  const { service: quorum } = await head;
+  return {
+    ...own,
+    brokers: new Map(nodes.map(({ id, service }) => [id, service])),
+    kafka: { BROKERS: nodes.map(({ address }) => address), REPLICATION_FACTOR: 3 },
+    async close() {
+      const all = [...nodes.map(({ service }) => service), own.database];
+      await Promise.all(all.map((service) => service.stop("SIGTERM").catch(() => {})));
+      await quorum.stop("SIGTERM").catch(() => {});
+    },
+  };
+}
+
+/** Makes certificates in a folder by the openssl of the system; they are good for a day. */
+export function certificates(folder: string) {
+  mkdirSync(folder, { recursive: true });
+  const path = (name: string) => join(folder, name);
+  const openssl = (args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
+  const key = (name: string) => [
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+    "-keyout",
+    name,
+  ];
+  const authority = (ca: string) => {
+    if (!existsSync(path(`${ca}.pem`)))
+      openssl(["req", "-x509", ...key(`${ca}.key`), "-out", `${ca}.pem`, "-subj", `/CN=${ca}`, "-days", "1"]);
+    return path(`${ca}.pem`);
+  };
+  return {
+    /** The certificate of an authority. */
+    authority,
+    /** A server's certificate and key, signed by an authority; `names`: `DNS:localhost,IP:127.0.0.1`. */
+    server(name: string, { ca, names }: { ca: string; names: string }) {
+      authority(ca);
+      writeFileSync(path("names"), `subjectAltName=${names}\nbasicConstraints=CA:FALSE\n`);
+      openssl(["req", ...key(`${name}.key`), "-out", `${name}.csr`, "-subj", `/CN=${name}`]);
+      const by = ["-CA", `${ca}.pem`, "-CAkey", `${ca}.key`, "-CAcreateserial", "-extfile", "names"];
+      openssl(["x509", "-req", "-in", `${name}.csr`, "-out", `${name}.pem`, "-days", "1", ...by]);
+      const [certificate, privateKey] = [path(`${name}.pem`), path(`${name}.key`)];
+      const both = path(`${name}-both.pem`); // as Kafka wants them
+      writeFileSync(both, readFileSync(privateKey, "utf8") + readFileSync(certificate, "utf8"), { mode: 0o600 });
+      return { certificate, privateKey, both };
+    },
+  };
+}
