@@ -230,7 +230,7 @@ test("a database whose certificate another authority signed, or of another name,
   assert.equal(address.code, 0, address.stderr);
 });
 
-test("a database user without TLS, or with a wrong password, is refused", async () => {
+test("a database user with a wrong password is refused", async () => {
   const plain = { USER: "reader", PASSWORD: "hunter2" };
   refused(
     await go(["explore"], { name: "user", mysql: { HOST: "127.0.0.1", ...plain } }),
