@@ -16,6 +16,7 @@ type Answer = { table: Table; ind: number; heard: "stored" | "not stored" | "unk
 export const people: Record<string, Fault> = {
   "serve-struck": {
     text: "HTTP API: broker killed, connections cut, answers of the broker lost while rows come in",
+    long: true,
     async round(round) {
       const world = await round.world({ rows: 500 });
       world.isForeign = (key) => Number(key) >= firstInd;
@@ -63,6 +64,7 @@ export const people: Record<string, Fault> = {
 
   "emulate-struck": {
     text: "emulation: killed, and its broker killed, connections cut, answers of the broker lost",
+    long: true,
     async round(round) {
       const world = await round.world({ rows: round.between(2_000, 5_000) });
       let sure = 0;
