@@ -1,0 +1,196 @@
+"""The pipeline as an Airflow DAG: post -> clean -> ledger -> check -> report, and rejects where there are new ones.
+
+Each task runs a command of this program, whose talk is the task's log. Settings stand in one Airflow variable,
+`pinterest`, a JSON object; all have a default (see README.md). Exit codes decide: 1 and a signal are tried again, 2
+(wrong use) is not, 3 (done, but there are new rejects) is a success with a warning.
+"""
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from airflow.sdk import DAG, Asset, BaseOperator, Param, Variable, get_current_context, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+SETTINGS = {
+    "schedule": "@hourly",
+    # Where package.json is; node must be in the PATH.
+    "repository": str(Path(__file__).resolve().parents[2]),
+    "data": "data",
+    # null: db_creds.yaml of the repository where there is one, otherwise the services that `up` keeps.
+    "creds": None,
+    "prefix": None,
+    "wait": 60,
+    "retries": 3,
+    "retry_seconds": 60,
+    "timeout_minutes": 240,
+    "max_reject_share": 0.01,
+    "max_lag": 10_000,
+    # "program" or "databricks". The rest is for databricks.
+    "clean_with": "program",
+    "databricks_connection": "databricks_default",
+    "databricks_job": "pinterest-data-pipeline",
+    "databricks_schema": "main.pinterest",
+    "databricks_warehouse": None,
+}
+
+given = Variable.get("pinterest", default={}, deserialize_json=True)
+unknown = set(given) - set(SETTINGS)
+if unknown:
+    raise ValueError(f'Variable "pinterest": unknown {sorted(unknown)}; it takes {sorted(SETTINGS)}')
+settings = SETTINGS | given
+if settings["clean_with"] not in ("program", "databricks"):
+    raise ValueError(f'Variable "pinterest": clean_with is "{settings["clean_with"]}", not "program" or "databricks"')
+on_databricks = settings["clean_with"] == "databricks"
+data = Path(settings["repository"], settings["data"])
+
+report_asset = Asset(
+    "pinterest_report",
+    uri=f"databricks://{settings['databricks_schema']}/top_category_by_country"
+    if on_databricks else (data / "lake/gold/report.html").as_uri(),
+)
+
+
+class Program(BaseOperator):
+    """Runs a command of this program and gives `keep` of its JSON result. Its talk becomes the task's log."""
+
+    template_fields = ("command",)
+
+    def __init__(self, *, command: str, keep: tuple[str, ...], **kwargs):
+        super().__init__(**kwargs)
+        self.command = command
+        self.keep = keep
+        self.process = None
+
+    def execute(self, context):
+        params = context["params"]
+        arguments = [self.command, "--json", "--data", str(data), "--wait", str(params["wait"])]
+        for name, value in (("--creds", params["creds"]), ("--prefix", settings["prefix"])):
+            if value:
+                arguments += [name, value]
+        self.log.info("main.ts %s", " ".join(arguments))
+        with tempfile.TemporaryFile() as result:
+            # Not by npx: it would stand between us and the program when that must stop.
+            self.process = subprocess.Popen(
+                ["node", "--import", "tsx", "main.ts", *arguments],
+                cwd=settings["repository"], env=os.environ | {"NO_COLOR": "1"},
+                stdin=subprocess.DEVNULL, stdout=result, stderr=subprocess.PIPE,
+                start_new_session=True, text=True, encoding="utf-8", errors="replace",
+            )
+            last = ""
+            for line in self.process.stderr:
+                last = line.rstrip() or last
+                (self.log.warning if line.startswith(("Warning", "Error")) else self.log.info)("%s", line.rstrip())
+            code = self.process.wait()
+            if code == 2:
+                raise AirflowFailException(f"Wrong use or settings, not tried again: {last}")
+            if code not in (0, 3):
+                raise AirflowException(f'"{self.command}" ended with exit code {code}: {last}')
+            result.seek(0)
+            found = json.load(result)
+        if code == 3:
+            self.log.warning("Done, but %s new messages were rejected; all rejects of the lake by reason:", found["rejected"])
+            for line in reasons(found["ledger"]):
+                self.log.warning("  %s", line)
+        if self.outlets:
+            context["outlet_events"][report_asset].extra = {"ledger": found["ledger"], "matches": found["matches"]["rows"][0]}
+        return {name: found[name] for name in self.keep}
+
+    def on_kill(self):
+        """A stop or a timeout: the program ends by itself within 3 seconds, or is ended."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def reasons(ledger: list[dict]) -> list[str]:
+    return [f"{row['table']} {reason}: {count:,}" for row in ledger for reason, count in row["reasons"].items()]
+
+
+def tell(context):
+    """Called when a task has failed for good: says so in its log, and to the URL of variable `pinterest_alert_url`."""
+    ti = context["ti"]
+    text = f"{ti.dag_id} {ti.run_id}: {ti.task_id} failed at try {ti.try_number}: {context.get('exception')}"
+    ti.log.error("ALERT %s", text)
+    url = Variable.get("pinterest_alert_url", default=None)
+    if url:
+        body = json.dumps({"text": text}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=10).close()
+
+
+@task(task_id="rejects")
+def tell_rejects(cleaned: dict):
+    """Skipped where nothing new was rejected, so that rejects are seen in the grid."""
+    if not cleaned["rejected"]:
+        raise AirflowSkipException("Nothing new was rejected")
+    found = reasons(cleaned["ledger"])
+    for line in found:
+        get_current_context()["ti"].log.warning("%s", line)
+    return {"new": cleaned["rejected"], "all": found}
+
+
+@task(retries=0)
+def check(state: dict, cleaned: dict):
+    """Fails where the ledger does not add up, or rejects or lag pass a limit. To try again is of no use: no retries."""
+    params = get_current_context()["params"]
+    log = get_current_context()["ti"].log
+    wrong = []
+    for table, row in state.items():
+        sums = {name: int(row[name]) for name in ("messages", "clean", "superseded", "rejected")}
+        share = sums["rejected"] / max(1, sums["messages"])
+        log.info("%s: %s, reject share %.4f, lag %s", table, sums, share, row["lag"])
+        if sums["messages"] != sums["clean"] + sums["superseded"] + sums["rejected"]:
+            wrong.append(f"the ledger of {table} does not add up: {sums}")
+        if share > params["max_reject_share"]:
+            wrong.append(f"{share:.2%} of all {table} messages are rejects, over {params['max_reject_share']:.2%}")
+        if row["lag"] is None:
+            wrong.append(f"the lag of {table} is not known, since Kafka can't be asked")
+        elif row["lag"] > params["max_lag"]:
+            wrong.append(f"{row['lag']} offsets of {table} wait to be cleaned, over {params['max_lag']}")
+    share = cleaned["rejected"] / max(1, cleaned["messages"])
+    if share > params["max_reject_share"]:
+        wrong.append(f"{share:.2%} of this run's messages are rejects, over {params['max_reject_share']:.2%}")
+    if wrong:
+        raise AirflowFailException("; ".join(wrong))
+
+
+with DAG(
+    "pinterest",
+    description="MySQL to Kafka to clean Parquet, exactly once",
+    schedule=settings["schedule"],
+    start_date=datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=datetime.timedelta(minutes=3 * settings["timeout_minutes"]),
+    default_args={
+        "retries": settings["retries"],
+        "retry_delay": datetime.timedelta(seconds=settings["retry_seconds"]),
+        "execution_timeout": datetime.timedelta(minutes=settings["timeout_minutes"]),
+        "on_failure_callback": tell,
+    },
+    params={
+        "creds": Param(settings["creds"], type=["null", "string"], description="db_creds.yaml to use"),
+        "wait": Param(settings["wait"], type="integer", minimum=0, description="seconds to wait for a service that is away"),
+        "max_reject_share": Param(settings["max_reject_share"], type="number", minimum=0, maximum=1),
+        "max_lag": Param(settings["max_lag"], type="integer", minimum=0, description="offsets that may wait, by table"),
+    },
+    doc_md=__doc__,
+    tags=["pinterest"],
+) as dag:
+    post = Program(task_id="post", command="post", keep=("posted",))
+    clean = Program(task_id="clean", command="clean", keep=("messages", "rejected", "ledger"))
+    ledger = Program(task_id="ledger", command="status", keep=("pin", "geo", "user"))
+    report = Program(task_id="report", command="report", keep=("ledger", "matches", "sources"), outlets=[report_asset])
+    post >> clean >> ledger
+    check(ledger.output, clean.output) >> report
+    tell_rejects(clean.output)
