@@ -21,7 +21,8 @@ start() {
   export PATH="$venv/bin:$PATH" AIRFLOW_HOME=${AIRFLOW_HOME:-$cache/airflow}
   export AIRFLOW__CORE__DAGS_FOLDER=$here AIRFLOW__CORE__LOAD_EXAMPLES=False AIRFLOW__CORE__PARALLELISM=2
   export AIRFLOW__API__HOST=127.0.0.1 AIRFLOW__API__PORT=$port AIRFLOW__API__BASE_URL=http://127.0.0.1:$port
-  export AIRFLOW__API__WORKERS=1
+  # A busy machine answers late: by itself Airflow gives up after 5 s, and a try is lost.
+  export AIRFLOW__API__WORKERS=1 AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=120
   mkdir -p "$AIRFLOW_HOME"
   echo "Preparing Airflow's database in $AIRFLOW_HOME"
   airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 || { cat "$AIRFLOW_HOME/migrate.log" >&2; exit 1; }

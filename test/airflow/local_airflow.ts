@@ -1,0 +1,180 @@
+/**
+ * The local Airflow of deploy/airflow, with a metadata database of its own, and its REST API.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdir, readFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { start } from "../support.ts";
+
+const script = fileURLToPath(new URL("../../deploy/airflow/local.sh", import.meta.url));
+
+/** The provider is for the Databricks variant alone; the way described in the README does without. */
+const databricks = "apache-airflow-providers-databricks==7.23.0";
+
+/** A task of a run, as the REST API gives it. */
+export interface Task {
+  task_id: string;
+  state: string | null;
+  try_number: number;
+}
+
+/** A run that has ended. */
+export interface Ended {
+  id: string;
+  state: string;
+  tasks: Record<string, Task>;
+}
+
+/** An Airflow that runs. */
+export interface Airflow {
+  url: string;
+  password: string;
+  api: <T>(method: string, path: string, body?: unknown) => Promise<T>;
+  /** Starts a run with these params. */
+  trigger: (conf?: Record<string, unknown>) => Promise<string>;
+  tasks: (id: string) => Promise<Record<string, Task>>;
+  /** Waits until a run has ended. */
+  ended: (id: string) => Promise<Ended>;
+  log: (id: string, task: string, attempt?: number) => Promise<string>;
+  /** What a task has handed on. */
+  result: <T>(id: string, task: string) => Promise<T>;
+  /** Does tasks of a run again, and those after them. */
+  again: (id: string, task: string) => Promise<void>;
+  /** Stops it, and makes sure that nothing is left that it had started. */
+  close: () => Promise<void>;
+}
+
+/** Installs Airflow into the cache where it is not there yet; gives its Python. */
+export async function installAirflow(): Promise<string> {
+  const { code, stdout, stderr } = await start(["install", databricks], { program: [script] }).done;
+  assert.equal(code, 0, stdout + stderr);
+  return join(/ is in (.*)\n/.exec(stdout)?.[1] as string, "bin", "python");
+}
+
+/** Asks until there is an answer; the bound is for what never comes. */
+async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
+  const stop = Date.now() + 15 * 60_000;
+  for (;;) {
+    const found = await ask();
+    if (found !== undefined) return found;
+    if (Date.now() > stop) throw new Error(`Waited 15 minutes for ${what}`);
+    await sleep(500);
+  }
+}
+
+const freePort = () =>
+  new Promise<number>((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+
+/** The processes that have this in their environment, with their names. */
+function processesWith(text: string): string[] {
+  const found: string[] = [];
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readFileSync(`/proc/${pid}/environ`, "utf8").includes(text))
+        found.push(`${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")}`);
+    } catch {
+      // It has ended, or is somebody else's.
+    }
+  }
+  return found;
+}
+
+/** Starts Airflow in `folder` from nothing, and waits until it knows the DAG. */
+export async function openAirflow(folder: string, env: NodeJS.ProcessEnv): Promise<Airflow> {
+  const home = join(folder, "airflow");
+  await mkdir(home, { recursive: true });
+  const port = await freePort();
+  const running = start(["start"], { program: [script], env: { ...env, AIRFLOW_HOME: home, PORT: String(port) } });
+  let over = false;
+  void running.done.then(() => {
+    over = true;
+  });
+  const close = async () => {
+    running.kill("SIGTERM");
+    await running.done;
+    assert.deepEqual(processesWith(`AIRFLOW_HOME=${home}`), []);
+  };
+  const url = `http://127.0.0.1:${port}`;
+  try {
+    const password = await until("Airflow's password", async () => {
+      if (over) throw new Error(`Airflow ended: ${running.output()}`);
+      const text = await readFile(join(home, "simple_auth_manager_passwords.json.generated"), "utf8").catch(() => "");
+      return text ? (JSON.parse(text) as { admin: string }).admin : undefined;
+    });
+    const answer = await until("Airflow's API", async () => {
+      if (over) throw new Error(`Airflow ended: ${running.output()}`);
+      const login = await fetch(`${url}/auth/token`, {
+        ...{ method: "POST", headers: { "content-type": "application/json" } },
+        body: JSON.stringify({ username: "admin", password }),
+      }).catch(() => undefined);
+      return login?.ok ? ((await login.json()) as { access_token: string }) : undefined;
+    });
+    const headers = { authorization: `Bearer ${answer.access_token}`, "content-type": "application/json" };
+    const ask = (method: string, path: string, body?: unknown) =>
+      fetch(`${url}/api/v2/${path}`, {
+        ...{ method, headers: { ...headers, accept: "application/json" } },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
+    const api = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+      const response = await ask(method, path, body);
+      const text = await response.text();
+      assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
+      return JSON.parse(text) as T;
+    };
+    await until("the DAG", async () => {
+      const { import_errors: errors } = await api<{ import_errors: unknown[] }>("GET", "importErrors");
+      assert.deepEqual(errors, []);
+      return (await ask("GET", "dags/pinterest")).ok || undefined;
+    });
+    await api("PATCH", "dags/pinterest", { is_paused: false });
+    const runs = "dags/pinterest/dagRuns";
+    const self: Airflow = {
+      ...{ url, password, api, close },
+      async trigger(conf = {}) {
+        const run = await api<{ dag_run_id: string }>("POST", runs, { logical_date: null, conf });
+        return encodeURIComponent(run.dag_run_id);
+      },
+      async tasks(id) {
+        const { task_instances: found } = await api<{ task_instances: Task[] }>("GET", `${runs}/${id}/taskInstances`);
+        return Object.fromEntries(found.map((task) => [task.task_id, task]));
+      },
+      async ended(id) {
+        const state = await until(`the end of ${id}`, async () => {
+          const run = await api<{ state: string }>("GET", `${runs}/${id}`);
+          return /success|failed/.test(run.state) ? run.state : undefined;
+        });
+        return { id, state, tasks: await self.tasks(id) };
+      },
+      async log(id, task, attempt = 1) {
+        const path = `${runs}/${id}/taskInstances/${task}/logs/${attempt}?full_content=true`;
+        const { content } = await api<{ content: { event?: string; level?: string }[] }>("GET", path);
+        return content.map(({ level = "", event = "" }) => `${level} ${event}`).join("\n");
+      },
+      async result<T>(id: string, task: string) {
+        const path = `${runs}/${id}/taskInstances/${task}/xcomEntries/return_value?deserialize=true`;
+        return (await api<{ value: T }>("GET", path)).value;
+      },
+      async again(id, task) {
+        await api("POST", "dags/pinterest/clearTaskInstances", {
+          ...{ dry_run: false, dag_run_id: decodeURIComponent(id), task_ids: [task] },
+          ...{ include_downstream: true, only_failed: false, reset_dag_runs: true },
+        });
+      },
+    };
+    return self;
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
