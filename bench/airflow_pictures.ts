@@ -1,0 +1,55 @@
+/**
+ * Takes the pictures of Airflow anew: `npm run pictures:airflow`. A good run, one with rejects, and one that the check
+ * has failed, with that task's log, into docs/pictures/.
+ *
+ * @module
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { installAirflow, openAirflow } from "../test/airflow/local_airflow.ts";
+import { findBrowser, noBrowser, openBrowser } from "../test/browser.ts";
+import { openSite, start } from "../test/support.ts";
+
+const folder = new URL("../docs/pictures/", import.meta.url).pathname;
+const executable = findBrowser();
+if (!executable) throw new Error(noBrowser);
+await mkdir(folder, { recursive: true });
+await installAirflow();
+const site = await openSite({ rows: 11_154 });
+const settings = { data: site.data, schedule: null };
+const airflow = await openAirflow(site.folder.path, { AIRFLOW_VAR_PINTEREST: JSON.stringify(settings) });
+try {
+  await airflow.ended(await airflow.trigger());
+  const good = await airflow.ended(await airflow.trigger());
+  const server = start(["serve", "--data", site.data, "--port", "0"]);
+  await server.said(/Listening on \S+\n/);
+  await fetch(`${/Listening on (\S+)/.exec(server.output())?.[1]}/topics/pinterest.geo`, {
+    ...{ method: "POST", headers: { "content-type": "application/vnd.kafka.json.v2+json" } },
+    body: JSON.stringify({ records: [{ value: { ind: 1 } }, { value: "text" }] }),
+  });
+  server.kill("SIGTERM");
+  await server.done;
+  await using browser = await openBrowser(executable);
+  await using context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light" });
+  const page = await context.newPage();
+  page.setDefaultTimeout(120_000);
+  const take = async (path: string, name: string) => {
+    await page.goto(`${airflow.url}/${path}`);
+    await page.waitForLoadState("networkidle");
+    await sleep(Number(process.env.PICTURE_SECONDS ?? 10) * 1000);
+    await page.screenshot({ path: join(folder, `airflow-${name}.png`) });
+  };
+  await page.goto(airflow.url);
+  await page.locator('input[name="username"]').fill("admin");
+  await page.locator('input[name="password"]').fill(airflow.password);
+  await page.locator('button[type="submit"]').click();
+  await page.waitForURL((url) => !url.pathname.includes("login"));
+  await take(`dags/pinterest/runs/${good.id}`, "good");
+  const bad = await airflow.ended(await airflow.trigger());
+  await take(`dags/pinterest/runs/${bad.id}`, "failed");
+  await take(`dags/pinterest/runs/${bad.id}/tasks/check`, "check");
+} finally {
+  await airflow.close();
+  await site.close();
+}
