@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # A local Airflow with the DAG in it, on 127.0.0.1 only: "local.sh install" once, "local.sh start" until Ctrl+C.
 set -euo pipefail
-umask 077
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pinterest-data-pipeline
 version=3.3.2
@@ -23,7 +22,8 @@ start() {
   export AIRFLOW__API__HOST=127.0.0.1 AIRFLOW__API__PORT=$port AIRFLOW__API__BASE_URL=http://127.0.0.1:$port
   # A busy machine answers late: by itself Airflow gives up after 5 s, and a try is lost.
   export AIRFLOW__API__WORKERS=1 AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=120
-  mkdir -p "$AIRFLOW_HOME"
+  # It holds the password; the lake that tasks write keeps the usual modes.
+  mkdir -p "$AIRFLOW_HOME" && chmod 700 "$AIRFLOW_HOME"
   echo "Preparing Airflow's database in $AIRFLOW_HOME"
   airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 || { cat "$AIRFLOW_HOME/migrate.log" >&2; exit 1; }
   # Not "airflow standalone": it serves logs on all addresses, prints the password, and leaves children behind.
