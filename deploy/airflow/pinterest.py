@@ -83,7 +83,8 @@ class Program(BaseOperator):
             last = ""
             for line in self.process.stderr:
                 last = line.rstrip() or last
-                (log.warning if line.startswith(("Warning:", "Error:")) else log.info)("%s", line.rstrip())
+                level = {"Warning": logging.WARNING, "Error": logging.ERROR}.get(line.split(":")[0], logging.INFO)
+                log.log(level, "%s", line.rstrip())
             code = self.process.wait()
             if code == 2:
                 raise AirflowFailException(f"Wrong use or settings, not tried again: {last}")

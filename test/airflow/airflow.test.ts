@@ -35,7 +35,8 @@ before(async () => {
   }).listen(0, "127.0.0.1");
   await new Promise((resolve) => listener.once("listening", resolve));
   const { port } = listener.address() as AddressInfo;
-  const settings = { data: site.data, schedule: null, retry_seconds: 5 };
+  // Many tries: the broker may need long to come up.
+  const settings = { data: site.data, schedule: null, retries: 20, retry_seconds: 5 };
   airflow = await openAirflow(site.folder.path, {
     AIRFLOW_VAR_PINTEREST: JSON.stringify(settings),
     AIRFLOW_VAR_PINTEREST_ALERT_URL: `http://127.0.0.1:${port}`,

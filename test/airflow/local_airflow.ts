@@ -158,8 +158,15 @@ export async function openAirflow(folder: string, env: NodeJS.ProcessEnv): Promi
       },
       async log(id, task, attempt = 1) {
         const path = `${runs}/${id}/taskInstances/${task}/logs/${attempt}?full_content=true`;
-        const { content } = await api<{ content: { event?: string; level?: string }[] }>("GET", path);
-        return content.map(({ level = "", event = "" }) => `${level} ${event}`).join("\n");
+        interface Line {
+          level?: string;
+          event?: string;
+          error_detail?: { exc_value: string }[];
+        }
+        const { content } = await api<{ content: Line[] }>("GET", path);
+        const text = ({ level = "", event = "", error_detail: errors = [] }: Line) =>
+          [level, event, ...errors.map((error) => error.exc_value)].join(" ");
+        return content.map(text).join("\n");
       },
       async result<T>(id: string, task: string) {
         const path = `${runs}/${id}/taskInstances/${task}/xcomEntries/return_value?deserialize=true`;
