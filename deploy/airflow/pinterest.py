@@ -162,10 +162,13 @@ def check(state: dict, cleaned: dict | None):
     params = get_current_context()["params"]
     wrong = []
     for table, row in state.items():
-        sums = {name: int(row[name]) for name in ("messages", "clean", "superseded", "rejected")}
-        share = sums["rejected"] / max(1, sums["messages"])
-        log.info("%s: %s, reject share %.4f, lag %s", table, sums, share, row.get("lag"))
-        if sums["messages"] != sums["clean"] + sums["superseded"] + sums["rejected"]:
+        messages, clean, superseded, rejected = (
+            int(row[name]) for name in ("messages", "clean", "superseded", "rejected")
+        )
+        sums = f"{messages:,} messages, {clean:,} clean + {superseded:,} superseded + {rejected:,} rejected"
+        share = rejected / max(1, messages)
+        log.info("%s: %s; lag %s", table, sums, row.get("lag"))
+        if messages != clean + superseded + rejected:
             wrong.append(f"the ledger of {table} does not add up: {sums}")
         if share > params["max_reject_share"]:
             wrong.append(f"{share:.2%} of all {table} messages are rejects, over {params['max_reject_share']:.2%}")
