@@ -32,8 +32,8 @@ try {
   await server.done;
   await using browser = await openBrowser(executable);
   const take = async (path: string, name: string) => {
-    // A new context each: the page keeps an old grid.
-    await using context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light" });
+    // So wide that the grid has room for three runs.
+    await using context = await browser.newContext({ viewport: { width: 1600, height: 800 }, colorScheme: "light" });
     const page = await context.newPage();
     page.setDefaultTimeout(120_000);
     await page.goto(airflow.url);
