@@ -301,12 +301,8 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const database = await asking((db) => databaseId(db, mysql));
     const { maxMessageBytes } = await ordered("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
-    const open = sessionOpener(limits, tell);
-    const opener: typeof open = (...args) =>
-      open(...args).catch((error: unknown) => {
-        throw explainKafka(error, kafka);
-      });
-    session = await patiently(() => opener(source, database), patience);
+    const openNext = sessionOpener(limits, tell);
+    session = await patiently(() => openNext(source, database), patience);
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
     const { checkpoint: begun } = session;
@@ -363,7 +359,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         if (isTransientMysql(error)) await reader.reconnect();
         else {
           void session.producer.disconnect().catch(() => {});
-          session = await patiently(() => opener(source, database), patience);
+          session = await patiently(() => openNext(source, database), patience);
         }
       }
     }
@@ -554,7 +550,7 @@ function sessionOpener(
       `Another post of "${table}" is running: process ${pid} on ${host}, since ${started}; let it finish, or stop it first`,
     );
   };
-  return async (source, database) => {
+  const open = async (source: SourceTable, database: string): Promise<Session> => {
     await using reader = await connectReader(kafka);
     await check(reader, await readCheckpoint(reader, kafka, table));
     const producer = await openProducer(kafka, {
@@ -591,6 +587,10 @@ function sessionOpener(
       throw error;
     }
   };
+  return (source, database) =>
+    open(source, database).catch((error: unknown) => {
+      throw explainKafka(error, kafka);
+    });
 }
 
 /**

@@ -15,10 +15,9 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answers, freePort, type Guarded, untilReady, within } from "./processes.ts";
+import { answers, ask, freePort, type Guarded, untilReady, within } from "./processes.ts";
 import type { KafkaProgram, Tools } from "./programs.ts";
 
 /** Where a Kafka lives. */
@@ -48,7 +47,7 @@ export async function startKafka(
     else if (!existsSync(join(folder, dataOf.controller))) {
       rmSync(join(folder, "kafka.unfinished"), { recursive: true, force: true });
       writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
-      const id = place.clusterId ?? randomBytes(16).toString("base64url").replace(/^-/, "A"); // no option begins like that
+      const id = place.clusterId ?? newClusterId();
       const install = java.run(
         ["-Xmx128m", "-XX:TieredStopAtLevel=1"],
         ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties", ...format],
@@ -68,6 +67,9 @@ export async function startKafka(
     java.close();
   }
 }
+
+/** A random one. */
+export const newClusterId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // it looks like no option
 
 /** The broker's data, with and without ZooKeeper: neither can go on with the other's. */
 const dataOf = { controller: "kafka", zookeeper: "kafka-by-zookeeper" };
@@ -101,7 +103,7 @@ export async function startZookeeper(
     ];
     const main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
     const service = java.run(flags, [main, "zookeeper.properties"]);
-    const answer = () => answers(port, Buffer.from("ruok"));
+    const answer = () => answers(port, "ruok");
     await untilReady(service, { name: "ZooKeeper", log: java.log, signal: tools.signal, answer });
     return service;
   } finally {
@@ -133,19 +135,6 @@ async function untilKnown(topics: string[], port: number, signal: AbortSignal): 
 
 /** A Metadata request, version 1, for all topics: length 14, API 3, version 1, correlation id 1, no client id, null. */
 const metadata = Buffer.from("0000000e0003000100000001ffffffffffff", "hex");
-
-/** What a server says, until it closes or has said enough; nothing where it can't be asked. */
-const ask = (port: number, words: string | Buffer, isWhole?: (said: Buffer) => boolean) =>
-  new Promise<Buffer>((resolve) => {
-    let said = Buffer.alloc(0);
-    const socket = connect(port, "127.0.0.1", () => socket.write(words));
-    socket.setTimeout(1_000, () => socket.destroy());
-    socket.on("data", (bytes) => {
-      said = Buffer.concat([said, bytes]);
-      if (isWhole?.(said)) socket.destroy();
-    });
-    socket.on("error", () => {}).on("close", () => resolve(said));
-  });
 
 /** Runs the program's Java in a folder that its command line names, with a log there. */
 function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: string; log: string }, tools: Tools) {

@@ -191,17 +191,19 @@ const isFree = (port: number) =>
     server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
   });
 
-/** Whether a server on 127.0.0.1 says something, by itself or in answer to `hello`. */
-export const answers = (port: number, hello?: Buffer) =>
-  new Promise<boolean>((resolve) => {
-    const socket = connect(port, "127.0.0.1", () => hello && socket.write(hello));
-    const end = (answered: boolean) => {
-      socket.destroy();
-      resolve(answered);
-    };
-    socket.setTimeout(1_000, () => end(false));
-    socket
-      .once("data", () => end(true))
-      .once("error", () => end(false))
-      .once("close", () => end(false));
+/** What a server on 127.0.0.1 says, until it closes, is silent for a second, or has said enough; nothing without one. */
+export const ask = (port: number, words: string | Buffer, enough: (said: Buffer) => boolean = () => false) =>
+  new Promise<Buffer>((resolve) => {
+    let said = Buffer.alloc(0);
+    const socket = connect(port, "127.0.0.1", () => socket.write(words));
+    socket.setTimeout(1_000, () => socket.destroy());
+    socket.on("data", (bytes) => {
+      said = Buffer.concat([said, bytes]);
+      if (enough(said)) socket.destroy();
+    });
+    socket.on("error", () => {}).on("close", () => resolve(said));
   });
+
+/** Whether a server on 127.0.0.1 says something, by itself or in answer to `words`. */
+export const answers = async (port: number, words: string | Buffer = ""): Promise<boolean> =>
+  (await ask(port, words, () => true)).length > 0;

@@ -4,10 +4,9 @@
  * @module
  */
 import { execFileSync } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { keepClasses, startKafka } from "../../local/broker.ts";
+import { keepClasses, newClusterId, startKafka } from "../../local/broker.ts";
 import { freePort, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type KafkaProgram, type MysqlProgram, type Tools } from "../../local/programs.ts";
 import { type DatabaseSite, openDatabase, openService, type Service, type Site } from "../faults/world.ts";
@@ -30,7 +29,7 @@ export interface Cluster extends DatabaseSite, Pick<Site, "kafka" | "close"> {
 /** Starts it; topics have three replicas, of which two must have what is acknowledged. */
 export async function openCluster(folder: string): Promise<Cluster> {
   const { tools, kafka, server } = await prepare(folder);
-  const clusterId = randomBytes(16).toString("base64url").replace(/^-/, "A");
+  const clusterId = newClusterId();
   const controller = await freePort();
   const node = async (id: number, settings: (port: number) => Record<string, string | number>) => {
     const broker = id === 100 ? controller : await freePort();

@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
-import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { tableNames } from "../../io.ts";
+import { ask } from "../../local/processes.ts";
 import { readState, type State } from "../../local/state.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
@@ -56,19 +56,11 @@ test("Kafka is of version 3.9 and runs by the ZooKeeper, with data of its own", 
   assert.match(commands[1] as string, /kafka[.]Kafka/);
   assert.ok(services.endsWith(join("zookeeper", "services")), services);
   assert.ok(!existsSync(join(site.data, "services")));
-  assert.match(await ask("dump"), /\/brokers\/ids\/1/);
+  assert.match(await askZookeeper("dump"), /\/brokers\/ids\/1/);
 });
 
 /** What ZooKeeper says to a four letter word. */
-const ask = (word: string) =>
-  new Promise<string>((resolve, reject) => {
-    let said = "";
-    const socket = connect(state().ports.zookeeper as number, "127.0.0.1", () => socket.write(word));
-    socket.on("data", (bytes) => {
-      said += bytes;
-    });
-    socket.on("error", reject).on("close", () => resolve(said));
-  });
+const askZookeeper = async (word: string) => String(await ask(state().ports.zookeeper as number, word));
 
 /** Where a process listens: address and port in the system's hexadecimal digits. */
 async function listensAt(pid: number): Promise<string[]> {
@@ -89,8 +81,9 @@ test("ZooKeeper and Kafka listen on 127.0.0.1 alone, without an admin server, an
     assert.equal(addresses.length, 1, addresses.join());
     assert.match(addresses[0] as string, /^(0000000000000000FFFF0000)?0100007F:/);
   }
-  assert.equal(await ask("ruok"), "imok");
-  for (const word of ["envi", "conf", "stat", "cons", "mntr"]) assert.match(await ask(word), /not in the whitelist/);
+  assert.equal(await askZookeeper("ruok"), "imok");
+  for (const word of ["envi", "conf", "stat", "cons", "mntr"])
+    assert.match(await askZookeeper(word), /not in the whitelist/);
 });
 
 test("a broker that is killed starts again with the next command, though ZooKeeper still knows it", async () => {
