@@ -1,0 +1,363 @@
+"""Topics to Delta tables on Spark: the cleaning and the nine answers of sql/, where one machine is not enough.
+
+    spark-submit pipeline.py --sql sql --kafka HOST:PORT --checkpoint DIR --tables main.pinterest
+    spark-submit pipeline.py --sql sql --bronze data/lake/bronze --tables /data/delta
+
+Every message is applied once, whatever dies. A batch is a range of offsets of each partition of one topic, and is
+published in steps that can be done again with the same result:
+1. progress says which offsets are in work, and counts them: one commit
+2. its rejects are added, those that are not there yet
+3. its rows are merged into silver, where they are newer than what is there
+4. progress says that these offsets are done
+A run that finds offsets in work reads them again and does 2 to 4. Spark's checkpoint only says what to read next: what
+it gives a second time is known by its offsets. So the tables may also be fed from landed bronze, and from the topics
+again, and a lost checkpoint costs time, not rows.
+"""
+
+import argparse
+import functools
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+TABLES = ("pin", "geo", "user")
+
+
+def main() -> None:
+    job = arguments()
+    spark = SparkSession.builder.appName("pinterest-data-pipeline").getOrCreate()
+    prepare(spark, job)
+    create_tables(spark, job)
+    for table in TABLES:
+        finish_open(spark, job, table)
+    if job.kafka:
+        queries = [stream(spark, job, table) for table in TABLES]
+        for query in queries:
+            query.awaitTermination()
+    else:
+        for table in TABLES:
+            read_landed(spark, job, table)
+    report(spark, job)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Cleans the topics, or landed bronze, into Delta tables.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--kafka", metavar="SERVERS", help="brokers; other settings of the client, those of a"
+                        " client.properties, by the environment's KAFKA_PROPERTIES")
+    source.add_argument("--bronze", metavar="PATH", help="the folder bronze of a lake")
+    parser.add_argument("--sql", required=True, metavar="PATH", help="the repository's folder sql")
+    parser.add_argument("--tables", required=True, metavar="PLACE", help="catalog.schema, or a folder (with a slash)")
+    parser.add_argument("--checkpoint", metavar="PATH", help="where Spark keeps what it has read of the topics")
+    parser.add_argument("--prefix", default="pinterest", help="of the topics (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=2_000_000, metavar="N",
+                        help="messages of a table in one batch, about (default: %(default)s)")
+    parser.add_argument("--min-partitions", type=int, metavar="N",
+                        help="read a topic by so many tasks, though it has fewer partitions")
+    job = parser.parse_args()
+    if job.kafka and not job.checkpoint:
+        parser.error('--kafka wants --checkpoint as well: a folder that belongs to these tables')
+    return job
+
+
+def read_sql(job: argparse.Namespace, name: str) -> str:
+    return (Path(job.sql) / name).read_text(encoding="utf-8")
+
+
+def prepare(spark: SparkSession, job: argparse.Namespace) -> None:
+    """Gives a session the dialect that sql/ is written in. Each query's batches have a session of their own."""
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    spark.conf.set("spark.sql.ansi.enabled", "true")
+    spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+    spark.conf.set("spark.sql.adaptive.enabled", "true")  # switched off in the sessions of streams
+    text = re.sub(r"^\s*--.*$", "", read_sql(job, "prelude.spark.sql"), flags=re.MULTILINE)
+    for statement in re.split(r";\s*$", text, flags=re.MULTILINE):
+        if statement.strip():
+            spark.sql(statement)
+
+
+def name_of(job: argparse.Namespace, name: str) -> str:
+    """A table's name in SQL: in a schema, or as a folder."""
+    return f"delta.`{job.tables}/{name}`" if "/" in job.tables else f"{job.tables}.{name}"
+
+
+def create_tables(spark: SparkSession, job: argparse.Namespace) -> None:
+    def create(name: str, columns: str, more: str = "") -> None:
+        spark.sql(f"CREATE TABLE IF NOT EXISTS {name_of(job, name)} ({columns}) USING delta {more}")
+
+    for table in TABLES:
+        columns = [field for field in cleaned(spark, job, table, no_messages(spark)).schema.fields
+                   if not field.name.startswith("reject_")]
+        create(f"silver_{table}", ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in columns))
+    create("rejects", "`table` STRING, _partition INT, _offset BIGINT, _posted_at TIMESTAMP, key BINARY,"
+           " reason STRING, detail STRING, raw BINARY", "PARTITIONED BY (`table`)")
+    # A partition for each table, so that the three can be written at the same time.
+    create("progress", "`table` STRING, done MAP<INT, BIGINT>, open STRING, messages BIGINT, superseded BIGINT",
+           "PARTITIONED BY (`table`)")
+    known = {row.table for row in spark.table(name_of(job, "progress")).select("table").collect()}
+    begun = ", ".join(f"('{table}', map(), NULL, 0, 0)" for table in TABLES if table not in known)
+    if begun:
+        spark.sql(f"INSERT INTO {name_of(job, 'progress')} VALUES {begun}")
+
+
+# ---- Reading: messages as the prelude's "bronze" has them
+
+BRONZE = ("_partition INT, _offset BIGINT, posted_ms BIGINT, key_is STRING, key STRING,"
+          " value_is STRING, value STRING")
+
+
+def no_messages(spark: SparkSession) -> DataFrame:
+    return spark.createDataFrame([], BRONZE)
+
+
+def kafka_options(job: argparse.Namespace) -> dict[str, str]:
+    lines = os.environ.get("KAFKA_PROPERTIES", "").splitlines()
+    pairs = [line.split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith("#")]
+    return {
+        **{f"kafka.{key.strip()}": value.strip() for key, value in pairs},
+        "kafka.bootstrap.servers": job.kafka,
+        # Rows of transactions that were given up are no rows.
+        "kafka.isolation.level": "read_committed",
+        "failOnDataLoss": "true",
+        **({"minPartitions": str(job.min_partitions)} if job.min_partitions else {}),
+    }
+
+
+def from_kafka(records: DataFrame) -> DataFrame:
+    def kind(name: str) -> Column:
+        return F.when(F.col(name).isNull(), "n").when(F.is_valid_utf8(F.col(name).cast("string")), "t").otherwise("b")
+
+    def text(name: str) -> Column:
+        return F.when(kind(name) == "t", F.col(name).cast("string")).otherwise(F.base64(name))
+
+    return records.select(
+        F.col("partition").alias("_partition"), F.col("offset").alias("_offset"),
+        F.expr("unix_millis(timestamp)").alias("posted_ms"),
+        kind("key").alias("key_is"), text("key").alias("key"),
+        kind("value").alias("value_is"), text("value").alias("value"))
+
+
+def stream(spark: SparkSession, job: argparse.Namespace, table: str):
+    """Starts the query that applies what a topic holds now."""
+    def apply(records: DataFrame, _: int) -> None:
+        prepare(records.sparkSession, job)
+        apply_batch(records.sparkSession, job, table, from_kafka(records))
+
+    records = (spark.readStream.format("kafka").options(**kafka_options(job))
+               .option("subscribe", f"{job.prefix}.{table}").option("startingOffsets", "earliest")
+               .option("maxOffsetsPerTrigger", job.batch).load())
+    return (records.writeStream.queryName(table).foreachBatch(apply).trigger(availableNow=True)
+            .option("checkpointLocation", f"{job.checkpoint}/{table}").start())
+
+
+def landed_files(spark: SparkSession, job: argparse.Namespace, table: str) -> list[dict]:
+    """The files of bronze; their names say which offsets they hold. Fails where some are missing between two."""
+    paths = [row.path for row in spark.read.format("binaryFile").option("pathGlobFilter", "*.tsv")
+             .load(f"{job.bronze}/{table}").select("path").collect()]
+    files: list[dict] = []
+    for path in paths:
+        if match := re.search(r"/(\d+)-(\d{20})-(\d{20})-(\d+)\.tsv$", path):
+            partition, first, next_, messages = map(int, match.groups())
+            files.append({"path": path, "partition": partition, "first": first, "next": next_, "messages": messages})
+    files.sort(key=lambda f: (f["partition"], f["first"], -f["next"]))
+    kept: list[dict] = []
+    for file in files:
+        before = kept[-1] if kept and kept[-1]["partition"] == file["partition"] else None
+        if before and file["next"] <= before["next"]:
+            continue  # left over from a merge of small files
+        if before and file["first"] != before["next"]:
+            raise SystemExit(f'Bronze lacks messages: between "{before["path"]}" and "{file["path"]}" offsets'
+                             f' {before["next"]} to {file["first"] - 1} are missing; put the file back')
+        kept.append(file)
+    return kept
+
+
+def from_landed(spark: SparkSession, files: list[dict]) -> DataFrame:
+    if not files:
+        return no_messages(spark)
+    lines = spark.read.option("lineSep", "\n").text([file["path"] for file in files])
+    fields = F.split("value", "\t", 7)
+    columns = [column.split() for column in BRONZE.split(", ")]
+    return lines.select(*(fields[i].cast(type_).alias(name) for i, (name, type_) in enumerate(columns)))
+
+
+def read_landed(spark: SparkSession, job: argparse.Namespace, table: str) -> None:
+    """Applies the files of bronze that are not yet applied, batch by batch."""
+    done = progress(spark, job, table)["done"]
+    batch: list[dict] = []
+    for file in landed_files(spark, job, table):
+        if file["next"] <= done.get(file["partition"], 0):
+            continue
+        if batch and sum(f["messages"] for f in batch) + file["messages"] > job.batch:
+            apply_batch(spark, job, table, from_landed(spark, batch))
+            batch = []
+        batch.append(file)
+    apply_batch(spark, job, table, from_landed(spark, batch))
+
+
+# ---- Applying a batch
+
+
+def progress(spark: SparkSession, job: argparse.Namespace, table: str) -> dict:
+    """What is applied of a table: `done`, next offset by partition; `open`, ranges by partition that are in work."""
+    row = spark.sql(f"SELECT * FROM {name_of(job, 'progress')} WHERE `table` = '{table}'").first()
+    ranges = {int(partition): tuple(two) for partition, two in json.loads(row.open or "{}").items()}
+    return {"done": row.done, "open": ranges}
+
+
+def set_progress(spark: SparkSession, job: argparse.Namespace, table: str, what: str) -> None:
+    spark.sql(f"UPDATE {name_of(job, 'progress')} SET {what} WHERE `table` = '{table}'")
+
+
+def cleaned(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> DataFrame:
+    bronze.createOrReplaceTempView("bronze")
+    return spark.sql(read_sql(job, f"clean_{table}.sql"))
+
+
+def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> None:
+    """Applies those of the messages that are not applied yet."""
+    done = progress(spark, job, table)["done"]
+    for partition, next_ in done.items():
+        bronze = bronze.where((F.col("_partition") != partition) | (F.col("_offset") >= next_))
+    rows = cleaned(spark, job, table, bronze).persist()
+    try:
+        counts = rows.groupBy("_partition").agg(
+            F.min("_offset").alias("first"), F.max("_offset").alias("last"), F.count("*").alias("messages")).collect()
+        if not counts:
+            return
+        ranges = {row._partition: (row.first, row.last + 1) for row in counts}
+        messages = sum(row.messages for row in counts)
+        clean = rows.where("reject_reason IS NULL").select("ind")
+        silver = spark.table(name_of(job, f"silver_{table}")).select("ind")
+        superseded = clean.count() - clean.distinct().join(silver, "ind", "left_anti").count()
+        step("counting", table)
+        set_progress(spark, job, table, f"open = '{json.dumps(ranges)}', messages = messages + {messages},"
+                     f" superseded = superseded + {superseded}")
+        publish(spark, job, table, rows, ranges)
+        print(f"{table}: {messages} messages applied", file=sys.stderr, flush=True)
+    finally:
+        rows.unpersist()
+
+
+def finish_open(spark: SparkSession, job: argparse.Namespace, table: str) -> None:
+    """Publishes what a run that died had in work; it is counted already."""
+    ranges = progress(spark, job, table)["open"]
+    if not ranges:
+        return
+    print(f"{table}: goes on with the batch that was in work", file=sys.stderr, flush=True)
+    if job.kafka:
+        topic = f"{job.prefix}.{table}"
+
+        def ends(which: int) -> str:
+            return json.dumps({topic: {str(partition): two[which] for partition, two in ranges.items()}})
+
+        bronze = from_kafka(spark.read.format("kafka").options(**kafka_options(job))
+                            .option("assign", json.dumps({topic: list(ranges)}))
+                            .option("startingOffsets", ends(0)).option("endingOffsets", ends(1)).load())
+    else:
+        def overlaps(file: dict) -> bool:
+            first, next_ = ranges.get(file["partition"], (0, 0))
+            return file["first"] < next_ and first < file["next"]
+
+        bronze = from_landed(spark, [file for file in landed_files(spark, job, table) if overlaps(file)])
+    inside = functools.reduce(Column.__or__, [
+        (F.col("_partition") == partition) & F.col("_offset").between(first, next_ - 1)
+        for partition, (first, next_) in ranges.items()])
+    rows = cleaned(spark, job, table, bronze.where(inside)).persist()
+    try:
+        publish(spark, job, table, rows, ranges)
+    finally:
+        rows.unpersist()
+
+
+def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: DataFrame, ranges: dict) -> None:
+    """Adds a batch to rejects and silver; done again, it changes nothing."""
+    rows.createOrReplaceTempView("cleaned")
+    step("rejecting", table)
+    spark.sql(f"""MERGE INTO {name_of(job, "rejects")} AS old
+        USING (
+          SELECT '{table}' AS `table`, _partition, _offset, _posted_at, reject_key AS key, reject_reason AS reason,
+            reject_detail AS detail, reject_raw AS raw
+          FROM cleaned WHERE reject_reason IS NOT NULL
+        ) AS new
+        ON old.`table` = '{table}' AND old._partition = new._partition AND old._offset = new._offset
+        WHEN NOT MATCHED THEN INSERT *""")
+    step("merging", table)
+    columns = ", ".join(f"`{name}`" for name in rows.columns if not name.startswith("reject_"))
+    keys = rows.where("reject_reason IS NULL").agg(F.min("ind"), F.max("ind")).first()
+    if keys[0] is not None:
+        # A message without a time is the oldest; times are not below 0. The bounds let Delta pass over files.
+        age = "struct(coalesce(unix_micros({0}._posted_at), -1), {0}._partition, {0}._offset)"
+        spark.sql(f"""MERGE INTO {name_of(job, f"silver_{table}")} AS old
+            USING (
+              SELECT {columns} FROM (
+                SELECT *, row_number() OVER (
+                  PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC) AS place
+                FROM cleaned WHERE reject_reason IS NULL
+              ) WHERE place = 1
+            ) AS new
+            ON old.ind = new.ind AND old.ind BETWEEN {keys[0]} AND {keys[1]}
+            WHEN MATCHED AND {age.format("new")} > {age.format("old")} THEN UPDATE SET *
+            WHEN NOT MATCHED THEN INSERT *""")
+    step("finishing", table)
+    offsets = ", ".join(f"{partition}, {next_}L" for partition, (_, next_) in ranges.items())
+    others = f"map_filter(done, (partition, next) -> NOT map_contains_key(map({offsets}), partition))"
+    set_progress(spark, job, table, f"open = NULL, done = map_concat({others}, map({offsets}))")
+    step("finished", table)
+
+
+# ---- The report
+
+
+def report(spark: SparkSession, job: argparse.Namespace) -> None:
+    """The nine answers, the match rates and the ledger as tables; fails where the ledger does not add up."""
+    def publish_query(name: str, query: str) -> None:
+        spark.sql(f"CREATE OR REPLACE TABLE {name_of(job, name)} USING delta AS {query}")
+
+    step("reporting", "all")
+    for table in TABLES:
+        spark.table(name_of(job, f"silver_{table}")).createOrReplaceTempView("users" if table == "user" else table)
+    spark.table(name_of(job, "rejects")).createOrReplaceTempView("rejects")
+    for file in sorted((Path(job.sql) / "answers").glob("*.sql")):
+        publish_query(file.stem, file.read_text(encoding="utf-8"))
+    publish_query("matches", read_sql(job, "matches.sql"))
+    publish_query("rejects_by_reason",
+                  "SELECT `table`, reason, count(*) AS rejected FROM rejects GROUP BY `table`, reason")
+    clean = " UNION ALL ".join(f"SELECT '{table}' AS `table`, count(*) AS clean FROM "
+                               f"{'users' if table == 'user' else table}" for table in TABLES)
+    publish_query("ledger", f"""SELECT `table`, messages, clean, superseded, coalesce(rejected, 0) AS rejected
+        FROM {name_of(job, "progress")} JOIN ({clean}) USING (`table`)
+        LEFT JOIN (SELECT `table`, count(*) AS rejected FROM rejects GROUP BY `table`) USING (`table`)""")
+    ledger = spark.table(name_of(job, "ledger")).collect()
+    print("Ledger: messages = clean + superseded + rejected")
+    wrong = False
+    for row in sorted(ledger, key=lambda row: TABLES.index(row.table)):
+        adds_up = row.messages == row.clean + row.superseded + row.rejected
+        wrong |= not adds_up
+        print(f"  {row.table:4} {row.messages} = {row.clean} + {row.superseded} + {row.rejected}"
+              f"{'' if adds_up else '  does not add up'}", flush=True)
+    if wrong:
+        raise SystemExit(f'The ledger does not add up: a table in "{job.tables}" was changed by others, or two jobs'
+                         " ran at once; make new tables with a new checkpoint")
+
+
+STRIKE = re.match(r"kill (\d+) (.*)", os.environ.get("PIPELINE_STRIKE", ""))
+strikes = [0]
+
+
+def step(name: str, table: str) -> None:
+    """Names a step for the tests: where they ask for it, the whole process group is killed at its n-th time."""
+    if STRIKE and re.search(STRIKE[2], f"{name} {table}"):
+        strikes[0] += 1
+        if strikes[0] == int(STRIKE[1]):
+            os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
