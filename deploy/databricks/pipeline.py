@@ -32,6 +32,9 @@ TABLES = ("pin", "geo", "user")
 def main() -> None:
     job = arguments()
     spark = SparkSession.builder.appName("pinterest-data-pipeline").getOrCreate()
+    if job.secret:
+        from pyspark.dbutils import DBUtils  # there is one only on Databricks
+        job.properties = DBUtils(spark).secrets.get(*job.secret.split("/", 1))
     prepare(spark, job)
     create_tables(spark, job)
     for table in TABLES:
@@ -49,18 +52,20 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Cleans the topics, or landed bronze, into Delta tables.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--kafka", metavar="SERVERS", help="brokers; other settings of the client, those of a"
-                        " client.properties, by the environment's KAFKA_PROPERTIES")
+    source.add_argument("--kafka", metavar="SERVERS", help="brokers; the environment's KAFKA_PROPERTIES may hold the"
+                        " text of a client.properties")
     source.add_argument("--bronze", metavar="PATH", help="the folder bronze of a lake")
     parser.add_argument("--sql", required=True, metavar="PATH", help="the repository's folder sql")
     parser.add_argument("--tables", required=True, metavar="PLACE", help="catalog.schema, or a folder (with a slash)")
     parser.add_argument("--checkpoint", metavar="PATH", help="where Spark keeps what it has read of the topics")
+    parser.add_argument("--secret", metavar="SCOPE/KEY", help="Databricks' secret that holds it instead")
     parser.add_argument("--prefix", default="pinterest", help="of the topics (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=2_000_000, metavar="N",
                         help="messages of a table in one batch, about (default: %(default)s)")
     parser.add_argument("--min-partitions", type=int, metavar="N",
                         help="read a topic by so many tasks, though it has fewer partitions")
     job = parser.parse_args()
+    job.properties = os.environ.get("KAFKA_PROPERTIES", "")
     if job.kafka and not job.checkpoint:
         parser.error('--kafka wants --checkpoint as well: a folder that belongs to these tables')
     return job
@@ -117,8 +122,7 @@ def no_messages(spark: SparkSession) -> DataFrame:
 
 
 def kafka_options(job: argparse.Namespace) -> dict[str, str]:
-    lines = os.environ.get("KAFKA_PROPERTIES", "").splitlines()
-    pairs = [line.split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith("#")]
+    pairs = [line.split("=", 1) for line in job.properties.splitlines() if "=" in line and not line.lstrip().startswith("#")]
     return {
         **{f"kafka.{key.strip()}": value.strip() for key, value in pairs},
         "kafka.bootstrap.servers": job.kafka,

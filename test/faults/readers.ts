@@ -18,7 +18,7 @@ import type { Message } from "../oracle.ts";
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 /** Runs a program to its end and gives its stdout. */
-function output(command: string, args: string[]): Promise<Buffer> {
+export function output(command: string, args: string[]): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
     const chunks: Buffer[] = [];
@@ -35,10 +35,14 @@ function output(command: string, args: string[]): Promise<Buffer> {
   });
 }
 
-/** A Python with requirements.txt, made once per user and version of it. */
-export async function findPython(): Promise<string> {
-  const wanted = readFileSync(file("requirements.txt"), "utf8").trim().replace(/\s+/g, "_");
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+/** Where what the tests download is kept, per user. */
+export const cacheFolder = (): string =>
+  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+
+/** A Python with what a requirements.txt names, made once per user and text of it. */
+export async function findPython(requirements = file("requirements.txt")): Promise<string> {
+  const wanted = readFileSync(requirements, "utf8").trim().replace(/\s+/g, "_");
+  const cache = cacheFolder();
   const home = join(cache, `python-${wanted}`);
   const python = join(home, "bin", "python");
   if (existsSync(python)) return python;
@@ -46,12 +50,10 @@ export async function findPython(): Promise<string> {
   // An environment names itself in its files, so it is made in place, and marked as whole by its name of bin.
   rmSync(home, { recursive: true, force: true });
   await output("python3", ["-m", "venv", home]);
-  await output(python, ["-m", "pip", "install", "--quiet", "--requirement", file("requirements.txt")]).catch(
-    (error: Error) => {
-      renameSync(home, `${home}.unfinished`);
-      throw error;
-    },
-  );
+  await output(python, ["-m", "pip", "install", "--quiet", "--requirement", requirements]).catch((error: Error) => {
+    renameSync(home, `${home}.unfinished`);
+    throw error;
+  });
   return python;
 }
 

@@ -1,0 +1,148 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
+import { silver, type Table, tableNames } from "../../io.ts";
+import { ensureTopics, openProducer, topicOf } from "../../kafka.ts";
+import { questions, report } from "../../report.ts";
+import { output } from "../faults/readers.ts";
+import { makeLake } from "../lake_of.ts";
+import { bigMessages, hostileMessages } from "../messages.ts";
+import { leftOpen, type Message, reasons } from "../oracle.ts";
+import { openSite, query, run, type Site, temporaryFolder } from "../support.ts";
+import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows } from "./spark.ts";
+
+const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));
+const decisive = (table: Table, count: number, seed: number) =>
+  hostileMessages(table, count, seed).filter((message) => !leftOpen(table, message));
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+let spark: Spark;
+before(async () => {
+  folder = await temporaryFolder();
+  spark = await findSpark();
+});
+after(() => folder.remove());
+
+/** Left open is the text of a number with point or exponent, or of a nested value; a reject's detail may show one. */
+const detail = `CASE WHEN regexp_matches(detail, '^(?!value)\\w+: "?(-?\\d*[.eE0-9+-]*[.eE]|-?Infinity|[[{])')
+  THEN split_part(detail, ':', 1) ELSE detail END AS detail`;
+
+/** Fails where a lake of the program and the Delta tables hold other rows. */
+async function sameTables(lake: string, tables: string): Promise<void> {
+  for (const table of tableNames) {
+    const columns = Object.keys(silver[table]).join(", ");
+    const [one, other] = [`'${lake}/silver/${table}/*.parquet'`, deltaTable(`${tables}/silver_${table}`)];
+    await sameRows(`silver of ${table}`, `SELECT ${columns} FROM ${one}`, `SELECT ${columns} FROM ${other}`);
+  }
+  const columns = `"table", _partition, _offset, _posted_at, key, reason, ${detail}, raw`;
+  const rejects = deltaTable(`${tables}/rejects`);
+  await sameRows("rejects", `SELECT ${columns} FROM '${lake}/rejects/*.parquet'`, `SELECT ${columns} FROM ${rejects}`);
+  for (const name of ["ledger", "rejects_by_reason", "matches", ...Object.keys(questions)]) {
+    await sameRows(name, `FROM '${lake}/gold/${name}.parquet'`, `FROM ${deltaTable(`${tables}/${name}`)}`);
+  }
+}
+
+test("one SQL, two engines: thousands of hostile messages give the same silver, rejects, ledger and answers", async (t) => {
+  t.diagnostic(`repeat with SEED=${seed}`);
+  const lake = `${folder.path}/lake é`;
+  const messages = {
+    pin: decisive("pin", 3_000, seed),
+    geo: decisive("geo", 3_000, seed),
+    user: decisive("user", 3_000, seed),
+  };
+  const tooBig = bigMessages("geo").filter(({ value }) => value && value.length > 16 * 1024 * 1024);
+  const next = 1 + Math.max(...messages.geo.filter((m) => m.partition === 0).map((m) => m.offset));
+  messages.geo.push(...tooBig.slice(0, 1).map((message) => ({ ...message, offset: next })));
+  await makeLake(lake, messages, { perFile: 500 });
+  await report({ lake, signal: new AbortController().signal });
+  const tables = `${folder.path}/tables é`;
+  const job = await runJob(spark, ["--bronze", `${lake}/bronze`, "--tables", tables, "--batch", "5000"], {
+    folder: folder.path,
+  });
+  assert.equal(job.code, 0, job.stderr.slice(-4000));
+  await sameTables(lake, tables);
+  const found = await query(`SELECT DISTINCT reason FROM ${deltaTable(`${tables}/rejects`)}`);
+  assert.deepEqual(found.map(({ reason }) => reason).sort(), [...reasons].sort());
+});
+
+test("killed between batches and inside them, the job on the topics gives what the program's own clean gives", async (t) => {
+  t.diagnostic(`repeat with SEED=${seed}`);
+  const site = await openSite({ rows: 1 });
+  try {
+    await ensureTopics({ ...site.kafka, partitions: 3 });
+    const tables = `${folder.path}/killed`;
+    const args = ["--kafka", site.kafka.brokers.join(), "--prefix", site.kafka.prefix, "--tables", tables];
+    args.push("--checkpoint", `${folder.path}/checkpoint`, "--batch", "400");
+    const struck = async (strike: string) => {
+      const job = await runJob(spark, args, { folder: folder.path, strike });
+      assert.deepEqual([job.code, job.stderr.includes("Traceback")], [137, false], job.stderr.slice(-4000));
+    };
+    await produce(site, 1);
+    await struck("kill 1 merging geo");
+    await struck("kill 1 finished pin");
+    await produce(site, 2);
+    await struck("kill 2 rejecting user");
+    await struck("kill 1 finishing");
+    const job = await runJob(spark, args, { folder: folder.path });
+    assert.equal(job.code, 0, job.stderr.slice(-4000));
+
+    const own = ["--data", site.data, "--creds", site.creds];
+    const clean = await run(["clean", ...own]);
+    assert.equal(clean.code, 3, clean.stderr);
+    const reported = await run(["report", ...own]);
+    assert.equal(reported.code, 0, reported.stderr);
+    const lake = join(site.data, "lake");
+    await sameTables(lake, tables);
+
+    // What came from the topics is known by its offsets, wherever it comes from the next time.
+    const again = await runJob(spark, ["--bronze", `${lake}/bronze`, "--tables", tables], { folder: folder.path });
+    assert.equal(again.code, 0, again.stderr.slice(-4000));
+    assert.doesNotMatch(again.stderr, /messages applied/);
+    await sameTables(lake, tables);
+  } finally {
+    await site.close();
+  }
+});
+
+/** Posts hostile messages to all topics, and some in a transaction that is given up. */
+async function produce({ kafka }: Site, round: number): Promise<void> {
+  const producer = await openProducer(kafka, { transactionalId: "spark-test" });
+  try {
+    for (const table of tableNames) {
+      const some = decisive(table, 1_000, seed + round);
+      const send = async (messages: Message[], end: "commit" | "abort") => {
+        const transaction = await producer.transaction();
+        await transaction.send({ topic: topicOf(kafka, table), messages });
+        await transaction[end]();
+      };
+      await send(some.slice(0, 500), "commit");
+      await send(some.slice(0, 50), "abort");
+      await send(some.slice(500), "commit");
+    }
+  } finally {
+    await producer.disconnect();
+  }
+}
+
+test("the bundle's job has only fields that Databricks knows, and parameters that the job takes", async () => {
+  const bundle = parse(readFileSync(join(deploy, "databricks.yml"), "utf8"));
+  const job = bundle.resources.jobs.pinterest;
+  const check = async (job: unknown) => {
+    const path = join(folder.path, "job.json");
+    await writeFile(path, JSON.stringify(job));
+    return JSON.parse(
+      String(await output(spark.python, [fileURLToPath(new URL("bundle.py", import.meta.url)), deploy, path])),
+    );
+  };
+  const given = await check(job);
+  assert.deepEqual([given.kafka, given.tables], ["${var.kafka}", "${var.schema}"]);
+  assert.equal(given.sql, "${workspace.file_path}/sql");
+  assert.ok(bundle.sync.paths.includes("../../sql"));
+  const used = JSON.stringify(bundle.resources).matchAll(/\$\{var\.(\w+)\}/g);
+  assert.deepEqual([...new Set([...used].map(([, name]) => name))].sort(), Object.keys(bundle.variables).sort());
+  await assert.rejects(check({ ...job, max_retry: 3 }), /Unexpected field 'max_retry'/);
+});
