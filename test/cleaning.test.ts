@@ -246,7 +246,7 @@ test("messages whose reading the spec leaves open are cleaned or rejected, and e
 test("messages around 16 MB are read, and over it rejected as too_big", async () => {
   const lake = `${folder.path}/big`;
   const messages = bigMessages("geo");
-  await makeLake(lake, { geo: messages }, { perFile: 1 });
+  await makeLake(lake, { geo: messages });
   const wanted = cleanTable("geo", messages);
   assert.deepEqual(await readSilver(lake, "geo"), [...wanted.rows.values()]);
   assert.deepEqual(

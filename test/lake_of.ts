@@ -8,12 +8,12 @@ import { join } from "node:path";
 import type { CleanResult } from "../clean.ts";
 import { rebuild } from "../clean.ts";
 import { silver, type Table, tableNames } from "../io.ts";
-import { bronzeName, paths, writeBinding } from "../lake.ts";
+import { bronzeName, largeMessage, paths, writeBinding } from "../lake.ts";
 import { bronzeLines, type RecordView } from "../records.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 
-/** Lands messages in `lake`, those of a partition in files of about `perFile` messages, and cleans them. */
+/** Lands messages in `lake`, those of a partition in files of `perFile` messages, large ones alone, and cleans them. */
 export async function makeLake(
   lake: string,
   messages: Partial<Record<Table, Message[]>>,
@@ -25,10 +25,12 @@ export async function makeLake(
     await mkdir(paths(lake).bronze(table), { recursive: true });
     for (const partition of [0, 1, 2]) {
       const ours = (messages[table] ?? []).filter((message) => message.partition === partition);
-      for (let at = 0; at < ours.length; at += perFile) {
-        const some = ours.slice(at, at + perFile);
+      for (let at = 0, end = 0; at < ours.length; at = end) {
+        const large = ours.slice(at, at + perFile).findIndex(({ value }) => (value?.length ?? 0) > largeMessage);
+        end = large < 0 ? at + perFile : at + Math.max(large, 1);
+        const some = ours.slice(at, end);
         const first = at === 0 ? 0 : (some[0] as Message).offset;
-        const next = ours[at + perFile]?.offset ?? (some.at(-1) as Message).offset + 1;
+        const next = ours[end]?.offset ?? (some.at(-1) as Message).offset + 1;
         const lines = bronzeLines(partition);
         for (const message of some) lines.add(viewOf(message));
         const name = bronzeName({ partition, first, next, messages: some.length });
