@@ -209,14 +209,17 @@ def read_landed(spark: SparkSession, job: argparse.Namespace, table: str) -> Non
 
 
 def progress(spark: SparkSession, job: argparse.Namespace, table: str) -> dict:
-    """What is applied of a table: `done`, next offset by partition; `open`, ranges by partition that are in work."""
-    row = spark.sql(f"SELECT * FROM {name_of(job, 'progress')} WHERE `table` = '{table}'").first()
-    ranges = {int(partition): tuple(two) for partition, two in json.loads(row.open or "{}").items()}
-    return {"done": row.done, "open": ranges}
+    """What is applied of a table: `done`, next offset by partition; `open`, ranges by partition that are in work, as
+    JSON; and how many `messages` are counted."""
+    return spark.sql(f"SELECT * FROM {name_of(job, 'progress')} WHERE `table` = '{table}'").first().asDict()
 
 
-def set_progress(spark: SparkSession, job: argparse.Namespace, table: str, what: str) -> None:
-    spark.sql(f"UPDATE {name_of(job, 'progress')} SET {what} WHERE `table` = '{table}'")
+def set_progress(spark: SparkSession, job: argparse.Namespace, table: str, what: str, expected: str) -> None:
+    """Goes a step on from the progress that this run knows of. Delta refuses it while another run does the same."""
+    changed = spark.sql(f"UPDATE {name_of(job, 'progress')} SET {what} WHERE `table` = '{table}' AND {expected}").first()
+    if changed[0] != 1:
+        raise RuntimeError(f'Another run has gone on with {table} in "{job.tables}" meanwhile: let it finish,'
+                           " then run this again")
 
 
 def cleaned(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> DataFrame:
@@ -226,8 +229,8 @@ def cleaned(spark: SparkSession, job: argparse.Namespace, table: str, bronze: Da
 
 def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> None:
     """Applies those of the messages that are not applied yet."""
-    done = progress(spark, job, table)["done"]
-    for partition, next_ in done.items():
+    known = progress(spark, job, table)
+    for partition, next_ in known["done"].items():
         bronze = bronze.where((F.col("_partition") != partition) | (F.col("_offset") >= next_))
     rows = cleaned(spark, job, table, bronze).persist()
     try:
@@ -242,7 +245,7 @@ def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze
         superseded = clean.count() - clean.distinct().join(silver, "ind", "left_anti").count()
         step("counting", table)
         set_progress(spark, job, table, f"open = '{json.dumps(ranges)}', messages = messages + {messages},"
-                     f" superseded = superseded + {superseded}")
+                     f" superseded = superseded + {superseded}", f"open IS NULL AND messages = {known['messages']}")
         publish(spark, job, table, rows, ranges)
         print(f"{table}: {messages} messages applied", file=sys.stderr, flush=True)
     finally:
@@ -251,9 +254,10 @@ def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze
 
 def finish_open(spark: SparkSession, job: argparse.Namespace, table: str) -> None:
     """Publishes what a run that died had in work; it is counted already."""
-    ranges = progress(spark, job, table)["open"]
-    if not ranges:
+    opened = progress(spark, job, table)["open"]
+    if not opened:
         return
+    ranges = {int(partition): tuple(two) for partition, two in json.loads(opened).items()}
     print(f"{table}: goes on with the batch that was in work", file=sys.stderr, flush=True)
     if job.kafka:
         topic = f"{job.prefix}.{table}"
@@ -312,7 +316,8 @@ def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: Data
     step("finishing", table)
     offsets = ", ".join(f"{partition}, {next_}L" for partition, (_, next_) in ranges.items())
     others = f"map_filter(done, (partition, next) -> NOT map_contains_key(map({offsets}), partition))"
-    set_progress(spark, job, table, f"open = NULL, done = map_concat({others}, map({offsets}))")
+    set_progress(spark, job, table, f"open = NULL, done = map_concat({others}, map({offsets}))",
+                 f"open = '{json.dumps(ranges)}'")
     step("finished", table)
 
 

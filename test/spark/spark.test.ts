@@ -87,7 +87,6 @@ test("killed between batches and inside them, the job on the topics gives what t
     await struck("kill 1 finished pin");
     await produce(site, 2);
     await struck("kill 2 rejecting user");
-    await struck("kill 1 finishing");
     const job = await runJob(spark, args, { folder: folder.path });
     assert.equal(job.code, 0, job.stderr.slice(-4000));
 
