@@ -365,6 +365,7 @@ def step(name: str, table: str) -> None:
     if STRIKE and re.search(STRIKE[2], f"{name} {table}"):
         strikes[0] += 1
         if strikes[0] == int(STRIKE[1]):
+            Path(os.environ["PIPELINE_STEPS"]).write_text(f"struck {name} {table}", encoding="utf-8")
             os.killpg(0, signal.SIGKILL)
 
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -78,15 +78,18 @@ test("killed between batches and inside them, the job on the topics gives what t
     const tables = `${folder.path}/killed`;
     const args = ["--kafka", site.kafka.brokers.join(), "--prefix", site.kafka.prefix, "--tables", tables];
     args.push("--checkpoint", `${folder.path}/checkpoint`, "--batch", "400");
-    const struck = async (strike: string) => {
-      const job = await runJob(spark, args, { folder: folder.path, strike });
-      assert.deepEqual([job.code, job.stderr.includes("Traceback")], [137, false], job.stderr.slice(-4000));
+    const struck = async (time: number, place: string) => {
+      const job = await runJob(spark, args, { folder: folder.path, strike: `kill ${time} ${place}` });
+      assert.equal(job.code, null, job.stderr.slice(-4000));
+      const steps = join(folder.path, "steps");
+      assert.equal(readFileSync(steps, "utf8"), `struck ${place}`);
+      rmSync(steps);
     };
     await produce(site, 1);
-    await struck("kill 1 merging geo");
-    await struck("kill 1 finished pin");
+    await struck(1, "merging geo");
+    await struck(1, "finished pin");
     await produce(site, 2);
-    await struck("kill 2 rejecting user");
+    await struck(2, "rejecting user");
     const job = await runJob(spark, args, { folder: folder.path });
     assert.equal(job.code, 0, job.stderr.slice(-4000));
 

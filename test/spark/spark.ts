@@ -70,7 +70,7 @@ export async function runJob(
       SPARK_LOCAL_DIRS: tmp,
       TMPDIR: tmp,
       PYTHONDONTWRITEBYTECODE: "1",
-      ...(strike && { PIPELINE_STRIKE: strike }),
+      ...(strike && { PIPELINE_STRIKE: strike, PIPELINE_STEPS: join(folder, "steps") }),
     },
     // A process group of its own, which a strike kills whole.
     program: [
