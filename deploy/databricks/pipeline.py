@@ -23,6 +23,7 @@ import signal
 import sys
 from pathlib import Path
 
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -40,9 +41,15 @@ def main() -> None:
     for table in TABLES:
         finish_open(spark, job, table)
     if job.kafka:
-        queries = [stream(spark, job, table) for table in TABLES]
-        for query in queries:
-            query.awaitTermination()
+        queries = {table: stream(spark, job, table) for table in TABLES}
+        for table, query in queries.items():
+            try:
+                query.awaitTermination()
+            except StreamingQueryException as error:
+                # Spark 4.1.1 ends a query after the batch that it takes up again, done as it is (SPARK-55271).
+                if '"scala.Option.get()" is null' not in str(error):
+                    raise
+                stream(spark, job, table).awaitTermination()
     else:
         for table in TABLES:
             read_landed(spark, job, table)
