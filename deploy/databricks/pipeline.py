@@ -41,15 +41,7 @@ def main() -> None:
     for table in TABLES:
         finish_open(spark, job, table)
     if job.kafka:
-        queries = {table: stream(spark, job, table) for table in TABLES}
-        for table, query in queries.items():
-            try:
-                query.awaitTermination()
-            except StreamingQueryException as error:
-                # Spark 4.1.1 ends a query after the batch that it takes up again, done as it is (SPARK-55271).
-                if '"scala.Option.get()" is null' not in str(error):
-                    raise
-                stream(spark, job, table).awaitTermination()
+        read_topics(spark, job)
     else:
         for table in TABLES:
             read_landed(spark, job, table)
@@ -165,6 +157,22 @@ def stream(spark: SparkSession, job: argparse.Namespace, table: str):
                .option("maxOffsetsPerTrigger", job.batch).load())
     return (records.writeStream.queryName(table).foreachBatch(apply).trigger(availableNow=True)
             .option("checkpointLocation", f"{job.checkpoint}/{table}").start())
+
+
+def read_topics(spark: SparkSession, job: argparse.Namespace) -> None:
+    """Applies what the topics hold now, all at the same time."""
+    waiting = list(TABLES)
+    for tries_left in (1, 0):
+        queries = {table: stream(spark, job, table) for table in waiting}
+        waiting = []
+        for table, query in queries.items():
+            try:
+                query.awaitTermination()
+            except StreamingQueryException as error:
+                # Spark 4.1.1 ends a query after the batch that it takes up again, done as it is (SPARK-55271).
+                if not tries_left or '"scala.Option.get()" is null' not in str(error):
+                    raise
+                waiting.append(table)
 
 
 def landed_files(spark: SparkSession, job: argparse.Namespace, table: str) -> list[dict]:
