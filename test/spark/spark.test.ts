@@ -89,7 +89,7 @@ test("killed between batches and inside them, the job on the topics gives what t
     await struck(1, "merging geo");
     await struck(1, "finished pin");
     await produce(site, 2);
-    await struck(2, "rejecting user");
+    await struck(2, "rejecting pin");
     const job = await runJob(spark, args, { folder: folder.path });
     assert.equal(job.code, 0, job.stderr.slice(-4000));
 
@@ -116,15 +116,15 @@ async function produce({ kafka }: Site, round: number): Promise<void> {
   const producer = await openProducer(kafka, { transactionalId: "spark-test" });
   try {
     for (const table of tableNames) {
-      const some = decisive(table, 1_000, seed + round);
+      const some = decisive(table, 600, seed + round);
       const send = async (messages: Message[], end: "commit" | "abort") => {
         const transaction = await producer.transaction();
         await transaction.send({ topic: topicOf(kafka, table), messages });
         await transaction[end]();
       };
-      await send(some.slice(0, 500), "commit");
+      await send(some.slice(0, 300), "commit");
       await send(some.slice(0, 50), "abort");
-      await send(some.slice(500), "commit");
+      await send(some.slice(300), "commit");
     }
   } finally {
     await producer.disconnect();
