@@ -134,7 +134,10 @@ def kafka_options(job: argparse.Namespace) -> dict[str, str]:
 
 def from_kafka(records: DataFrame) -> DataFrame:
     def kind(name: str) -> Column:
-        return F.when(F.col(name).isNull(), "n").when(F.is_valid_utf8(F.col(name).cast("string")), "t").otherwise("b")
+        # As landing tells text from bytes: text with a zero byte is none.
+        text = F.col(name).cast("string")
+        is_text = F.is_valid_utf8(text) & ~F.contains(text, F.lit("\0"))
+        return F.when(text.isNull(), "n").when(is_text, "t").otherwise("b")
 
     def text(name: str) -> Column:
         return F.when(kind(name) == "t", F.col(name).cast("string")).otherwise(F.base64(name))
