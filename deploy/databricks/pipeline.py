@@ -104,10 +104,11 @@ def create_tables(spark: SparkSession, job: argparse.Namespace) -> None:
     # A partition for each table, so that the three can be written at the same time.
     create("progress", "`table` STRING, done MAP<INT, BIGINT>, open STRING, messages BIGINT, superseded BIGINT",
            "PARTITIONED BY (`table`)")
-    known = {row.table for row in spark.table(name_of(job, "progress")).select("table").collect()}
-    begun = ", ".join(f"('{table}', map(), NULL, 0, 0)" for table in TABLES if table not in known)
-    if begun:
-        spark.sql(f"INSERT INTO {name_of(job, 'progress')} VALUES {begun}")
+    # Of two runs that begin at once, Delta lets one add its rows: a plain INSERT would add them twice.
+    begun = ", ".join(f"('{table}', map(), NULL, 0, 0)" for table in TABLES)
+    spark.sql(f"""MERGE INTO {name_of(job, "progress")} AS old
+        USING (SELECT * FROM VALUES {begun} AS begun(`table`, done, open, messages, superseded)) AS new
+        ON old.`table` = new.`table` WHEN NOT MATCHED THEN INSERT *""")
 
 
 # ---- Reading: messages as the prelude's "bronze" has them

@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cacheFolder, findPython, output } from "../faults/readers.ts";
-import { query, type Run, start } from "../support.ts";
+import { query, start } from "../support.ts";
 
 /** The folder of the job. */
 export const deploy = fileURLToPath(new URL("../../deploy/databricks", import.meta.url));
@@ -41,12 +41,16 @@ export async function findSpark(): Promise<Spark> {
   return { python, jars };
 }
 
-/** Runs the job to its end, on two cores and 2 GB; all that Spark leaves lies in `folder`. */
+/**
+ * Runs the job to its end, on two cores and 2 GB; all that Spark leaves lies in `folder`.
+ *
+ * @returns how it ended, and what it said: spark-submit puts what Python writes to stderr on its own stdout
+ */
 export async function runJob(
   { python, jars }: Spark,
   args: string[],
   { folder, strike }: { folder: string; strike?: string },
-): Promise<Run> {
+): Promise<{ code: number | null; said: string }> {
   const tmp = join(folder, "tmp");
   mkdirSync(tmp, { recursive: true });
   const settings = {
@@ -63,7 +67,7 @@ export async function runJob(
     "spark.log.level": "ERROR",
   };
   const bin = dirname(python);
-  return await start([...args, "--sql", sql], {
+  const { code, stdout, stderr } = await start([...args, "--sql", sql], {
     cwd: folder,
     env: {
       PATH: `${bin}:${process.env.PATH}`,
@@ -79,6 +83,7 @@ export async function runJob(
       join(deploy, "pipeline.py"),
     ],
   }).done;
+  return { code, said: stderr + stdout };
 }
 
 /** A Delta table as DuckDB reads it: the files that its log names. */
