@@ -29,6 +29,8 @@ export interface MysqlSettings {
 export interface Credentials {
   mysql: MysqlSettings;
   kafka?: KafkaSettings;
+  /** Where they stand: the file, the environment or both. */
+  from: string;
   /** For people: the file is readable by others, or known to git. */
   warnings: string[];
 }
@@ -71,22 +73,19 @@ const rules: Record<string, Rule> = {
 
 type Value = string | number | boolean | string[] | { [key: string]: Value };
 
-/** What the environment says: `PIPELINE_MYSQL_PASSWORD` for PASSWORD, `PIPELINE_KAFKA_SASL_PASSWORD` for that one. */
-function* fromEnvironment(
-  known: Record<string, Rule> = rules,
-  above: string[] = [],
-): Generator<{ name: string; path: string[]; text: string }> {
-  for (const [key, rule] of Object.entries(known)) {
+/** Variables of the environment by the keys they stand for: `PIPELINE_KAFKA_SASL_PASSWORD` for KAFKA, SASL, PASSWORD. */
+const variableNames = (known: Record<string, Rule> = rules, above: string[] = []): [string, string[]][] =>
+  Object.entries(known).flatMap(([key, { keys }]) => {
     const path = [...above, key];
-    const name = ["PIPELINE", ...(path[0] === "KAFKA" ? [] : ["MYSQL"]), ...path].join("_");
-    const text = process.env[name];
-    if (rule.keys) yield* fromEnvironment(rule.keys, path);
-    else if (text !== undefined) yield { name, path, text };
-  }
-}
+    if (keys) return variableNames(keys, path);
+    return [[["PIPELINE", ...(path[0] === "KAFKA" ? [] : ["MYSQL"]), ...path].join("_"), path]];
+  });
+
+/** The variables that are there, misspelt ones too. */
+const givenVariables = (): string[] => Object.keys(process.env).filter((name) => /^PIPELINE_(MYSQL|KAFKA)_/.test(name));
 
 /** Whether the environment holds any of the credentials. */
-export const environmentHasCredentials = (): boolean => !fromEnvironment().next().done;
+export const environmentHasCredentials = (): boolean => givenVariables().length > 0;
 
 /**
  * Reads a `db_creds.yaml`, where there is one, and the environment, which wins.
@@ -105,7 +104,14 @@ export async function readCredentials(path: string | undefined): Promise<Credent
   };
   for (const error of document.errors) problems.push(`${place(error.pos[0])}: not valid YAML (${error.code})`);
   const variables = new Map<string, string>();
-  for (const { name, path: keys, text } of document.errors.length > 0 ? [] : fromEnvironment()) {
+  const known = new Map(variableNames());
+  for (const name of document.errors.length > 0 ? [] : givenVariables()) {
+    const keys = known.get(name);
+    if (!keys) {
+      problems.push(`${name}: unknown variable, known are ${[...known.keys()].join(", ")}`);
+      continue;
+    }
+    const text = process.env[name] as string;
     variables.set(keys.join("."), name);
     document.contents ??= document.createNode({}) as unknown as typeof document.contents;
     try {
@@ -206,8 +212,8 @@ export async function readCredentials(path: string | undefined): Promise<Credent
   const kafka = values.KAFKA as Record<string, Value> | undefined;
   if (kafka?.PREFIX !== undefined && !isPrefix(kafka.PREFIX as string)) problems.push(`KAFKA.PREFIX: ${prefixRule}`);
   if (problems.length > 0) {
-    const from = path === undefined ? "the credentials of the environment" : `"${path}"`;
-    throw new UsageError(`Cannot read ${from}:${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
+    const what = path === undefined ? "the credentials of the environment" : `"${path}"`;
+    throw new UsageError(`Cannot read ${what}:${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
   }
   const ca = (value: Value | undefined) => (value as { pem: string } | undefined)?.pem;
   const mysqlCa = ca(values.SSL_CA);
@@ -238,6 +244,7 @@ export async function readCredentials(path: string | undefined): Promise<Credent
         }),
       },
     }),
+    from: [...(path === undefined ? [] : [path]), ...(variables.size > 0 ? ["environment"] : [])].join(" and "),
     warnings: path === undefined ? [] : await fileWarnings(path),
   };
 }
@@ -324,19 +331,27 @@ export function explainMysql(error: unknown, settings: MysqlSettings): Error {
     const what = code.includes("BAD_DB")
       ? "DATABASE"
       : `HOST, USER${code.includes("DBACCESS") ? ", DATABASE" : ""} and PASSWORD`;
-    return new UsageError(`Cannot use ${where}: ${message}; look at ${what} in db_creds.yaml`, { cause: error });
+    return new UsageError(`Cannot use ${where}: ${message}; look at ${what} of your credentials`, { cause: error });
+  }
+  if (code === "HANDSHAKE_NO_SSL_SUPPORT") {
+    return new UsageError(`Cannot trust ${where}: it offers no TLS, which SSL_CA of your credentials asks for`, {
+      cause: error,
+    });
   }
   if (code === "HANDSHAKE_SSL_ERROR") {
     return new UsageError(
-      `Cannot trust ${where}: ${message}; look at SSL_CA in db_creds.yaml, and at HOST, which must stand in the server's certificate unless it is an address`,
+      `Cannot trust ${where}: ${message}; look at SSL_CA of your credentials, and at HOST, which must stand in the server's certificate unless it is an address`,
       { cause: error },
     );
   }
   if (isTransientMysql(error)) {
     const reason = message || code;
-    return new Error(`Cannot reach ${where}: ${reason}; is it running, and are HOST and PORT in db_creds.yaml right?`, {
-      cause: error,
-    });
+    return new Error(
+      `Cannot reach ${where}: ${reason}; is it running, and are HOST and PORT of your credentials right?`,
+      {
+        cause: error,
+      },
+    );
   }
   return error as Error;
 }

@@ -110,6 +110,26 @@ Connection.prototype.connect = function (this: ConnectionLike) {
   return this.connecting;
 };
 
+// Asks each broker which is the coordinator, and drops why none would tell: a permission that lacks looks like an outage.
+const ClusterClass = require("kafkajs/src/cluster") as { prototype: CoordinatorFinder };
+const { findGroupCoordinatorMetadata } = ClusterClass.prototype;
+ClusterClass.prototype.findGroupCoordinatorMetadata = async function (this: CoordinatorFinder, options: object) {
+  let refused: unknown;
+  const withBroker: CoordinatorFinder["brokerPool"]["withBroker"] = (callback) =>
+    this.brokerPool.withBroker(({ nodeId, broker }) => {
+      const findGroupCoordinator = (wanted: object) =>
+        broker.findGroupCoordinator(wanted).catch((error: Error & { type?: string }) => {
+          if (error.type?.includes("AUTHORIZATION")) refused = error;
+          throw error;
+        });
+      return callback({ nodeId, broker: { findGroupCoordinator } });
+    });
+  const asking = Object.create(this, { brokerPool: { value: { withBroker } } }) as CoordinatorFinder;
+  return findGroupCoordinatorMetadata.call(asking, options).catch((error: unknown) => {
+    throw refused ?? error;
+  });
+};
+
 const Encoder = require("kafkajs/src/protocol/encoder") as new () => RequestEncoder;
 const { Kafka, logLevel } = require("kafkajs") as typeof import("kafkajs");
 const murmur2 = require("kafkajs/src/producer/partitioners/default/murmur2") as (key: string) => number;
@@ -223,20 +243,23 @@ export async function connectReader(settings: KafkaSettings): Promise<KafkaReade
 export function explainKafka(error: unknown, settings: KafkaSettings): Error {
   const cause = rootCause(error);
   const where = settings.brokers.join(", ");
-  if (cause.name === "KafkaJSSASLAuthenticationError") {
-    return new UsageError(`Cannot log in to Kafka at ${where}: ${cause.message}; look at KAFKA.SASL in db_creds.yaml`, {
-      cause: error,
-    });
+  if (cannotLogIn(cause)) {
+    return new UsageError(
+      `Cannot log in to Kafka at ${where}: ${cause.message}; look at KAFKA.SASL of your credentials`,
+      {
+        cause: error,
+      },
+    );
   }
   if (isDistrusted(cause)) {
     return new UsageError(
-      `Cannot trust Kafka at ${where}: ${cause.message}; look at KAFKA.SSL_CA in db_creds.yaml, and at the names in KAFKA.BROKERS and those that the brokers advertise, which must stand in their certificates`,
+      `Cannot trust Kafka at ${where}: ${cause.message}; look at KAFKA.SSL_CA of your credentials, and at the names in KAFKA.BROKERS and those that the brokers advertise, which must stand in their certificates`,
       { cause: error },
     );
   }
   if (isConnectionError(cause)) {
     return new Error(
-      `Cannot reach Kafka at ${where}: ${cause.message}; is it running, and are BROKERS, SSL and SASL of KAFKA in db_creds.yaml right?`,
+      `Cannot reach Kafka at ${where}: ${cause.message}; is it running, and are BROKERS, SSL and SASL of KAFKA right in your credentials?`,
       { cause: error },
     );
   }
@@ -258,6 +281,10 @@ function rootCause(error: unknown): Error {
   while (cause?.name?.startsWith("KafkaJS") && cause.cause instanceof Error) cause = cause.cause;
   return cause;
 }
+
+/** Whether the broker refused the login, its mechanism or any login: no later try will do better. */
+const cannotLogIn = (error: Error & { type?: string }): boolean =>
+  error.name === "KafkaJSSASLAuthenticationError" || /SASL/.test(error.type ?? "");
 
 /** Whether the certificate was refused: no later try will do better. */
 const isDistrusted = (error: Error): boolean =>
@@ -283,7 +310,7 @@ export function isTransientKafka(error: unknown): boolean {
   if (error instanceof UsageError) return false;
   const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
   const { name = "", type, retriable } = cause as Error & { type?: string; retriable?: boolean };
-  if (isDistrusted(cause)) return false;
+  if (isDistrusted(cause) || cannotLogIn(cause)) return false;
   if (retriable === true || isConnectionError(cause)) return true;
   // The broker's own answers, by type: what concerns a transaction is mended by a new producer.
   if (type !== undefined) {
@@ -293,7 +320,7 @@ export function isTransientKafka(error: unknown): boolean {
     );
   }
   // kafkajs' own: it lost track of brokers, or a producer that is thrown away was still in use.
-  return name.startsWith("KafkaJS") && name !== "KafkaJSSASLAuthenticationError";
+  return name.startsWith("KafkaJS");
 }
 
 /** What is wrong with an existing topic for exactly-once work, for people to read. */
@@ -600,6 +627,18 @@ interface BytesDecoder {
 interface ConnectionLike {
   connecting?: Promise<unknown>;
   connect(): Promise<unknown>;
+}
+
+interface CoordinatorFinder {
+  brokerPool: {
+    withBroker(
+      callback: (one: {
+        nodeId: string;
+        broker: { findGroupCoordinator(wanted: object): Promise<unknown> };
+      }) => unknown,
+    ): Promise<unknown>;
+  };
+  findGroupCoordinatorMetadata(options: object): Promise<unknown>;
 }
 
 interface RequestQueueLike {

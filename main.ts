@@ -275,7 +275,7 @@ async function connect(
   const { data, prefix, signal, screen, rows } = context;
   const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
   const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
-  const from = path ?? "environment";
+  const from = creds?.from ?? "";
   for (const warning of creds?.warnings ?? []) screen.warn(warning);
   if (rows !== undefined && creds) {
     throw new UsageError(`--rows makes sample data for the program's own database only, and "${from}" names another`);

@@ -149,8 +149,11 @@ test("the environment stands for the file or wins over it, and its problems are 
   const path = join(folder.path, "env.yaml");
   await writeFile(path, "HOST: nowhere.invalid\nUSER: u\nPASSWORD: p\nPORT: 2\n", { mode: 0o600 });
   const over = await run(["explore", "--creds", path], { env: alone });
-  assert.match(over.stderr, /Using MySQL 127\.0\.0\.1:1\//);
-  assert.ok(!(wrong.stderr + away.stderr + over.stderr).includes("hunter2"));
+  assert.match(over.stderr, /Using MySQL 127\.0\.0\.1:1\/\S+ \(.*env\.yaml and environment\)/);
+  const misspelt = await run(["explore"], { cwd, env: { PIPELINE_MYSQL_PASSWRD: "hunter2" } });
+  assert.equal(misspelt.code, 2);
+  assert.match(misspelt.stderr, /PIPELINE_MYSQL_PASSWRD: unknown variable, known are PIPELINE_MYSQL_HOST, /);
+  assert.ok(!(wrong.stderr + away.stderr + over.stderr + misspelt.stderr).includes("hunter2"));
 });
 
 test("db_creds.yaml that is no YAML is told by line, without the text of the line", async () => {
@@ -166,7 +169,7 @@ test("a database that does not answer is told with its address, and no password"
   assert.match(stderr, /Using MySQL 127\.0\.0\.1:1\/pinterest_data \(db_creds\.yaml\)\n/);
   assert.match(
     stderr,
-    /Error: Cannot reach MySQL at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are HOST and PORT in db_creds\.yaml right\?\n$/,
+    /Error: Cannot reach MySQL at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are HOST and PORT of your credentials right\?\n$/,
   );
   assert.ok(!stderr.includes("hunter2"));
 });
@@ -179,7 +182,7 @@ test("a broker that does not answer is told with its address", async () => {
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /Error: Cannot reach Kafka at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are BROKERS, SSL and SASL of KAFKA in db_creds\.yaml right\?\n$/,
+    /Error: Cannot reach Kafka at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are BROKERS, SSL and SASL of KAFKA right in your credentials\?\n$/,
   );
 });
 

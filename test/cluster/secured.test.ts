@@ -20,7 +20,7 @@ import { certificates, prepare } from "./cluster.ts";
 
 // The protocol's numbers: kafka.ts must be the one to load kafkajs.
 const resources = { TOPIC: 2, GROUP: 3, TRANSACTIONAL_ID: 5 };
-const operations = { READ: 3, WRITE: 4, CREATE: 5, DESCRIBE: 8, DESCRIBE_CONFIGS: 10 };
+const operations = { ALL: 2, READ: 3, WRITE: 4, CREATE: 5, DESCRIBE: 8, DESCRIBE_CONFIGS: 10 };
 const patterns = { LITERAL: 3, PREFIXED: 4 };
 const permissions = { DENY: 2, ALLOW: 3 };
 
@@ -193,6 +193,16 @@ test("a wrong password is refused with the broker's reason, for both mechanisms"
   }
 });
 
+test("a mechanism that the broker does not take, and a login where it takes none, are refused with its reason", async () => {
+  const kafka = { SASL: { ...sasl.scram, MECHANISM: "scram-sha-256" } };
+  refused(
+    await go(["post"], { name: "mechanism", kafka }),
+    /Cannot log in to Kafka at .*mechanism; look at KAFKA[.]SASL/,
+  );
+  const open = { SASL: sasl.scram, BROKERS: [`127.0.0.1:${ports.open}`], SSL_CA: undefined };
+  refused(await go(["post"], { name: "mechanism", kafka: open }), /Cannot log in to Kafka at .*SASL state/);
+});
+
 test("topics that the user may not use are refused with the broker's reason", async () => {
   const kafka = { SASL: sasl.scram, PREFIX: "forbidden" };
   for (const command of ["post", "emulate", "clean"]) {
@@ -212,6 +222,25 @@ test("a user who may read the topics but not write is refused with the broker's 
   await admin.disconnect();
   const kafka = { SASL: sasl.plain, PREFIX: "secured-scram" };
   refused(await go(["post", "--full"], { name: "write", kafka }), /refuses: .*uthoriz/);
+});
+
+test("a user without the transactional ids is refused with the broker's reason", async () => {
+  const admin = openAdmin();
+  const denied = {
+    ...{ resourceType: resources.TRANSACTIONAL_ID, resourceName: "secured-plain", host: "*" },
+    ...{ resourcePatternType: patterns.PREFIXED, principal: "User:alice" },
+    ...{ operation: operations.ALL, permissionType: permissions.DENY },
+  };
+  await admin.createAcls({ acl: [denied] });
+  await admin.disconnect();
+  for (const args of [
+    ["post", "--full"],
+    ["emulate", "--limit", "1"],
+  ])
+    refused(
+      await go(args, { name: "plain", kafka: { SASL: sasl.plain } }),
+      /refuses: Transactional Id authorization failed; grant/,
+    );
 });
 
 test("a database whose certificate another authority signed, or of another name, is refused", async () => {
