@@ -120,7 +120,7 @@ function jsonNumber(text: string): string {
 
 /** How long, and for what, {@link patiently} waits. */
 export interface Patience {
-  /** Give up after this long, ms. */
+  /** Give up so long after the first error, ms: a program that was itself frozen has lost no time. */
   waitMs: number;
   signal: AbortSignal;
   /** Whether an error may be gone at the next try; others are thrown at once. */
@@ -132,7 +132,8 @@ export interface Patience {
 /** Tries again and again while a service is away; it does not end a try that hangs, so each must have a time-out. */
 export async function patiently<T>(action: () => Promise<T>, patience: Patience): Promise<T> {
   const { waitMs, signal, isTransient, onWait } = patience;
-  const since = Date.now();
+  const begun = Date.now();
+  let since: number | undefined;
   let told = false;
   for (let delay = 250; ; delay = Math.min(delay * 2, 3_000)) {
     signal.throwIfAborted();
@@ -140,8 +141,9 @@ export async function patiently<T>(action: () => Promise<T>, patience: Patience)
       return await action();
     } catch (error) {
       signal.throwIfAborted();
+      since ??= Date.now();
       if (!isTransient(error) || Date.now() - since + delay > waitMs) throw error;
-      if (!told && Date.now() - since >= 500) {
+      if (!told && Date.now() - begun >= 500) {
         told = true;
         onWait(`${(error as Error).message}; waiting up to ${Math.round(waitMs / 1000)} s for it`);
       }

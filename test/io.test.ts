@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { rowToJson } from "../io.ts";
+import { patiently, rowToJson } from "../io.ts";
 import { partitionOf } from "../kafka.ts";
 import { bronzeLines, decodeRecords, keyBytes, valueBytes } from "../records.ts";
 import { viewOf } from "./lake_of.ts";
@@ -245,4 +245,19 @@ test("decodeRecords() reads a batch of 200,000 records", () => {
   );
   assert.equal(many.records.length, 200_000);
   assert.equal(many.next, 200_000);
+});
+
+test("patiently() counts its wait from the first error on: a program that was frozen has lost no time", async () => {
+  let tries = 0;
+  const patience = { waitMs: 400, signal: new AbortController().signal, isTransient: () => true, onWait: () => {} };
+  const found = await patiently(async () => {
+    if (tries++ > 0) return "there";
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+    throw new Error("late");
+  }, patience);
+  assert.equal(found, "there");
+  await assert.rejects(
+    patiently(() => Promise.reject(new Error("away")), patience),
+    /away/,
+  );
 });
