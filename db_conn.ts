@@ -516,6 +516,8 @@ export interface PageOptions {
   limit: number;
   /** The page ends early when its rows are larger than this, bytes. Default: no bound. */
   maxBytes?: number;
+  /** How long it may take, ms: a server that never answers must not hang the program. Default 60 s. */
+  timeoutMs?: number;
 }
 
 /** What became of a page. */
@@ -528,13 +530,13 @@ export interface Page {
 /** Takes a row as MySQL's text protocol has it: from `start` on, each column after its length. Valid during the call. */
 export type OnRow = (bytes: Buffer, start: number) => void;
 
-/** How long a page, and a look at a whole table, may take, ms: a server that never answers must not hang the program. */
+/** How long some rows, and a look at a whole table, may take, ms. */
 const pageTimeout = 60_000;
 const scanTimeout = 600_000;
 
 /** Reads one page of a table, row by row as they arrive, with the columns in the order of `source.columns`. */
 export function readPage(db: Database, source: SourceTable, options: PageOptions, onRow: OnRow): Promise<Page> {
-  const { after, upTo, limit, maxBytes = Number.POSITIVE_INFINITY } = options;
+  const { after, upTo, limit, maxBytes = Number.POSITIVE_INFINITY, timeoutMs = pageTimeout } = options;
   const { id, select } = selectOf(source);
   const sql = `${select} WHERE ${after === undefined ? "" : `${id} > ? AND `}${id} <= ? ORDER BY ${id} LIMIT ?`;
   const values = [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit];
@@ -543,14 +545,15 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
     let bytes = 0;
     const end = (settle: () => void, { lost }: { lost: boolean }) => {
       clearTimeout(timer);
-      if (lost) db.destroy();
+      // mysql2's own destroy() only says goodbye: the rest of the rows would still come, and be taken for the next page's.
+      if (lost) core(db).stream.destroy();
       settle();
     };
     // mysql2's own time-out would go on after the connection is closed, and keep the thread alive.
     const timer = setTimeout(() => {
-      const error = Object.assign(new Error(`No answer within ${pageTimeout / 1000} s`), { code: "ETIMEDOUT" });
+      const error = Object.assign(new Error(`No answer within ${timeoutMs / 1000} s`), { code: "ETIMEDOUT" });
       end(() => reject(error), { lost: true });
-    }, pageTimeout).unref();
+    }, timeoutMs).unref();
     const done = (error: Error | null) =>
       end(() => (error ? reject(error) : resolve({ rows, cut: false })), { lost: false });
     const query = createQuery({ sql, values }, undefined, done, {});
@@ -590,7 +593,12 @@ const { createQuery } = mysql2 as unknown as {
     config: object,
   ): RowQuery;
 };
-const core = (db: Database) => (db as unknown as { connection: { query(query: RowQuery): void } }).connection;
+const core = (db: Database) => (db as unknown as { connection: CoreConnection }).connection;
+
+interface CoreConnection {
+  query(query: RowQuery): void;
+  stream: { destroy(): void };
+}
 
 interface RowPacket {
   buffer: Buffer;

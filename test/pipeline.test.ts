@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Connection } from "mysql2/promise";
 import { connectMysql, inspectTable, type MysqlSettings, readPage } from "../db_conn.ts";
 import { rowToJson, type Table, tableNames, tables } from "../io.ts";
@@ -352,6 +353,20 @@ test("rows of megabytes are posted page by page, in bounded memory", async () =>
   const page = { after: undefined, upTo: "9", limit: 10, maxBytes: 12_000_000 };
   assert.deepEqual(await readPage(wide, source, page, () => {}), { rows: 3, cut: true });
   await assert.rejects(readPage(wide, source, page, () => {}));
+
+  // Of a page that took too long no row comes later: it would be taken for one of the next page.
+  const late = await connectMysql({ ...mysql, database: "pinterest_wide" });
+  let rows = 0;
+  const reading = readPage(late, source, { ...page, maxBytes: 1e9, timeoutMs: 200 }, () => {
+    // As a program finds it that was stopped: the time is over, and the rows wait in the socket.
+    if (rows++ === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  });
+  await assert.rejects(reading, /No answer within 0\.2 s/);
+  const then = rows;
+  await sleep(1_000);
+  assert.equal(rows, then);
+  assert.ok(then < 10, `${then} rows had come`);
+
   const path = join(folder.path, "wide.yaml");
   const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_wide");
   await writeFile(path, text, { mode: 0o600 });
