@@ -569,7 +569,7 @@ function sessionOpener(
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
       const claim = (checkpoint?.claim ?? 0) + 1;
       if (!checkpoint && ranges.some(({ start, end }) => end > start)) {
-        const text = `Topic "${topicOf(kafka, table)}" holds messages, but no checkpoint says that post has posted any: they are taken for others', and every row is posted`;
+        const text = `Topic "${topicOf(kafka, table)}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
         tell({ fact: "warned", table, text });
       }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim };

@@ -67,7 +67,7 @@ export interface EmulateResult {
 const batchPosts = 1_000;
 const batchBytes = 4_000_000;
 /** So many keys in a row without a row in every table: there is nothing to emulate. */
-const hopeless = 10_000;
+const hopeless = 1_000;
 
 /**
  * Posts random keys until `limit` or until stopped; then it ends without an error.
@@ -109,7 +109,11 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       }, patience);
       for (const { key, lacks } of skipped) {
         const names = lacks.map((table) => `"${tables[table].source}"`).join(" and ");
-        await onFact({ fact: "skipped", key, text: `Skipped the post ${key}: ${names} has no row of it` });
+        await onFact({
+          fact: "skipped",
+          key,
+          text: `Skipped the post ${key}: ${names} ${lacks.length === 1 ? "has" : "have"} no row of it`,
+        });
       }
       result.skipped += skipped.length;
       misses = posts.length > 0 ? 0 : misses + skipped.length;

@@ -32,7 +32,7 @@ import { loadSample } from "./local/sample.ts";
 import { findServices, type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { needLake, type Question, questions, report } from "./report.ts";
-import { count, duration, formatTable, openScreen, printable, type Screen } from "./screen.ts";
+import { count, duration, formatTable, openScreen, printable, type Screen, some } from "./screen.ts";
 import type { ServeFact } from "./serve.ts";
 import { openStatus, type Source } from "./status.ts";
 
@@ -184,7 +184,7 @@ function readArguments(argv: string[]): Arguments | "help" | "version" {
     const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
     const ambiguous = /^Option '(--\w+)[^']*' argument is ambiguous/.exec(text)?.[1];
     throw new UsageError(
-      `${ambiguous ? `A value that begins with a dash is written as ${ambiguous}=-1` : text}; ${see}`,
+      `${ambiguous ? `A value that begins with a dash is written as ${ambiguous}=VALUE` : text}; ${see}`,
     );
   }
   const values = parsed.values as Record<string, string | boolean | undefined>;
@@ -288,7 +288,11 @@ async function connect(
   }
   const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
   const say = (text: string) => screen.say(text);
-  if (own.mysql || own.kafka) tellOfOthers(context);
+  if (own.mysql || own.kafka) {
+    if (context.command === "status" && !existsSync(join(data, "services")))
+      throw new Error(`There is nothing in "${data}" yet: run post first, or up`);
+    tellOfOthers(context);
+  }
   const services =
     own.mysql || own.kafka
       ? await useServices({ dataDir: data, ...own, zookeeper, keep: needs.keep ?? false, say, signal })
@@ -382,7 +386,7 @@ async function runEmulate(context: Context, { mysql, kafka }: Connections): Prom
   const options = { ...(limit !== undefined && { limit }), ...(rate !== undefined && { rate }) };
   const result = await emulate({ mysql, kafka, seed, ...options, waitMs, signal, onFact });
   const lost = result.skipped > 0 ? `, ${count(result.skipped)} skipped` : "";
-  screen.say(`emulate ${count(result.posts)} posts${lost} in ${seconds(started)}`);
+  screen.say(`emulate ${some(result.posts, "post")}${lost} in ${seconds(started)}`);
   return result;
 }
 
@@ -404,6 +408,8 @@ async function runServe(context: Context, { mysql, kafka }: Connections): Promis
 
 /** The token that clients must show, by file or environment; never by an argument, which others could see. */
 async function readToken({ tokenFile, screen }: Context): Promise<string | undefined> {
+  if (tokenFile !== undefined && process.env.PIPELINE_TOKEN)
+    throw new UsageError("There are two tokens, of --token-file and of PIPELINE_TOKEN: leave one of them out");
   const from = tokenFile === undefined ? "PIPELINE_TOKEN" : `"${tokenFile}"`;
   const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, screen);
   const token = text?.trim();
@@ -423,15 +429,18 @@ async function readSecret(path: string, screen: Screen): Promise<string> {
 async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
   const { screen, signal, waitMs, flags, lake } = context;
   const started = Date.now();
+  const follow = flags.has("follow");
   const progress = screen.progress("clean", "messages");
+  const all = { messages: 0, rejected: 0 };
+  const told = ({ messages, rejected }: typeof all) =>
+    `${some(messages, "message")}${rejected > 0 || !follow ? `, ${count(rejected)} rejected` : ""}`;
   const onFact = (fact: CleanFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
     if (fact.fact === "cleaned") {
       progress.add(fact.table, fact.messages);
-      if (flags.has("follow")) {
-        const rejected = fact.rejected > 0 ? `, ${count(fact.rejected)} rejected` : "";
-        screen.say(`clean   ${fact.table} ${count(fact.messages)} messages${rejected}`);
-      }
+      all.messages += fact.messages;
+      all.rejected += fact.rejected;
+      if (follow && (fact.rejected > 0 || !screen.isTerminal)) screen.say(`clean   ${fact.table} ${told(fact)}`);
     }
     if (fact.fact === "done") progress.finish(fact.table);
     if (fact.fact === "warned") screen.warn(fact.text);
@@ -443,16 +452,17 @@ async function runClean(context: Context, connections: Connections | undefined):
           kafka: connections.kafka,
           lake,
           ...(await databaseOf(connections)),
-          follow: flags.has("follow"),
+          follow,
           waitMs,
           signal,
           onFact,
         })
       : await rebuild({ lake, signal, onFact });
-    screen.say(`clean   ${count(result.messages)} messages, ${count(result.rejected)} rejected in ${seconds(started)}`);
+    screen.say(`clean   ${told(result)} in ${seconds(started)}`);
     return result;
   } finally {
     progress.end();
+    if (follow) screen.say(`clean   ${told(all)} in ${seconds(started)}`);
   }
 }
 
@@ -595,7 +605,7 @@ async function up(context: Context, { mysql, kafka, services }: Connections): Pr
       screen.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
     }
     screen.print(`Kafka   ${kafka.brokers.join(",")}`);
-    screen.print(`${services.mysql ? "They run" : "It runs"} until "${down}". Other commands use what runs here`);
+    screen.print(`${services.mysql ? "They run" : "It runs"} until: ${down}`);
     if (services.mysql) screen.print(`Elsewhere: --creds ${services.credsFile}`);
   }
   return result;

@@ -17,6 +17,8 @@ export interface Screen {
   warn(text: string): void;
   /** Progress of a stage, a line for each table. */
   progress(stage: string, unit?: string): Progress;
+  /** Progress is seen as it moves. */
+  isTerminal: boolean;
 }
 
 /** Progress of one stage. */
@@ -32,9 +34,9 @@ export interface Progress {
 export const printable = (text: string): string =>
   text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 
-/** A share from 0 to 1 as a bar of 16 characters; only on a terminal, since plain lines are for reading and grep. */
+/** A share from 0 to 1 as a bar of 16 characters, where a terminal has room; plain lines are for reading and grep. */
 function bar(share: number): string {
-  if (!process.stderr.isTTY) return "";
+  if (!process.stderr.isTTY || (process.stderr.columns ?? 80) < 72) return "";
   const eighths = Math.floor(share * 16 * 8);
   const part = eighths % 8 > 0 ? " ▏▎▍▌▋▊▉"[eighths % 8] : "";
   return `${`${"█".repeat(eighths >> 3)}${part}`.padEnd(16, "·")} `;
@@ -69,6 +71,7 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
     if (lines.length > 0) redraw(lines);
   };
   return {
+    isTerminal: stderr.isTTY,
     print: (text) => line(stdout, text),
     printed: async () => {
       if (!stdout.writableNeedDrain) return;
@@ -90,11 +93,11 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
       const started = Date.now();
       const counts = new Map<Table, { done: number; total: number; ended?: number }>();
       const show = () =>
-        [...counts].map(([table, { done, total, ended = Date.now() }]) => {
-          const rate = done / Math.max(0.001, (ended - started) / 1000);
+        [...counts].map(([table, { done, total, ended }]) => {
+          const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
           const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
           const share = total > 0 ? Math.min(1, done / total) : 1;
-          return `  ${stage} ${table.padEnd(4)} ${bar(share)}${count(done)} of ${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
+          return `  ${stage} ${table.padEnd(4)} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
         });
       // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
       const every = stderr.isTTY ? 200 : 5_000;
@@ -131,6 +134,9 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
 
 /** A whole number with thousands separated. */
 export const count = (n: number): string => n.toLocaleString("en-US");
+
+/** So many of a thing: "1 post", "2 posts". */
+export const some = (n: number, thing: string): string => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;
 
 /** A time span for people, from ms. */
 export function duration(ms: number): string {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -154,6 +155,14 @@ test("the environment stands for the file or wins over it, and its problems are 
   assert.equal(misspelt.code, 2);
   assert.match(misspelt.stderr, /PIPELINE_MYSQL_PASSWRD: unknown variable, known are PIPELINE_MYSQL_HOST, /);
   assert.ok(!(wrong.stderr + away.stderr + over.stderr + misspelt.stderr).includes("hunter2"));
+});
+
+test("status of a folder where nothing is starts nothing there", async () => {
+  const data = join(folder.path, "nothing");
+  const { code, stderr } = await run(["status", "--data", data]);
+  assert.equal(code, 1);
+  assert.match(stderr, /^Error: There is nothing in ".*nothing" yet: run post first, or up\n$/);
+  assert.ok(!existsSync(data));
 });
 
 test("db_creds.yaml that is no YAML is told by line, without the text of the line", async () => {

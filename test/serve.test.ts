@@ -321,6 +321,9 @@ test("without a token no other machine is served; with one, nothing is told with
   }
   const short = await run(["serve", "--data", site.data], { env: { PIPELINE_TOKEN: "short" } });
   assert.deepEqual([short.code, short.stderr.includes("short")], [2, false]);
+  const env = { PIPELINE_TOKEN: "another-token-of-the-environment" };
+  const both = await run(["serve", "--data", site.data, "--token-file", "x"], { env });
+  assert.deepEqual([both.code, /two tokens/.test(both.stderr)], [2, true], both.stderr);
 });
 
 test("the description names every route, and no other", async () => {

@@ -57,8 +57,8 @@ stop() {
   for group; do kill -KILL -- "-$group" 2>/dev/null || true; done
 }
 
-case ${1:-} in
-  install) install "${@:2}" ;;
-  start) start ;;
-  *) echo "Usage: $0 install|start" >&2; exit 2 ;;
+case "${1:-} $#" in
+  install\ *) install "${@:2}" ;;
+  "start 1") start ;;
+  *) echo "Usage: $0 install [package ...] | start" >&2; exit 2 ;;
 esac
