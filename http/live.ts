@@ -179,7 +179,10 @@ function latestPosts(kafka: KafkaSettings) {
   const found = new Map<string, LatestPost>();
   const take = (table: Table, at: number, key: string, value: Buffer) => {
     const before = found.get(key);
-    const post = { ...(before ?? { key, title: null, category: null, poster: null, country: null, user: null }), at };
+    const post = {
+      ...(before ?? { key, title: null, category: null, poster: null, country: null, user: null }),
+      at: Math.max(at, before?.at ?? at),
+    };
     const fields = parseFields(value);
     if (table === "pin") {
       post.title = fields("title");
@@ -187,10 +190,9 @@ function latestPosts(kafka: KafkaSettings) {
       post.poster = fields("poster_name");
     } else if (table === "geo") post.country = fields("country");
     else post.user = [fields("first_name"), fields("last_name")].filter(Boolean).join(" ") || null;
-    // The newest stand last in the map.
+    // What was read last stands last in the map: messages of one batch have the same time.
     found.delete(key);
     found.set(key, post);
-    if (found.size > postsKept) found.delete(found.keys().next().value as string);
   };
   return {
     async read(reader: Parameters<typeof fetchOnce>[0], ranges: Record<Table, PartitionRange[]>): Promise<void> {
@@ -216,7 +218,12 @@ function latestPosts(kafka: KafkaSettings) {
         for (const [partition, position] of positions) next.set(`${topic}/${partition}`, position);
       }
     },
-    newest: () => [...found.values()].slice(-postsShown).reverse(),
+    /** Drops the oldest beyond `postsKept`: only now, since a topic's messages may be older than another's. */
+    newest() {
+      const byTime = [...found.values()].reverse().sort((a, b) => b.at - a.at);
+      for (const { key } of byTime.slice(postsKept)) found.delete(key);
+      return byTime.slice(0, postsShown);
+    },
   };
 }
 

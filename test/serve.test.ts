@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv2020 } from "ajv/dist/2020.js";
+import type { LatestPost } from "../http/live.ts";
 import { tableNames } from "../io.ts";
 import { openSite, type Running, readTopic, run, type Site, start } from "./support.ts";
 
@@ -353,6 +354,34 @@ test("health, metrics and the page's own questions are answered as described", a
   assert.equal((await ask("/rejects?table=pins")).status, 400);
   assert.equal((await ask("/page/..%2fserve.ts")).status, 404);
   assert.match((await ask("/metrics")).text, /^pipeline_http_rows_total\{table="pin",outcome="stored"\} \d+$/m);
+});
+
+test("the latest posts are the newest by time, whichever topic they came by", async () => {
+  const { server: first, url: at } = await startServer("latest");
+  for (const [topic_name, ind] of [
+    ["geo", 1],
+    ["pin", 2],
+    ["user", 3],
+    ["geo", 4],
+    ["pin", 5],
+    ["pin", 1],
+  ]) {
+    await sendData({ topic_name, data: { ind } }, at);
+    await sleep(5);
+  }
+  first.kill("SIGTERM");
+  await first.done;
+  const { server: second, url } = await startServer("latest");
+  try {
+    const { posts } = (await ask("/status", { at: url })).body as { posts: LatestPost[] };
+    assert.deepEqual(
+      posts.map(({ key }) => key),
+      ["1", "5", "4", "3", "2"],
+    );
+  } finally {
+    second.kill("SIGTERM");
+    await second.done;
+  }
 });
 
 test("a client that sends slowly or says nothing holds up nobody, and a flood is refused, not kept", async () => {
