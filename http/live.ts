@@ -17,6 +17,8 @@ import { openStatus, type Status, type TableStatus } from "../status.ts";
 /** A post as its messages say, as far as they were among the newest of their topics. */
 export interface LatestPost {
   key: string;
+  /** Whose message of it was found; what another table says of it is not known. */
+  tables: Table[];
   /** When its newest message was posted, ms since 1970. */
   at: number;
   title: string | null;
@@ -79,8 +81,11 @@ export class Busy extends Error {}
 const everyMs = 1_000;
 const postsShown = 12;
 const postsKept = 200;
-/** How far back a look reads a partition, offsets. */
-const tail = 40;
+/** How far back a look reads a topic, offsets: of each post that is kept a message and the mark of its transaction. */
+const tail = 2 * postsKept;
+/** Fetches from a topic in one look, at most; what they don't reach is left out, but for each partition's last offsets. */
+const mostFetches = 4;
+const leastTail = 40;
 const rawCharacters = 200_000;
 const waitingQueries = 8;
 
@@ -181,6 +186,7 @@ function latestPosts(kafka: KafkaSettings) {
     const before = found.get(key);
     const post = {
       ...(before ?? { key, title: null, category: null, poster: null, country: null, user: null }),
+      tables: [...new Set(before?.tables).add(table)],
       at: Math.max(at, before?.at ?? at),
     };
     const fields = parseFields(value);
@@ -202,20 +208,26 @@ function latestPosts(kafka: KafkaSettings) {
         const until = new Map<number, number>();
         for (const { partition, start, stable } of ranges[table]) {
           const known = next.get(`${topic}/${partition}`) ?? 0;
-          const from = Math.max(start, stable - tail, known <= stable ? known : 0);
+          const back = Math.max(leastTail, Math.ceil(tail / ranges[table].length));
+          const from = Math.max(start, stable - back, known <= stable ? known : 0);
           if (from >= stable) continue;
           positions.set(partition, from);
           until.set(partition, stable);
         }
-        if (positions.size === 0) continue;
         const onRecord = (_partition: number, record: RecordView) => {
           const text = keyBytes(record)?.toString() ?? "";
           if (record.valueEnd - record.valueStart > 100_000 || !/^\d{1,19}$/.test(text)) return;
           const value = valueBytes(record);
           if (value) take(table, record.timestamp, text, value);
         };
-        await fetchOnce(reader, { topic, positions, until, onRecord, maxBytes: 200_000, maxWait: 100 });
-        for (const [partition, position] of positions) next.set(`${topic}/${partition}`, position);
+        const end = (partition: number) => until.get(partition) as number;
+        const unread = () => [...positions].some(([partition, position]) => position < end(partition));
+        for (let fetches = 0; fetches < mostFetches && unread(); fetches++) {
+          await fetchOnce(reader, { topic, positions, until, onRecord, maxBytes: 200_000, maxWait: 100 });
+        }
+        for (const [partition, position] of positions) {
+          next.set(`${topic}/${partition}`, Math.max(position, end(partition) - leastTail));
+        }
       }
     },
     /** Drops the oldest beyond `postsKept`: only now, since a topic's messages may be older than another's. */

@@ -288,6 +288,7 @@ export function openApi(prefix: string): Json {
         }),
         LatestPost: object({
           key: { type: "string" },
+          tables: { ...list({ enum: tableNames }), description: "Whose message of it was found" },
           at: { type: "integer" },
           title: maybe("string"),
           category: maybe("string"),

@@ -179,7 +179,7 @@ function showPosts(picture) {
         el(
           "bdi",
           post.title ? { class: "title" } : { class: "title none" },
-          post.title ? oneLine(post.title) : "no title",
+          post.title ? oneLine(post.title) : post.tables.includes("pin") ? "no title" : "…",
         ),
         el("span", { class: "when" }, ago(post.at, picture.at)),
         el("bdi", { class: "facts muted" }, facts.join(" · ") || "…"),

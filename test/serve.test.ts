@@ -356,7 +356,7 @@ test("health, metrics and the page's own questions are answered as described", a
   assert.match((await ask("/metrics")).text, /^pipeline_http_rows_total\{table="pin",outcome="stored"\} \d+$/m);
 });
 
-test("the latest posts are the newest by time, whichever topic they came by", async () => {
+test("the latest posts are the newest by time, whichever topic they came by, with what each topic says of them", async () => {
   const { server: first, url: at } = await startServer("latest");
   for (const [topic_name, ind] of [
     ["geo", 1],
@@ -369,14 +369,25 @@ test("the latest posts are the newest by time, whichever topic they came by", as
     await sendData({ topic_name, data: { ind } }, at);
     await sleep(5);
   }
+  // A post's rows are found behind many newer messages of one topic, each with the mark of its transaction.
+  for (const topic_name of tableNames) await sendData({ topic_name, data: { ind: 6, title: "six" } }, at);
+  for (let n = 0; n < 60; n++) await sendData({ topic_name: "pin", data: { ind: 7 } }, at);
   first.kill("SIGTERM");
   await first.done;
   const { server: second, url } = await startServer("latest");
   try {
     const { posts } = (await ask("/status", { at: url })).body as { posts: LatestPost[] };
     assert.deepEqual(
-      posts.map(({ key }) => key),
-      ["1", "5", "4", "3", "2"],
+      posts.map(({ key, tables, title }) => [key, tables.join(" "), title]),
+      [
+        ["7", "pin", null],
+        ["6", "pin geo user", "six"],
+        ["1", "pin geo", null],
+        ["5", "pin", null],
+        ["4", "geo", null],
+        ["3", "user", null],
+        ["2", "pin", null],
+      ],
     );
   } finally {
     second.kill("SIGTERM");
