@@ -72,6 +72,11 @@ test("the numbers move while posts are emulated and cleaned, and end right", { s
       seen.add(await number("pin", "topic"));
       await page.waitForTimeout(200);
     }
+    // The two stages that the chart compares grow by one unit.
+    for (const stage of ["topic", "bronze"]) {
+      const growing = page.locator(`.${stage} .rate`, { hasText: /^\+[\d.,]+ offsets\/s$/ });
+      await growing.first().waitFor();
+    }
     emulating.kill("SIGTERM");
     const { posts } = JSON.parse((await emulating.done).stdout) as { posts: number };
     assert.ok(posts > 0);
