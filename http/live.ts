@@ -9,7 +9,7 @@ import { type DuckDBBlobValue, type DuckDBConnection, DuckDBInstance } from "@du
 import pLimit from "p-limit";
 import type { MysqlSettings } from "../db_conn.ts";
 import { type Table, tableNames } from "../io.ts";
-import { fetchOnce, type KafkaSettings, type PartitionRange, topicOf } from "../kafka.ts";
+import { fetchOnce, isTransientKafka, type KafkaSettings, type PartitionRange, topicOf } from "../kafka.ts";
 import { literal, names, paths } from "../lake.ts";
 import { keyBytes, type RecordView, valueBytes } from "../records.ts";
 import { openStatus, type Status, type TableStatus } from "../status.ts";
@@ -36,7 +36,7 @@ export interface Picture {
   tables: Record<Table, TableStatus> | null;
   /** The newest first. */
   posts: LatestPost[];
-  /** What could not be asked, for people to read. */
+  /** Which services are away, or why nothing can be told, for people to read. */
   trouble: string[];
 }
 
@@ -98,16 +98,22 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
 
+  const mysqlAway = `MySQL is away: it cannot be asked at ${mysql.host}:${mysql.port}; its rows are counted again when it is back`;
+  const kafkaAway = `Kafka is away: it cannot be asked at ${kafka.brokers.join(", ")}; until it is back, nothing can be posted`;
+
   const look = async (): Promise<Picture> => {
     const trouble: string[] = [];
     let status: Status | undefined;
     try {
       status = await reader.read(lake);
-      trouble.push(...status.trouble);
+      // Each question says in its driver's own words that a service is away; here a service is told once.
+      const found = Object.values(status.tables);
+      if (status.trouble.length > 0 && found.every(({ in_mysql }) => in_mysql === null)) trouble.push(mysqlAway);
+      if (found.some(({ posted, lag }) => posted === null || lag === null)) trouble.push(kafkaAway);
       const connected = Object.values(status.ranges).some((ranges) => ranges.length > 0);
       if (connected) await posts.read(await reader.kafka(), status.ranges);
     } catch (error) {
-      trouble.push((error as Error).message);
+      trouble.push(isTransientKafka(error) ? kafkaAway : (error as Error).message);
     }
     newest = {
       at: Date.now(),

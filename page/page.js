@@ -298,7 +298,8 @@ function open() {
   events = new EventSource("/events");
   events.onmessage = ({ data }) => {
     const picture = JSON.parse(data);
-    link("live", "Live");
+    if (picture.trouble.length === 0) link("live", "Live");
+    else link("partly", "Partly live");
     trouble(picture.trouble);
     if (picture.tables) {
       history.push(picture);

@@ -178,6 +178,29 @@ test("axe finds no violation: the page, a reject, the login; light, dark and nar
   }
 });
 
+test("a service that is away is told once, in plain words, and the header does not say that all is live", {
+  skip,
+}, async () => {
+  const told = async (patterns: RegExp[]) => {
+    let said: string[] = [];
+    for (let tries = 0; tries < 150; tries++) {
+      said = await page.locator("#trouble p").allTextContents();
+      const state = await page.locator("#link").getAttribute("data-state");
+      const asWanted = said.length === patterns.length && patterns.every((pattern, i) => pattern.test(said[i] ?? ""));
+      if (asWanted && state === (patterns.length > 0 ? "partly" : "live")) return;
+      await page.waitForTimeout(200);
+    }
+    assert.fail(`The page says ${JSON.stringify(said)}`);
+  };
+  await told([]);
+  site.killMysql();
+  await told([/^MySQL is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z ]+$/]);
+  site.killKafka();
+  await told([/^MySQL is away: /, /^Kafka is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z, ]+$/]);
+  assert.equal((await run(["up", "--data", site.data])).code, 0);
+  await told([]);
+});
+
 test("the page asks nobody but its server, and nothing broke its policy", { skip }, () => {
   assert.deepEqual(
     requests.filter((asked) => !asked.startsWith(url)),

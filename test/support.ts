@@ -135,6 +135,7 @@ export interface Site {
   kafka: KafkaSettings;
   /** Ends the broker as a crash would; `up` starts it again. */
   killKafka: () => void;
+  killMysql: () => void;
   close: () => Promise<void>;
 }
 
@@ -153,13 +154,15 @@ export async function openSite({ rows, flags = [] }: { rows: number; flags?: str
   assert.equal(found.mysql.password, undefined);
   const creds = found.mysql.creds_file;
   const { mysql, kafka } = await readCredentials(creds);
-  const killKafka = () => {
-    // The last Java: a ZooKeeper is started before its Kafka.
-    const java = readState(dirname(creds))?.children.findLast(({ name }) => name === "java");
-    assert.ok(java);
-    process.kill(java.pid, "SIGKILL");
+  // The last one: a ZooKeeper is a Java too, and is started before its Kafka.
+  const kill = (program: string) => {
+    const last = readState(dirname(creds))?.children.findLast(({ name }) => name === program);
+    assert.ok(last);
+    process.kill(last.pid, "SIGKILL");
   };
-  return { folder, data, creds, mysql, kafka: kafka as KafkaSettings, killKafka, close };
+  const killKafka = () => kill("java");
+  const killMysql = () => kill("mariadbd");
+  return { folder, data, creds, mysql, kafka: kafka as KafkaSettings, killKafka, killMysql, close };
 }
 
 /** All committed messages of a topic; a commit is answered a little before its mark stands there. */
