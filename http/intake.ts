@@ -94,7 +94,10 @@ function tableOf(name: string, { kafka, anyPrefix }: IntakeOptions): Table {
   );
   if (table) return table;
   const known = tableNames.map((table) => `"${topicOf(kafka, table)}"`).join(", ");
-  throw new Refusal(404, `Topic "${name.slice(0, 100)}" not found; there are ${known}`, { proxyCode: 40401 });
+  const remedy = tableNames.some((table) => name.endsWith(`.${table}`))
+    ? "; start serve with --any-prefix to take it"
+    : "";
+  throw new Refusal(404, `Topic "${name.slice(0, 100)}" not found; there are ${known}${remedy}`, { proxyCode: 40401 });
 }
 
 function checkCount(count: number, what: string, status: number): void {

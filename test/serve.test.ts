@@ -88,11 +88,12 @@ const sendData = (body: unknown, at = url) =>
     body: typeof body === "string" ? body : JSON.stringify(body),
     at,
   });
-const produce = (topic: string, body: unknown) =>
+const produce = (topic: string, body: unknown, at = url) =>
   ask(`/topics/${topic}`, {
     method: "POST",
     headers: proxy,
     body: typeof body === "string" ? body : JSON.stringify(body),
+    at,
   });
 
 test("send-data takes short and full names, one row or a list, and tells where each row stands, byte for byte", async () => {
@@ -195,6 +196,24 @@ test("what is wrong is told, and nothing of it is stored", async () => {
     if (code !== undefined) assert.equal(answer.body.error_code, code);
   }
   assert.deepEqual(await count(), earlier);
+});
+
+test("a topic of another prefix is refused, with what to do", async () => {
+  const { server: own, url: at } = await startServer("own");
+  try {
+    const remedy = "; start serve with --any-prefix to take it";
+    for (const [name, told] of [
+      ["0a5e6ec37a2f.pin", remedy],
+      ["0a5e6ec37a2f.pins", ""],
+    ] as const) {
+      const { status, body } = await produce(name, { records: [{ value: {} }] }, at);
+      assert.equal(status, 404);
+      assert.equal(body.message, `Topic "${name}" not found; there are "own.pin", "own.geo", "own.user"${told}`);
+    }
+  } finally {
+    own.kill("SIGTERM");
+    await own.done;
+  }
 });
 
 test("foreign pages stay out: a foreign Origin, a name that was made to point here", async () => {
