@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
 
 /** A request that is refused. */
 export class Refusal extends Error {
@@ -22,10 +22,14 @@ export class Refusal extends Error {
 export const proxyType = "application/vnd.kafka.v2+json";
 
 /** Answers `{"error"}`, below /topics the proxy's `{"error_code", "message"}`. */
-export function answerError(error: Error & Partial<Refusal>, request: FastifyRequest, reply: FastifyReply) {
+export function answerError(error: FastifyError & Partial<Refusal>, request: FastifyRequest, reply: FastifyReply) {
   const status = error.statusCode ?? 500;
   // What nobody foresaw may name paths or rows.
-  const message = status === 500 ? "The server failed" : error.message;
+  let { message } = error;
+  if (status === 500) message = "The server failed";
+  else if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") {
+    message = `The body is larger than ${request.routeOptions.bodyLimit} bytes, which is the most that is taken at once; send fewer rows`;
+  }
   // What was refused unread would be taken for the next request.
   if (request.method === "POST" && status !== 404) reply.header("connection", "close");
   reply.code(status).headers(error.more?.headers ?? {});

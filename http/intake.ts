@@ -27,7 +27,7 @@ export interface IntakeOptions {
 }
 
 const mostRecords = 10_000;
-const jsonType = "application/json";
+export const jsonType = "application/json";
 const recordsType = "application/vnd.kafka.json.v2+json";
 
 type Row = Omit<Outgoing, "topic">;
@@ -38,8 +38,8 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser([jsonType, recordsType], { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
-  app.post("/send-data", async (request) => {
-    const body = rawObject(readBody(request, jsonType));
+  app.post("/send-data", { preParsing: takes(jsonType) }, async (request) => {
+    const body = rawObject(readBody(request));
     const name = parsed(body.get("topic_name"));
     const data = body.get("data");
     if (typeof name !== "string") throw new Refusal(400, `"topic_name" must be text, such as "pin"`);
@@ -58,9 +58,9 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
     reply.type(proxyType).send(JSON.stringify(tableNames.map((table) => topicOf(kafka, table)))),
   );
 
-  app.post("/topics/:topic", async (request, reply: FastifyReply) => {
+  app.post("/topics/:topic", { preParsing: takes(recordsType) }, async (request, reply: FastifyReply) => {
     const table = tableOf((request.params as { topic: string }).topic, options);
-    const records = rawArray(rawObject(readBody(request, recordsType)).get("records"));
+    const records = rawArray(rawObject(readBody(request)).get("records"));
     if (!records) throw new Refusal(422, `"records" must be a list`);
     checkCount(records.length, `"records"`, 422);
     const rows: Row[] = [];
@@ -71,10 +71,17 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
   });
 }
 
+/** A hook that refuses bodies of another type before they are read. */
+export const takes =
+  (type: string) =>
+  async ({ headers }: FastifyRequest): Promise<void> => {
+    const given = headers["content-type"];
+    if (given?.split(";")[0]?.trim().toLowerCase() === type) return;
+    throw new Refusal(415, `Content-Type must be ${type}, ${given ? `not "${given.slice(0, 100)}"` : "but none was given"}`);
+  };
+
 /** The body's text; it is valid JSON. */
-export function readBody(request: FastifyRequest, type: string): string {
-  const given = request.headers["content-type"]?.split(";")[0]?.trim().toLowerCase() ?? "";
-  if (given !== type) throw new Refusal(415, `Content-Type must be ${type}, not "${given.slice(0, 100)}"`);
+export function readBody(request: FastifyRequest): string {
   const bytes = request.body as Buffer | undefined;
   if (!bytes || !isUtf8(bytes)) throw new Refusal(400, "The body is not UTF-8 text");
   const text = bytes.toString();

@@ -10,7 +10,7 @@ import { type Table, tableNames } from "../io.ts";
 import { paths } from "../lake.ts";
 import { Refusal } from "./errors.ts";
 import { type Guard, retryAfter } from "./guard.ts";
-import { readBody } from "./intake.ts";
+import { jsonType, readBody, takes } from "./intake.ts";
 import { Busy, type Live } from "./live.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
@@ -56,8 +56,8 @@ export async function addPage(
     return sendFile(reply, file);
   });
   app.get("/login", async (_request, reply) => (needsToken ? sendFile(reply, "login.html") : reply.redirect("/", 303)));
-  app.post("/login", async (request, reply) => {
-    const body = JSON.parse(readBody(request, "application/json")) as { token?: unknown } | null;
+  app.post("/login", { preParsing: takes(jsonType) }, async (request, reply) => {
+    const body = JSON.parse(readBody(request)) as { token?: unknown } | null;
     await guard.logIn(body?.token, reply);
     return reply.code(204).send();
   });

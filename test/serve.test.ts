@@ -162,6 +162,8 @@ test("what is wrong is told, and nothing of it is stored", async () => {
     return all;
   };
   const earlier = await count();
+  const typed = (path: string, type: string | undefined) =>
+    ask(path, { method: "POST", body: Buffer.from("{}"), headers: type === undefined ? {} : { "content-type": type } });
   const many = Array.from({ length: 10_001 }, () => ({ index: 1 }));
   const cases: [Promise<{ status: number; body: Record<string, unknown> }>, number, RegExp, number?][] = [
     [sendData("{"), 400, /^The body is not valid JSON: /],
@@ -175,9 +177,16 @@ test("what is wrong is told, and nothing of it is stored", async () => {
     [sendData({ topic_name: "pin", data: "{}" }), 400, /Row 0 of "data" must be an object/],
     [sendData({ topic_name: "pins", data: {} }), 404, /Topic "pins" not found/],
     [sendData({ topic_name: "pin", data: many }), 413, /10001 rows/],
-    [sendData({ topic_name: "pin", data: { index: 1, title: "x".repeat(4_000_000) } }), 413, /./],
-    [ask("/send-data", { method: "POST", body: "a=1", headers: { "content-type": "text/plain" } }), 415, /./],
-    [ask("/send-data", { method: "POST", body: "{}", headers: proxy }), 415, /must be application\/json/],
+    [
+      sendData({ topic_name: "pin", data: { index: 1, title: "x".repeat(4_000_000) } }),
+      413,
+      /larger than 4000000 bytes/,
+    ],
+    [typed("/send-data", "text/plain"), 415, /^Content-Type must be application\/json, not "text\/plain"$/],
+    [typed("/send-data", "nonsense"), 415, /must be application\/json, not "nonsense"$/],
+    [typed("/send-data", undefined), 415, /must be application\/json, but none was given$/],
+    [typed("/send-data", proxy["content-type"]), 415, /must be application\/json, not "application\/vnd/],
+    [typed("/login", "text/plain"), 415, /must be application\/json, not "text\/plain"$/],
     [ask("/send-data", { method: "PUT" }), 405, /takes POST/],
     [ask("/nothing"), 404, /no GET \/nothing/],
     [produce("api.pins", { records: [{ value: {} }] }), 404, /not found/, 40401],
@@ -187,7 +196,9 @@ test("what is wrong is told, and nothing of it is stored", async () => {
     [produce("pin", { records: [{ value: {}, partition: 7 }] }), 404, /Partition 7/, 40402],
     [produce("pin", { records: [{ value: {}, partition: "0" }] }), 422, /whole number/, 422],
     [produce("pin", "nothing"), 400, /not valid JSON/, 400],
-    [ask("/topics/pin", { method: "POST", body: "{}", headers: json }), 415, /vnd\.kafka\.json\.v2/, 415],
+    [typed("/topics/pin", json["content-type"]), 415, /must be application\/vnd\.kafka\.json\.v2\+json, not "app/, 415],
+    [typed("/topics/pin", "text/plain"), 415, /must be application\/vnd\.kafka\.json\.v2\+json, not "text\/p/, 415],
+    [produce("pin", { records: [{ value: "x".repeat(4_000_000) }] }), 413, /larger than 4000000 bytes/, 413],
   ];
   for (const [asked, status, message, code] of cases) {
     const answer = await asked;
