@@ -41,6 +41,9 @@ export type Outcome =
   | { outcome: "not_stored"; error: Error }
   | { outcome: "unknown"; error: Error };
 
+/** The broker said nothing until the time was up. */
+export class NoAnswer extends Error {}
+
 /** Sends one group after the other; `send` must not be called again before it has answered. */
 export interface Publisher extends AsyncDisposable {
   /**
@@ -255,7 +258,7 @@ function deadlines(stop: AbortSignal, timeoutMs: number) {
     timer = setTimeout(() => late.abort(reason), commitGrace);
   };
   const onStop = () => end(stop.reason);
-  timer = setTimeout(() => end(new Error(`No answer within ${timeoutMs / 1000} s`)), timeoutMs);
+  timer = setTimeout(() => end(new NoAnswer(`No answer within ${timeoutMs / 1000} s`)), timeoutMs);
   if (stop.aborted) onStop();
   else stop.addEventListener("abort", onStop, { once: true });
   const disarm = () => {

@@ -8,7 +8,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { isTransientKafka } from "../kafka.ts";
-import { messageBytes, type Outcome, type Outgoing, type Publisher } from "../produce.ts";
+import { messageBytes, NoAnswer, type Outcome, type Outgoing, type Publisher } from "../produce.ts";
 
 /** Messages and bytes of one transaction, about; a larger piece goes alone. */
 const most = { messages: 5_000, bytes: 8_000_000 };
@@ -48,7 +48,9 @@ interface Piece {
 export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions): Batches {
   let queue: Piece[] = [];
   let sending = false;
-  let trouble = new Error("Kafka did not answer in time");
+  // What a driver says of it would not help those who post.
+  const away = new Error("Kafka is away");
+  const stops = new Error("The server stops");
 
   const send = async (): Promise<void> => {
     for (let fails = 0; ; ) {
@@ -73,15 +75,14 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
         }
         continue;
       }
-      trouble = outcome.error;
       const again = outcome.outcome === "not_stored" && !signal.aborted;
-      const transient = isTransientKafka(outcome.error);
+      const transient = isTransientKafka(outcome.error) || outcome.error instanceof NoAnswer;
       if (again && (transient || pieces.length > 1)) {
         // What is refused for good is tried once more by itself, so that it does not take others with it.
         if (!transient) for (const piece of pieces) piece.alone = true;
         queue = [...pieces, ...queue];
         if (transient) await sleep(Math.min(100 * 2 ** fails++, 1_000));
-      } else for (const piece of pieces) piece.answer(outcome);
+      } else for (const piece of pieces) piece.answer(transient ? { ...outcome, error: away } : outcome);
     }
   };
 
@@ -104,13 +105,13 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
     const late = queue.filter((piece) => piece.deadline <= now || signal.aborted);
     if (late.length === 0) return;
     queue = queue.filter((piece) => !late.includes(piece));
-    for (const piece of late) piece.answer({ outcome: "not_stored", error: trouble });
+    for (const piece of late) piece.answer({ outcome: "not_stored", error: signal.aborted ? stops : away });
   };
 
   return {
     add: (messages) =>
       new Promise((answer) => {
-        if (signal.aborted) return answer({ outcome: "not_stored", error: new Error("The server stops") });
+        if (signal.aborted) return answer({ outcome: "not_stored", error: stops });
         const bytes = messages.reduce((sum, message) => sum + messageBytes(message), 0);
         const timer = setTimeout(expire, waitMs + 1);
         const done = (outcome: Outcome) => {

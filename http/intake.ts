@@ -77,7 +77,10 @@ export const takes =
   async ({ headers }: FastifyRequest): Promise<void> => {
     const given = headers["content-type"];
     if (given?.split(";")[0]?.trim().toLowerCase() === type) return;
-    throw new Refusal(415, `Content-Type must be ${type}, ${given ? `not "${given.slice(0, 100)}"` : "but none was given"}`);
+    throw new Refusal(
+      415,
+      `Content-Type must be ${type}, ${given ? `not "${given.slice(0, 100)}"` : "but none was given"}`,
+    );
   };
 
 /** The body's text; it is valid JSON. */

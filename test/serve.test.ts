@@ -490,6 +490,23 @@ test("the broker killed in the middle: every 200 is in the topic once, what was 
   assert.ok([...told.values()].includes(200));
 });
 
+test("with Kafka away rows are refused after a while, in words that say so", async () => {
+  site.killKafka();
+  try {
+    const answers = await Promise.all([
+      sendData({ topic_name: "pin", data: { index: 1 } }),
+      produce("geo", { records: [{ value: { ind: 1 } }] }),
+    ]);
+    for (const { status, headers, body } of answers) {
+      assert.deepEqual([status, body.error ?? body.message], [503, "Nothing was stored: Kafka is away"]);
+      assert.equal(headers.get("retry-after"), "5");
+    }
+  } finally {
+    const up = await run(["up", "--data", site.data]);
+    assert.equal(up.code, 0, up.stderr);
+  }
+});
+
 test("stopped, it answers what it has begun and ends within 3 s, with exit code 143", async () => {
   const { server: own, url: at } = await startServer("stopped");
   const events = await fetch(`${at}/events`);
