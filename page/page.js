@@ -201,23 +201,28 @@ function showPosts(picture) {
 // ---- rejects
 
 let shownRejects = "";
+/** How many rejects each choice of the filter has. */
+let rejectCounts = new Map();
 
 function showFilter(picture) {
-  const options = [["", `All (${number(tables.reduce((sum, t) => sum + picture.tables[t].rejected, 0))})`]];
+  const cleaned = tables.some((t) => Object.keys(picture.tables[t].cleaned).length > 0);
+  say($("no-rejects"), cleaned ? "Nothing was rejected." : "Nothing is cleaned yet.");
+  const options = [["", "All", tables.reduce((sum, t) => sum + picture.tables[t].rejected, 0)]];
   for (const table of tables) {
     const { rejected, reasons } = picture.tables[table];
     if (rejected === 0) continue;
-    options.push([table, `${names[table]} (${number(rejected)})`]);
+    options.push([table, names[table], rejected]);
     for (const [reason, n] of Object.entries(reasons)) {
-      options.push([`${table}/${reason}`, `${names[table]}: ${reason.replaceAll("_", " ")} (${number(n)})`]);
+      options.push([`${table}/${reason}`, `${names[table]}: ${reason.replaceAll("_", " ")}`, n]);
     }
   }
   const state = JSON.stringify(options);
   if (state === shownRejects) return;
   shownRejects = state;
+  rejectCounts = new Map(options.map(([value, , n]) => [value, n]));
   const chosen = $("filter").value;
-  $("filter").replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
-  $("filter").value = options.some(([value]) => value === chosen) ? chosen : "";
+  $("filter").replaceChildren(...options.map(([value, text, n]) => el("option", { value }, `${text} (${number(n)})`)));
+  $("filter").value = rejectCounts.has(chosen) ? chosen : "";
   void loadRejects();
 }
 
@@ -225,7 +230,8 @@ let asked = 0;
 
 async function loadRejects() {
   const mine = ++asked;
-  const [table, reason] = $("filter").value.split("/");
+  const choice = $("filter").value;
+  const [table, reason] = choice.split("/");
   const query = new URLSearchParams({ ...(table && { table }), ...(reason && { reason }) });
   const answer = await fetch(`/rejects?${query}`).catch(() => undefined);
   // The newest question counts; one that failed is asked again when the numbers move.
@@ -235,6 +241,8 @@ async function loadRejects() {
   }
   const { rejects } = await answer.json();
   $("no-rejects").hidden = rejects.length > 0;
+  const all = rejectCounts.get(choice);
+  say($("rejects-shown"), rejects.length < all ? `The newest ${number(rejects.length)} of ${number(all)}` : "");
   const focused = document.activeElement?.dataset?.place;
   $("rejects").replaceChildren(
     ...rejects.map((reject) => {

@@ -46,6 +46,7 @@ after(async () => {
   await site?.close();
 });
 
+const noRejects = (text: string) => page.locator("#no-rejects:visible", { hasText: text }).waitFor();
 const number = async (table: string, stage: string) =>
   Number((await page.locator(`[data-table="${table}"][data-stage="${stage}"]`).textContent())?.replace(/,/g, ""));
 
@@ -64,6 +65,7 @@ test("the login takes the token alone, by keyboard, and leads to the page", { sk
 
 test("the numbers move while posts are emulated and cleaned, and end right", { skip }, async () => {
   const at = ["--data", site.data];
+  await noRejects("Nothing is cleaned yet.");
   const cleaning = start(["clean", "--follow", ...at]);
   try {
     const emulating = start(["emulate", "--rate", "50/s", "--seed", "5", "--json", ...at]);
@@ -95,6 +97,7 @@ test("the numbers move while posts are emulated and cleaned, and end right", { s
       assert.equal(await number(table, "topic"), tables[table]?.in_topic);
     }
     assert.equal(await page.locator("#posts li").count(), 12);
+    await noRejects("Nothing was rejected.");
   } finally {
     cleaning.kill("SIGTERM");
     await cleaning.done;
@@ -176,6 +179,20 @@ test("axe finds no violation: the page, a reject, the login; light, dark and nar
       await context.close();
     }
   }
+});
+
+test("of many rejects the newest are shown, and how many there are", { skip }, async () => {
+  const answer = await fetch(`${url}/topics/pinterest.user`, {
+    ...{ method: "POST", body: JSON.stringify({ records: Array.from({ length: 1_100 }, () => ({ value: null })) }) },
+    headers: { "content-type": "application/vnd.kafka.json.v2+json", authorization: `Bearer ${token}` },
+  });
+  assert.equal(answer.status, 200);
+  assert.equal((await run(["clean", "--data", site.data, "--quiet"])).code, 3);
+  await page.locator("#filter").selectOption("");
+  await page.locator("#rejects-shown", { hasText: /^The newest 100 of 1,108$/ }).waitFor();
+  assert.equal(await page.locator("#rejects button").count(), 100);
+  await page.locator("#filter").selectOption("geo");
+  await page.locator("#rejects-shown", { hasText: /^$/ }).waitFor({ state: "attached" });
 });
 
 test("a service that is away is told once, in plain words, and the header does not say that all is live", {
