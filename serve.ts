@@ -97,7 +97,9 @@ export async function serve(options: ServeOptions): Promise<void> {
       throw new Refusal(503, "Kafka is away, or the server stops", retryAfter(5));
     });
     app.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
-    app.get("/openapi.json", () => openApi(kafka.prefix));
+    app.get("/openapi.json", async (_request, reply) =>
+      reply.type("application/json").send(JSON.stringify(openApi(kafka.prefix), null, 2)),
+    );
     refuseMethods();
     app.setNotFoundHandler(({ method, url }) => {
       throw new Refusal(404, `There is no ${method} ${url.slice(0, 100)}; /openapi.json says what there is`);

@@ -146,7 +146,14 @@ export function openApi(prefix: string): Json {
       "/report": {
         get: {
           summary: "The report page",
-          responses: { ...ok("HTML", { type: "string" }, "text/html"), "404": error("No report yet"), ...everywhere },
+          responses: {
+            ...ok("HTML", { type: "string" }, "text/html"),
+            "404": {
+              description: "No report yet; a page says so where HTML is accepted",
+              content: { "application/json": { schema: ref("Error") }, "text/html": { schema: { type: "string" } } },
+            },
+            ...everywhere,
+          },
         },
       },
       "/metrics": {

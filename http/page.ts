@@ -14,7 +14,7 @@ import { jsonType, readBody, takes } from "./intake.ts";
 import { Busy, type Live } from "./live.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
-const files = ["index.html", "login.html", "page.css", "page.js", "login.js", "icon.svg"];
+const files = ["index.html", "login.html", "no-report.html", "page.css", "page.js", "login.js", "icon.svg"];
 const folder = new URL("../page/", import.meta.url);
 
 /** Nothing but the page's own files, and no text ever becomes markup. */
@@ -110,11 +110,14 @@ export async function addPage(
     if (!found) throw new Refusal(404, "There is no such reject");
     return found;
   });
-  app.get("/report", async (_request, reply) => {
+  app.get("/report", async ({ headers }, reply) => {
     const html = await readFile(join(paths(lake).gold, "report.html")).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") throw new Refusal(404, "There is no report yet: run report first");
-      throw error;
+      if (error.code !== "ENOENT") throw error;
     });
+    if (!html) {
+      if (headers.accept?.includes("text/html")) return sendFile(reply.code(404), "no-report.html");
+      throw new Refusal(404, "There is no report yet: run report first");
+    }
     return reply
       .headers({ "content-type": "text/html; charset=utf-8", "content-security-policy": reportPolicy })
       .send(html);

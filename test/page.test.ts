@@ -168,6 +168,9 @@ test("axe finds no violation: the page, a reject, the login; light, dark and nar
       await view.goto(`${url}/login`);
       await audit(view, `login ${colorScheme} ${width}`);
       await context.addCookies(cookies);
+      await view.goto(`${url}/report`);
+      await view.getByText("There is no report yet.").waitFor();
+      await audit(view, `no report ${colorScheme} ${width}`);
       await view.goto(url);
       await view.locator("#rejects button").first().waitFor();
       await audit(view, `page ${colorScheme} ${width}`);

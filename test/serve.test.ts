@@ -380,6 +380,10 @@ test("health, metrics and the page's own questions are answered as described", a
     assert.equal((await ask(path)).status, 200, path);
   }
   assert.equal((await ask("/report")).status, 404);
+  const noReport = await ask("/report", { headers: { accept: "text/html,*/*;q=0.8" } });
+  assert.equal(noReport.status, 404);
+  assert.match(noReport.text, /^<!doctype html>.*There is no report yet\./s);
+  assert.match((await ask("/openapi.json")).text, /^\{\n {2}"openapi": /);
   assert.equal((await ask("/rejects/pin/0/0")).status, 404);
   assert.equal((await ask("/rejects?table=pins")).status, 400);
   assert.equal((await ask("/page/..%2fserve.ts")).status, 404);
