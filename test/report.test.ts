@@ -239,6 +239,11 @@ test("in a browser: no error, no request, no script runs, no accessibility viola
         await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true");
         assert.equal(await page.evaluate("window.hacked"), undefined);
         assert.equal(await page.evaluate("document.documentElement.scrollWidth"), width);
+        await page.evaluate(
+          "for (const cell of document.querySelectorAll('#table-ledger td.n')) cell.textContent = '12,345'",
+        );
+        const ledger = page.locator(".scroll", { has: page.locator("#table-ledger") });
+        assert.equal(await ledger.evaluate((box) => box.scrollWidth - box.clientWidth), 0, "the ledger is cut off");
         await page.evaluate(axe);
         const violations = await page.evaluate(
           "axe.run().then((r) => r.violations.map((v) => v.id + ': ' + v.nodes[0].html))",
