@@ -5,7 +5,16 @@
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type DuckDBConnection, DuckDBTypeId } from "@duckdb/node-api";
+import {
+  DOUBLE,
+  type DuckDBConnection,
+  type DuckDBType,
+  DuckDBTypeId,
+  type DuckDBValue,
+  LIST,
+  listValue,
+  VARCHAR,
+} from "@duckdb/node-api";
 import { silver, type Table, tableNames } from "./io.ts";
 import { hasSilver, literal, paths, readBinding, writeInPlace } from "./lake.ts";
 import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
@@ -100,8 +109,13 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
   return found;
 }
 
-async function readRows(connection: DuckDBConnection, query: string): Promise<Answer> {
-  const rows = await connection.runAndReadAll(query);
+async function readRows(
+  connection: DuckDBConnection,
+  query: string,
+  values?: DuckDBValue[],
+  valueTypes?: DuckDBType[],
+): Promise<Answer> {
+  const rows = await connection.runAndReadAll(query, values, valueTypes);
   const types = rows.columnTypes();
   const cell = (value: unknown, i: number): Cell => {
     if (value === null || typeof value === "number") return value;
@@ -122,7 +136,7 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
   const countries = new Set(found.answers.top_category_by_country.rows.map(([country]) => String(country)));
   const boxes = [...countries].flatMap((country) => {
     const box = world.find(country)?.box;
-    return box ? [`(${literal(country)}, ${box.join(", ")})`] : [];
+    return box ? [{ country, box }] : [];
   });
   // A country across the date line has its west east of its east. The outlines are coarse, hence the margin.
   const inside = `coordinates[1] BETWEEN south - 1 AND north + 1 AND CASE WHEN west <= east
@@ -130,8 +144,11 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
   const coordinates = await readRows(
     connection,
     `SELECT count(*), count(CASE WHEN ${inside} THEN 1 END) FROM pin JOIN geo ON pin.ind = geo.ind
-      JOIN (VALUES ${["('', 0, 0, 0, 0)", ...boxes].join(", ")}) AS box(name, west, south, east, north) ON geo.country = box.name
+      JOIN (SELECT name, box[1] AS west, box[2] AS south, box[3] AS east, box[4] AS north
+        FROM (SELECT unnest($1) AS name, unnest($2) AS box)) ON geo.country = name
       WHERE coordinates IS NOT NULL`,
+    [listValue(boxes.map(({ country }) => country)), listValue(boxes.map(({ box }) => listValue(box)))],
+    [LIST(VARCHAR), LIST(LIST(DOUBLE))],
   );
   const [checked = 0, within = 0] = (coordinates.rows[0] ?? []).map(Number);
   const page = await reportPage(

@@ -205,13 +205,14 @@ test("coordinates count as within a country, also across the date line", async (
     geo(4, { country: "Aruba", longitude: 12.5, latitude: -70 }),
     geo(5, { country: "Nowhere", longitude: 12.5, latitude: -70 }),
     geo(6, { country: "Fiji", longitude: null, latitude: null }),
+    geo(7, { country: "'Fiji\0'", longitude: 179, latitude: -17 }),
   ];
   const { page } = await pageOf("places", {
     pin: toMessages(places.map(({ ind }) => pin(ind))),
     geo: toMessages(places),
   });
-  assert.match(page, /4 posts have coordinates and a country that the map knows\. 50 % of them \(2\) lie/);
-  assert.match(page, /1 name of 3 [^:]*: <bdi>Nowhere<\/bdi>/);
+  assert.match(page, /5 posts have coordinates and a country that the map knows\. 60 % of them \(3\) lie/);
+  assert.match(page, /1 name of 4 [^:]*: <bdi>Nowhere<\/bdi>/);
 });
 
 const browser = findBrowser();
