@@ -7,9 +7,9 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { installAirflow, openAirflow } from "../test/airflow/local_airflow.ts";
+import { installAirflow, openAirflow, postRows } from "../test/airflow/local_airflow.ts";
 import { findBrowser, noBrowser, openBrowser } from "../test/browser.ts";
-import { openSite, start } from "../test/support.ts";
+import { openSite } from "../test/support.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const executable = findBrowser();
@@ -22,14 +22,7 @@ const airflow = await openAirflow(site.folder.path, { AIRFLOW_VAR_PINTEREST: JSO
 try {
   await airflow.ended(await airflow.trigger());
   const good = await airflow.ended(await airflow.trigger());
-  const server = start(["serve", "--data", site.data, "--port", "0"]);
-  await server.said(/Listening on \S+\n/);
-  await fetch(`${/Listening on (\S+)/.exec(server.output())?.[1]}/topics/pinterest.geo`, {
-    ...{ method: "POST", headers: { "content-type": "application/vnd.kafka.json.v2+json" } },
-    body: JSON.stringify({ records: [{ value: { ind: 1 } }, { value: "text" }] }),
-  });
-  server.kill("SIGTERM");
-  await server.done;
+  await postRows(site.data, "geo", [{ ind: 1 }, "text"]);
   await using browser = await openBrowser(executable);
   const take = async (path: string, name: string) => {
     // So wide that the grid has room for three runs.

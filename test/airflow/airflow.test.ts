@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LedgerRow } from "../../ledger.ts";
 import { openSite, run, type Site, start } from "../support.ts";
-import { type Airflow, installAirflow, openAirflow } from "./local_airflow.ts";
+import { type Airflow, installAirflow, openAirflow, postRows } from "./local_airflow.ts";
 
 const rows = 300;
 let python: string;
@@ -47,20 +47,6 @@ after(async () => {
   listener?.close();
   await site?.close();
 });
-
-/** Posts rows by the HTTP API, as others would. */
-async function postRows(topic: string, values: unknown[]): Promise<void> {
-  const server = start(["serve", "--data", site.data, "--port", "0"]);
-  await server.said(/Listening on \S+\n/);
-  const url = /Listening on (\S+)/.exec(server.output())?.[1];
-  const response = await fetch(`${url}/topics/pinterest.${topic}`, {
-    ...{ method: "POST", headers: { "content-type": "application/vnd.kafka.json.v2+json" } },
-    body: JSON.stringify({ records: values.map((value) => ({ value })) }),
-  });
-  assert.equal(response.status, 200, await response.text());
-  server.kill("SIGTERM");
-  await server.done;
-}
 
 const states = (tasks: Record<string, { state: string | null }>) =>
   Object.fromEntries(Object.entries(tasks).map(([name, { state }]) => [name, state]));
@@ -123,7 +109,7 @@ test("wrong settings fail at once, are not tried again, and are told", async () 
 });
 
 test("new rejects are a success with a warning, and messages that wait fail the check", async () => {
-  await postRows("geo", [{ ind: 1 }, { ind: "x" }, "text"]);
+  await postRows(site.data, "geo", [{ ind: 1 }, { ind: "x" }, "text"]);
   const { id, state, tasks } = await airflow.ended(await airflow.trigger({ max_reject_share: 1, max_lag: 0 }));
   assert.deepEqual(states(tasks), { ...allWell, rejects: "success" });
   assert.equal(state, "success");
@@ -133,7 +119,7 @@ test("new rejects are a success with a warning, and messages that wait fail the 
   );
   const found = await airflow.result(id, "rejects");
   assert.deepEqual(found, { new: 3, all: ["geo missing_column: 2", "geo not_an_object: 1"] });
-  await postRows("geo", [{ ind: 1 }]);
+  await postRows(site.data, "geo", [{ ind: 1 }]);
   await airflow.again(id, "ledger");
   const second = await airflow.ended(id);
   assert.deepEqual([second.state, second.tasks.check?.state], ["failed", "failed"]);

@@ -6,10 +6,10 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdir, readFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../local/processes.ts";
 import { start } from "../support.ts";
 
 const script = fileURLToPath(new URL("../../deploy/airflow/local.sh", import.meta.url));
@@ -50,6 +50,20 @@ export interface Airflow {
   close: () => Promise<void>;
 }
 
+/** Posts rows by the HTTP API, as others would. */
+export async function postRows(data: string, topic: string, values: unknown[]): Promise<void> {
+  const server = start(["serve", "--data", data, "--port", "0"]);
+  await server.said(/Listening on \S+\n/);
+  const url = /Listening on (\S+)/.exec(server.output())?.[1];
+  const response = await fetch(`${url}/topics/pinterest.${topic}`, {
+    ...{ method: "POST", headers: { "content-type": "application/vnd.kafka.json.v2+json" } },
+    body: JSON.stringify({ records: values.map((value) => ({ value })) }),
+  });
+  assert.equal(response.status, 200, await response.text());
+  server.kill("SIGTERM");
+  await server.done;
+}
+
 /** Installs Airflow into the cache where it is not there yet; gives its Python. */
 export async function installAirflow(): Promise<string> {
   const { code, stdout, stderr } = await start(["install", databricks], { program: [script] }).done;
@@ -67,14 +81,6 @@ async function until<T>(what: string, ask: () => Promise<T | undefined>): Promis
     await sleep(500);
   }
 }
-
-const freePort = () =>
-  new Promise<number>((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
 
 /** The processes that have this in their environment, with their names. */
 function processesWith(text: string): string[] {
