@@ -32,6 +32,10 @@ export interface BronzeFile {
   messages: number;
 }
 
+/** So many neighbouring keys are a block of silver; those from `sharedFrom` on share 64 blocks. */
+export const blockKeys = 65_536;
+export const sharedFrom = 2 ** 28;
+
 /** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
 export const batchBytes = 192_000_000;
 /** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound, bytes. */

@@ -9,8 +9,18 @@ import { join } from "node:path";
 import { parentPort, Worker, workerData } from "node:worker_threads";
 import type { Table } from "./io.ts";
 import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings } from "./kafka.ts";
-import { type BronzeFile, batchBytes, bronzeName, largeMessage, type Offsets, paths, syncPath } from "./lake.ts";
-import { bronzeLines } from "./records.ts";
+import {
+  type BronzeFile,
+  batchBytes,
+  blockKeys,
+  bronzeName,
+  largeMessage,
+  type Offsets,
+  paths,
+  sharedFrom,
+  syncPath,
+} from "./lake.ts";
+import { bronzeLines, type RecordView } from "./records.ts";
 import { step } from "./steps.ts";
 import { threadCode } from "./threads.ts";
 
@@ -79,9 +89,25 @@ interface Segment {
   first: number;
   messages: number;
   large: boolean;
+  block: number | undefined;
   lines: ReturnType<typeof bronzeLines>;
   temporary: string;
   handle?: FileHandle;
+}
+
+/** A file with so many messages ends where the keys come to another block, so that each block can be cleaned on its own. */
+const blockMessages = 8192;
+
+/** The block of silver that a message with this key belongs to, as far as the key tells. */
+function blockOfKey({ bytes, keyStart, keyEnd }: RecordView): number | undefined {
+  if (keyEnd <= keyStart || keyEnd - keyStart > 9) return undefined;
+  let key = 0;
+  for (let i = keyStart; i < keyEnd; i++) {
+    const digit = (bytes[i] as number) - 0x30;
+    if (digit < 0 || digit > 9) return undefined;
+    key = key * 10 + digit;
+  }
+  return key < sharedFrom ? Math.floor(key / blockKeys) : undefined;
 }
 
 /** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
@@ -95,7 +121,10 @@ async function land(
   const current = new Map<number, Segment>();
   const begin = (partition: number, first: number): Segment => {
     const temporary = join(paths(lake).tmp, `land-${table}-${partition}-${first}`);
-    const segment = { partition, first, messages: 0, large: false, lines: bronzeLines(partition), temporary };
+    const segment: Segment = {
+      ...{ partition, first, messages: 0, large: false, block: undefined },
+      ...{ lines: bronzeLines(partition), temporary },
+    };
     segments.push(segment);
     current.set(partition, segment);
     return segment;
@@ -109,9 +138,12 @@ async function land(
         until,
         onRecord: (partition, record) => {
           const large = record.valueEnd - record.keyStart > largeMessage;
+          const block = blockOfKey(record);
           let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
-          if (segment.large || (large && segment.messages > 0)) segment = begin(partition, record.offset);
+          const full = segment.block !== block && segment.messages >= blockMessages;
+          if (segment.large || full || (large && segment.messages > 0)) segment = begin(partition, record.offset);
           segment.large = large;
+          segment.block = block;
           segment.messages++;
           segment.lines.add(record);
         },

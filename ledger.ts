@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { type Table, tableNames } from "./io.ts";
@@ -281,16 +282,21 @@ export async function sqlHash(): Promise<string> {
 }
 
 /** What DuckDB may take; Node has about 150 MB beside it. */
-export const memoryLimit = "800MB";
+const memoryLimit = "800MB";
 
 /** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder. */
-export async function openDuckDb(lake: string): Promise<DuckDBInstance> {
+export async function openDuckDb(
+  lake: string,
+  { memory = memoryLimit, name = "duckdb" } = {},
+): Promise<DuckDBInstance> {
   const { tmp } = paths(lake);
   const db = await DuckDBInstance.create(":memory:", {
-    memory_limit: memoryLimit,
+    memory_limit: memory,
     // Of its own: DuckDB crashes where two processes spill into one folder.
-    temp_directory: join(tmp, `duckdb-${process.pid}`),
+    temp_directory: join(tmp, `${name}-${process.pid}`),
     preserve_insertion_order: "false",
+    // The other cores are for landing and the broker; threads of one query cost a fifth more than one alone.
+    threads: String(Math.max(1, availableParallelism() >> 1)),
   });
   const connection = await db.connect();
   await connection.run("SET GLOBAL TimeZone = 'UTC'");
