@@ -265,6 +265,37 @@ test("messages made to take far more memory parsed than as text are cleaned piec
   assert.deepEqual(ledger[1], { table: "geo", messages: 30, clean: 1, superseded: 29, rejected: 0, reasons: {} });
 });
 
+test("what the keys of messages say makes no difference to where their rows go, nor do rejects among them", async () => {
+  const number = (n: number) => Buffer.from(String(n));
+  // Files of keys of one block with rows of it, of others and of none, and files whose keys are of several.
+  const kinds: ((n: number) => { key: Buffer | null; value: Buffer | null })[] = [
+    (n) => ({ key: number(n), value: Buffer.from(JSON.stringify({ ...good.geo, ind: n })) }),
+    (n) => ({ key: number(5), value: Buffer.from(JSON.stringify({ ...good.geo, ind: n * 97 })) }),
+    (n) => ({ key: number(n * 97), value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 3 ? n : 2 ** 40 + n })) }),
+    (n) => ({ key: number(n), value: n % 2 ? null : Buffer.from("no JSON") }),
+    (n) => ({ key: null, value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 7 ? n + 60_000 : "x" })) }),
+  ];
+  const messages: Message[] = [];
+  for (let offset = 0; offset < 20_000; offset++) {
+    const kind = kinds[Math.floor(offset / 1000) % kinds.length] as (typeof kinds)[number];
+    messages.push({ ...{ partition: 0, offset, postedAt: 1_000 + offset }, ...kind(offset) });
+  }
+  const wanted = cleanTable("geo", messages);
+  for (const perFile of [1000, 3000]) {
+    const lake = `${folder.path}/keys${perFile}`;
+    const { ledger } = await makeLake(lake, { geo: messages }, { perFile });
+    assert.deepEqual(
+      await readSilver(lake, "geo"),
+      [...wanted.rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1)),
+    );
+    assert.deepEqual(
+      (await readRejects(lake, "geo")).map(({ _offset, reason }) => [_offset, reason]),
+      wanted.rejects.map(({ _offset, reason }) => [Number(_offset), reason]),
+    );
+    assert.equal(ledger[1]?.superseded, wanted.superseded);
+  }
+});
+
 test("the batches in which messages come make no difference", async () => {
   const messages = { geo: hostileMessages("geo", 1_500, 11).filter((m) => !leftOpen("geo", m)) };
   const [one, many] = [`${folder.path}/one`, `${folder.path}/many`];
