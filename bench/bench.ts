@@ -247,7 +247,7 @@ console.log("| --- | --- | --: | --: | --: | --: | --: | --: | --: |");
 for (const result of results) {
   const ours = results.find(({ work, way }) => work === result.work && way === "this program");
   const cells = [
-    ...[result.work, result.way, result.rowsPerSecond.toLocaleString("en")],
+    ...[result.work, result.way.replace("|", "\\|"), result.rowsPerSecond.toLocaleString("en")],
     ...[result.cpu, result.brokerCpu, result.databaseCpu].map((n) => n.toFixed(1)),
     `${result.memoryMb} MB`,
     (result.rowsPerSecond / (ours?.rowsPerSecond ?? Number.NaN)).toFixed(2),
