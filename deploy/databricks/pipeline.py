@@ -21,6 +21,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 from pyspark.errors import StreamingQueryException
@@ -93,7 +94,17 @@ def name_of(job: argparse.Namespace, name: str) -> str:
 
 def create_tables(spark: SparkSession, job: argparse.Namespace) -> None:
     def create(name: str, columns: str, more: str = "") -> None:
-        spark.sql(f"CREATE TABLE IF NOT EXISTS {name_of(job, name)} ({columns}) USING delta {more}")
+        statement = f"CREATE TABLE IF NOT EXISTS {name_of(job, name)} ({columns}) USING delta {more}"
+        for tries in range(10):
+            try:
+                spark.sql(statement)
+                return
+            except Exception as error:
+                # Of two first runs at once, one may see the other's table half made, in more than one way.
+                print(f"{name}: {str(error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
+                if tries == 9:
+                    raise
+                time.sleep(2)
 
     for table in TABLES:
         columns = [field for field in cleaned(spark, job, table, no_messages(spark)).schema.fields
