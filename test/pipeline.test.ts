@@ -276,6 +276,42 @@ test("several partitions: each key in the partition of Java's clients, in order 
   }
 });
 
+test("what was landed and waits for the next batch is cleaned where Kafka goes away meanwhile", async () => {
+  const [path, other, trace] = [join(folder.path, "away.yaml"), join(folder.path, "away"), join(folder.path, "trace")];
+  await writeFile(
+    path,
+    (await readFile(creds, "utf8")).replace(/BROKERS:/, "PARTITIONS: 3\n  PREFIX: away\n  BROKERS:"),
+  );
+  await chmod(path, 0o600);
+  ok(await run(["post", "--creds", path, "--data", other]));
+  // More than one batch, of three partitions: the first to be cleaned is one partition's file, and the others wait.
+  const producer = kafkaClient(kafka).producer();
+  await producer.connect();
+  const pad = "x".repeat(3_000_000);
+  for (let i = 0; i < 150; i += 3) {
+    const messages = [0, 1, 2].map((partition) => ({
+      ...{ key: String(5000 + i + partition), partition },
+      value: JSON.stringify({
+        ...{ ind: 5000 + i + partition, timestamp: null, latitude: null, longitude: null, country: "x", pad },
+      }),
+    }));
+    await producer.send({ topic: "away.geo", messages });
+  }
+  await producer.disconnect();
+  await writeFile(`${trace}.hold`, "");
+  const env = { PIPELINE_STEPS: trace, PIPELINE_STRIKE: "pause 1 ^cleaning geo" };
+  const clean = start(["clean", "--creds", path, "--data", other], { env });
+  while (!(await readFile(trace, "utf8").catch(() => "")).includes("struck")) await sleep(20);
+  site.killKafka();
+  await rm(`${trace}.hold`);
+  await clean.said(/Kafka/);
+  ok(await run(["up", "--data", data]));
+  const { stderr } = ok(await clean.done);
+  assert.match(stderr, /waiting|Waiting/);
+  const found = await query(`SELECT count(*)::INT AS n FROM '${other}/lake/silver/geo/*.parquet'`);
+  assert.deepEqual(found, [{ n: 2150 }]);
+});
+
 test("a lake refuses another prefix, another database and another cluster", async () => {
   const prefix = await run(["clean", "--data", data, "--prefix", "other"]);
   assert.equal(prefix.code, 2);
