@@ -13,6 +13,7 @@
  */
 import { existsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
@@ -34,6 +35,7 @@ import {
   type BronzeFile,
   batchBytes,
   blockKeys,
+  blockOfKey,
   bronzeName,
   checkBinding,
   explainDisk,
@@ -64,6 +66,7 @@ import {
   metadataClause,
   noState,
   openDuckDb,
+  parquet,
   readLedger,
   readSql,
   sqlHash,
@@ -182,6 +185,14 @@ const forTables = async <T>(make: (table: Table) => Promise<T>): Promise<Record<
   return made as Record<Table, T>;
 };
 
+/** How DuckDB is set for cleaning. */
+const cleaning = {
+  // The other cores are for landing and the broker; threads of one query cost a fifth more than one alone.
+  threads: String(Math.max(1, availableParallelism() >> 1)),
+  // Pushed down to where its columns are made, the filter on reasons would have the messages parsed twice.
+  disabled_optimizers: "filter_pushdown",
+};
+
 async function openWork(lake: string, options: Work["options"], root = lake): Promise<Work> {
   if (root === lake) {
     await finishRebuild(lake);
@@ -203,11 +214,7 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
     await mkdir(paths(root).silver(table), { recursive: true });
   }
   for (const folder of [paths(root).rejects, paths(lake).tmp]) await mkdir(folder, { recursive: true });
-  const db = await openDuckDb(lake);
-  const settings = await db.connect();
-  // Pushed down to where its columns are made, the filter on reasons would have the messages parsed twice.
-  await settings.run("SET GLOBAL disabled_optimizers = 'filter_pushdown'");
-  settings.closeSync();
+  const db = await openDuckDb(lake, cleaning);
   const connections = await forTables(() => db.connect());
   const interrupt = () => {
     for (const connection of Object.values(connections)) connection.interrupt();
@@ -263,7 +270,6 @@ async function cleanOnce(
   const { onFact } = work.options;
   const tries = await Promise.allSettled(
     tableNames.map(async (table) => {
-      // What was landed before Kafka went away.
       await finishLanded(work, table, result);
       const topic = topicOf(kafka, table);
       const ranges = (await topicRanges(reader, topic)) ?? [];
@@ -288,18 +294,16 @@ async function cleanOnce(
         landing?.catch(() => {}); // told where it is awaited
         return landing;
       };
-      const waiting: BronzeFile[] = [];
       for (let ahead = land(); ahead; ) {
         const { files: landed, positions: next } = await ahead;
         positions = next;
         work.bronze[table].push(...landed);
-        waiting.push(...landed);
         ahead = land();
         // What comes next may go on with the block of a partition's last file, which would be written twice then.
-        const files = waiting.filter(
-          (file, i) => !ahead || i === 0 || waiting.some((f, j) => j > i && f.partition === file.partition),
+        const open = unapplied(work, table);
+        const files = open.filter(
+          (file, i) => !ahead || i === 0 || open.some((f, j) => j > i && f.partition === file.partition),
         );
-        waiting.splice(0, waiting.length, ...waiting.filter((file) => !files.includes(file)));
         try {
           await work.twoAtATime(() => applyBatch(work, table, { files, result }));
         } catch (error) {
@@ -356,11 +360,15 @@ async function mergeSmall(work: Work, table: Table): Promise<void> {
   }
 }
 
-/** Cleans what was landed before the program was stopped. */
-async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
+/** The files that were landed, and not cleaned yet. */
+function unapplied(work: Work, table: Table): BronzeFile[] {
   const { applied } = doneOffsets(work.rejects[table]);
-  const open = work.bronze[table].filter((file) => file.next > (applied.get(file.partition) ?? 0));
-  for (const files of await inBatches(open)) await applyBatch(work, table, { files, result });
+  return work.bronze[table].filter((file) => file.next > (applied.get(file.partition) ?? 0));
+}
+
+/** Cleans what was landed before the program was stopped, or before Kafka went away. */
+async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
+  for (const files of await inBatches(unapplied(work, table))) await applyBatch(work, table, { files, result });
 }
 
 /** Groups files so that each group is about one batch large. */
@@ -544,9 +552,10 @@ async function applyBatch(
 /** The block of silver that the keys of a bronze file are of, judging by its first and last one; else undefined. */
 async function blockOfFile({ path, messages }: BronzeFile): Promise<number | undefined> {
   const blockOfLine = (line: Buffer) => {
-    const [, , , kind, key = ""] = line.toString("latin1", 0, 200).split("\t");
-    const block = kind === "t" && /^[0-9]{1,9}$/.test(key) ? Math.floor(Number(key) / blockKeys) : Number.NaN;
-    return block < sharedFrom / blockKeys ? block : undefined;
+    let start = 0;
+    for (let tabs = 0; tabs < 4; tabs++) start = line.indexOf(9, start) + 1;
+    const isText = line[start - 2] === 0x74; // t
+    return isText ? blockOfKey(line, start, line.indexOf(9, start)) : undefined;
   };
   const handle = await open(path, "r");
   const { buffer } = await handle.read({ buffer: Buffer.alloc(200) });
@@ -673,7 +682,8 @@ async function insert(
   return await onePiecesAtATime(async () => {
     const folder = join(paths(work.lake).tmp, `clean-${table}`);
     const [from, to] = [join(folder, "piece.parquet"), join(folder, "made.parquet")];
-    const db = await openDuckDb(work.lake, { memory: pieceMemory, name: "pieces" });
+    const spill = join(paths(work.lake).tmp, `pieces-${process.pid}`);
+    const db = await openDuckDb(work.lake, { ...cleaning, memory_limit: pieceMemory, temp_directory: spill });
     const aside = await db.connect();
     try {
       let rows = 0;
@@ -728,9 +738,6 @@ const blockName = (block: number): string => String(block).padStart(4, "0");
 const notIn = (applied: Offsets): string =>
   [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
   "true";
-
-/** How silver and rejects are written. Zstd's lowest level takes a quarter off the time and adds nothing to the size. */
-const parquet = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1";
 
 const parquetRows = (file: string): string => `SELECT * FROM read_parquet(${literal(file)}, hive_partitioning = false)`;
 

@@ -36,6 +36,18 @@ export interface BronzeFile {
 export const blockKeys = 65_536;
 export const sharedFrom = 2 ** 28;
 
+/** The block of silver that a message belongs to whose key stands in `bytes`, as far as the key tells. */
+export function blockOfKey(bytes: Buffer, start: number, end: number): number | undefined {
+  if (end <= start || end - start > 9) return undefined;
+  let key = 0;
+  for (let i = start; i < end; i++) {
+    const digit = (bytes[i] as number) - 0x30;
+    if (digit < 0 || digit > 9) return undefined;
+    key = key * 10 + digit;
+  }
+  return key < sharedFrom ? Math.floor(key / blockKeys) : undefined;
+}
+
 /** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
 export const batchBytes = 192_000_000;
 /** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound, bytes. */

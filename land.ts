@@ -12,15 +12,14 @@ import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings } from "
 import {
   type BronzeFile,
   batchBytes,
-  blockKeys,
+  blockOfKey,
   bronzeName,
   largeMessage,
   type Offsets,
   paths,
-  sharedFrom,
   syncPath,
 } from "./lake.ts";
-import { bronzeLines, type RecordView } from "./records.ts";
+import { bronzeLines } from "./records.ts";
 import { step } from "./steps.ts";
 import { threadCode } from "./threads.ts";
 
@@ -98,18 +97,6 @@ interface Segment {
 /** A file with so many messages ends where the keys come to another block, so that each block can be cleaned on its own. */
 const blockMessages = 8192;
 
-/** The block of silver that a message with this key belongs to, as far as the key tells. */
-function blockOfKey({ bytes, keyStart, keyEnd }: RecordView): number | undefined {
-  if (keyEnd <= keyStart || keyEnd - keyStart > 9) return undefined;
-  let key = 0;
-  for (let i = keyStart; i < keyEnd; i++) {
-    const digit = (bytes[i] as number) - 0x30;
-    if (digit < 0 || digit > 9) return undefined;
-    key = key * 10 + digit;
-  }
-  return key < sharedFrom ? Math.floor(key / blockKeys) : undefined;
-}
-
 /** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
 async function land(
   reader: KafkaReader,
@@ -138,7 +125,7 @@ async function land(
         until,
         onRecord: (partition, record) => {
           const large = record.valueEnd - record.keyStart > largeMessage;
-          const block = blockOfKey(record);
+          const block = blockOfKey(record.bytes, record.keyStart, record.keyEnd);
           let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
           const full = segment.block !== block && segment.messages >= blockMessages;
           if (segment.large || full || (large && segment.messages > 0)) segment = begin(partition, record.offset);
