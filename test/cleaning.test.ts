@@ -271,7 +271,10 @@ test("what the keys of messages say makes no difference to where their rows go, 
   const kinds: ((n: number) => { key: Buffer | null; value: Buffer | null })[] = [
     (n) => ({ key: number(n), value: Buffer.from(JSON.stringify({ ...good.geo, ind: n })) }),
     (n) => ({ key: number(5), value: Buffer.from(JSON.stringify({ ...good.geo, ind: (n % 1000) * 97 })) }),
-    (n) => ({ key: number(n * 97), value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 3 ? (n % 1000) * 97 : 2 ** 40 + n })) }),
+    (n) => ({
+      key: number(n * 97),
+      value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 3 ? (n % 1000) * 97 : 2 ** 40 + n })),
+    }),
     (n) => ({ key: number(n), value: n % 2 ? null : Buffer.from("no JSON") }),
     (n) => ({ key: null, value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 7 ? n + 60_000 : "x" })) }),
   ];
