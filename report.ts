@@ -5,19 +5,13 @@
  */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  DOUBLE,
-  type DuckDBConnection,
-  type DuckDBType,
-  DuckDBTypeId,
-  type DuckDBValue,
-  LIST,
-  listValue,
-  VARCHAR,
-} from "@duckdb/node-api";
+import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
+import { duckdb } from "./duckdb.ts";
 import { silver, type Table, tableNames } from "./io.ts";
 import { hasSilver, literal, paths, readBinding, writeInPlace } from "./lake.ts";
 import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
+
+const { DOUBLE, DuckDBTypeId, LIST, listValue, VARCHAR } = duckdb;
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {

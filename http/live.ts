@@ -5,9 +5,10 @@
  *
  * @module
  */
-import { type DuckDBBlobValue, type DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import type { DuckDBBlobValue, DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import type { MysqlSettings } from "../db_conn.ts";
+import { duckdb } from "../duckdb.ts";
 import { type Table, tableNames } from "../io.ts";
 import { fetchOnce, isTransientKafka, type KafkaSettings, type PartitionRange, topicOf } from "../kafka.ts";
 import { literal, names, paths } from "../lake.ts";
@@ -262,7 +263,7 @@ function rejectQueries(lake: string): (sql: string) => Promise<Record<string, un
   const limit = pLimit(1);
   const run = async (sql: string) => {
     if (!(await names(paths(lake).rejects)).some((name) => name.endsWith(".parquet"))) return [];
-    const db = await DuckDBInstance.create(":memory:", { memory_limit: "200MB", threads: "1" });
+    const db = await duckdb.DuckDBInstance.create(":memory:", { memory_limit: "200MB", threads: "1" });
     let connection: DuckDBConnection | undefined;
     try {
       connection = await db.connect();

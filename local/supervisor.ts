@@ -11,8 +11,8 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { DuckDBInstance } from "@duckdb/node-api";
 import { stringify } from "yaml";
+import { duckdb } from "../duckdb.ts";
 import { checkMode, keepClasses, startKafka, startZookeeper } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
 import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";
@@ -232,7 +232,7 @@ async function takeLock(path: string) {
   const deadline = Date.now() + 6_000; // the former supervisor may be ending
   for (;;) {
     try {
-      return await DuckDBInstance.create(path, { threads: "1" });
+      return await duckdb.DuckDBInstance.create(path, { threads: "1" });
     } catch (error) {
       // Killed while it was being made: the file holds nothing but the lock.
       if (/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) rmSync(path, { force: true });
