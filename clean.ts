@@ -174,8 +174,8 @@ interface Work {
   bronze: Record<Table, BronzeFile[]>;
   silver: Record<Table, Map<string, FileState>>;
   rejects: Record<Table, Map<string, FileState>>;
-  /** Two tables are cleaned at a time, each by one thread on two cores. */
-  twoAtATime: ReturnType<typeof pLimit>;
+  /** Runs a query on a connection that no other uses: as many at a time as there are cores. */
+  aside: <T>(query: (connection: DuckDBConnection) => Promise<T>) => Promise<T>;
   close(): void;
 }
 
@@ -185,10 +185,11 @@ const forTables = async <T>(make: (table: Table) => Promise<T>): Promise<Record<
   return made as Record<Table, T>;
 };
 
+const cores = availableParallelism();
 /** How DuckDB is set for cleaning. */
 const cleaning = {
-  // The other cores are for landing and the broker; threads of one query cost a fifth more than one alone.
-  threads: String(Math.max(1, availableParallelism() >> 1)),
+  // Blocks are cleaned side by side, as many as there are cores: threads of one query cost a fifth more than one alone.
+  threads: String(Math.max(1, cores >> 1)),
   // Pushed down to where its columns are made, the filter on reasons would have the messages parsed twice.
   disabled_optimizers: "filter_pushdown",
 };
@@ -216,13 +217,25 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
   for (const folder of [paths(root).rejects, paths(lake).tmp]) await mkdir(folder, { recursive: true });
   const db = await openDuckDb(lake, cleaning);
   const connections = await forTables(() => db.connect());
+  const free = await Promise.all(Array.from({ length: cores }, () => db.connect()));
+  const every = [...Object.values(connections), ...free];
+  const limit = pLimit(free.length);
+  const aside: Work["aside"] = (query) =>
+    limit(async () => {
+      const connection = free.pop() as DuckDBConnection;
+      try {
+        return await query(connection);
+      } finally {
+        free.push(connection);
+      }
+    });
   const interrupt = () => {
-    for (const connection of Object.values(connections)) connection.interrupt();
+    for (const connection of every) connection.interrupt();
   };
   options.signal.addEventListener("abort", interrupt);
   const close = () => {
     options.signal.removeEventListener("abort", interrupt);
-    for (const connection of Object.values(connections)) connection.closeSync();
+    for (const connection of every) connection.closeSync();
     db.closeSync();
   };
   try {
@@ -233,7 +246,7 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
     const done = root === lake ? rejects : await rejectsIn(lake).catch(() => rejects);
     for (const table of tableNames) checkBronze(lake, table, bronze[table], done[table]);
     const silver = await forTables((table) => fileStates(connections[table], paths(root).silver(table)));
-    return { lake, root, options, db, connections, bronze, silver, rejects, twoAtATime: pLimit(2), close };
+    return { lake, root, options, db, connections, bronze, silver, rejects, aside, close };
   } catch (error) {
     close();
     throw error;
@@ -305,7 +318,7 @@ async function cleanOnce(
           (file, i) => !ahead || i === 0 || open.some((f, j) => j > i && f.partition === file.partition),
         );
         try {
-          await work.twoAtATime(() => applyBatch(work, table, { files, result }));
+          await applyBatch(work, table, { files, result });
         } catch (error) {
           await ahead?.catch(() => {});
           throw error;
@@ -604,26 +617,34 @@ async function cleanBatch(
     else byBlock.set(block, [...(byBlock.get(block) ?? []), file]);
   }
   let rows = 0;
-  for (const [block, some] of byBlock) {
+  const mixed: string[] = [];
+  const cleanBlock = async (aside: DuckDBConnection, block: number, some: BronzeFile[]) => {
+    work.options.signal.throwIfAborted();
     const file = join(folder, `${block}.parquet`);
     const metadata = metadataClause({ applied: next, superseded: 0 });
-    await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
-    const written = await write(connection, `COPY (${clean}) TO ${literal(file)} (${parquet}, ${metadata})`).catch(
+    await aside.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
+    const written = await write(aside, `COPY (${clean}) TO ${literal(file)} (${parquet}, ${metadata})`).catch(
       (error: Error) => {
         if (!outOfMemory.test(error.message)) throw error;
         others.push(...some);
         return 0;
       },
     );
-    if (written === 0) continue;
+    if (written === 0) return;
     rows += written;
     // The file's block is that of the messages' keys; what counts is that of the rows.
-    const [strange] = await numbers(
-      connection,
-      `SELECT count(*) FROM (${parquetRows(file)}) WHERE ${blockOf} <> ${block}`,
-    );
+    const [strange] = await numbers(aside, `SELECT count(*) FROM (${parquetRows(file)}) WHERE ${blockOf} <> ${block}`);
     if (strange === 0) blocks.set(block, { file });
-    else await connection.run(`INSERT INTO cleaned SELECT *, ${blockOf} FROM (${parquetRows(file)})`);
+    else mixed.push(file);
+  };
+  const tries = await Promise.allSettled(
+    [...byBlock].map(([block, some]) => work.aside((aside) => cleanBlock(aside, block, some))),
+  );
+  const failed = tries.find((one) => one.status === "rejected");
+  if (failed) throw failed.reason;
+  // One after the other: a connection takes one query at a time.
+  for (const file of mixed) {
+    await connection.run(`INSERT INTO cleaned SELECT *, ${blockOf} FROM (${parquetRows(file)})`);
   }
   if (others.length > 0) {
     const bronze = await bronzeQuery(others);
