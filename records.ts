@@ -102,9 +102,12 @@ export interface RowEncoder {
 /** A batch in the making. */
 interface Growing {
   buffer: Buffer;
+  view: DataView;
   end: number;
   rows: number;
-  lastKey: string;
+  /** Where the key of the last record stands. */
+  keyStart: number;
+  keyEnd: number;
 }
 
 /** Bytes that stand inside JSON strings not as they are. */
@@ -118,11 +121,19 @@ const escapes = Array.from({ length: 93 }, (_, byte) =>
   Buffer.from(escaped[byte] ? JSON.stringify(String.fromCharCode(byte)).slice(1, -1) : ""),
 );
 
-/** A copy by the system costs as much as copying so many bytes one by one. */
-const shortText = 32;
+/** Whether one of four bytes needs an escape: is below 32, or leaves 0 when `"` or `\` is taken from it. */
+const anyEscaped = (four: number): number => {
+  const quote = four ^ 0x22222222;
+  const backslash = four ^ 0x5c5c5c5c;
+  const low = (four - 0x20202020) & ~four;
+  return (low | ((quote - 0x01010101) & ~quote) | ((backslash - 0x01010101) & ~backslash)) & 0x80808080;
+};
 
 /**
  * Encodes rows as the records that {@link rowToJson} and kafkajs would make of them, byte for byte.
+ *
+ * Texts are looked at and copied four bytes at a time, so that up to three more than wanted are written behind them,
+ * and overwritten by what follows.
  *
  * Memory: the batches that were taken and not yet released, each up to `maxBytes` or one row.
  */
@@ -131,30 +142,42 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
   const names = columns.map(({ name }, i) => `${i === 0 ? "{" : ","}${JSON.stringify(name)}:`);
   const heads = names.map((name, i) => Buffer.from(quoted[i] ? `${name}"` : name));
   const nullHeads = names.map((name) => Buffer.from(`${name}null`));
+  const headWords = heads.map(wordsOf);
+  const nullWords = nullHeads.map(wordsOf);
   const starts = new Int32Array(columns.length);
   const ends = new Int32Array(columns.length);
   const usual = requestRoom + maxBytes;
   const free: Buffer[] = [];
-  const growing = new Map<number, Growing>();
+  const growing: (Growing | undefined)[] = new Array(partitions).fill(undefined);
+  let last: Growing | undefined;
   let sealed: RecordBatch[] = [];
+  let seen: Buffer = Buffer.alloc(0);
+  let from = viewOf(seen);
 
   const begin = (partition: number, room: number): Growing => {
     const wanted = requestRoom + Math.max(maxBytes, at.records + room);
     const buffer = (wanted === usual && free.pop()) || Buffer.allocUnsafeSlow(wanted);
-    const fresh = { buffer, end: requestRoom + at.records, rows: 0, lastKey: "" };
-    growing.set(partition, fresh);
+    const end = requestRoom + at.records;
+    const fresh = { buffer, view: viewOf(buffer), end, rows: 0, keyStart: end, keyEnd: end };
+    growing[partition] = fresh;
     return fresh;
   };
-  const seal = (partition: number, { buffer, end, rows, lastKey }: Growing) => {
-    sealed.push({ partition, length: rows, value: buffer.subarray(requestRoom, end), lastKey });
-    growing.delete(partition);
+  const keyOf = ({ buffer, keyStart, keyEnd }: Growing) => buffer.toString("latin1", keyStart, keyEnd);
+  const seal = (partition: number, batch: Growing) => {
+    const { buffer, end, rows } = batch;
+    sealed.push({ partition, length: rows, value: buffer.subarray(requestRoom, end), lastKey: keyOf(batch) });
+    growing[partition] = undefined;
   };
 
   const encoder: RowEncoder = {
     rows: 0,
     bytes: 0,
-    lastKey: "",
+    get lastKey() {
+      return last ? keyOf(last) : "";
+    },
     add(source, start) {
+      if (source !== seen) from = viewOf(source);
+      seen = source;
       // Where the columns stand, and how long the JSON is when nothing needs to be escaped.
       let value = 1; // the closing brace
       for (let i = 0, p = start; i < columns.length; i++) {
@@ -185,10 +208,10 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
       }
       const keyStart = starts[key] as number;
       const keyLength = (ends[key] as number) - keyStart;
-      const keyText = source.toString("latin1", keyStart, keyStart + keyLength);
-      const partition = partitionOf(keyText, partitions);
+      const partition =
+        partitions === 1 ? 0 : partitionOf(source.toString("latin1", keyStart, keyStart + keyLength), partitions);
 
-      let batch = growing.get(partition);
+      let batch = growing[partition];
       const room = value + keyLength + 40;
       if (batch && batch.end + room > usual) {
         seal(partition, batch);
@@ -196,38 +219,45 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
       }
       batch ??= begin(partition, room);
       let size = recordSize(batch.rows, keyLength, value);
-      let { buffer } = batch;
+      let { buffer, view } = batch;
       let o = writeHead(buffer, batch.end, { size, delta: batch.rows, keyLength, value });
       const valueStart = o;
       const head = o - batch.end;
       for (let i = 0; i < columns.length; i++) {
-        const from = starts[i] as number;
-        const prefix = (from < 0 ? nullHeads[i] : heads[i]) as Buffer;
-        for (let j = 0; j < prefix.length; j++) buffer[o++] = prefix[j] as number;
-        if (from < 0) continue;
+        const begun = starts[i] as number;
+        const prefix = (begun < 0 ? nullHeads[i] : heads[i]) as Buffer;
+        const words = (begun < 0 ? nullWords[i] : headWords[i]) as Int32Array;
+        for (let j = 0; j < words.length; j++) view.setInt32(o + 4 * j, words[j] as number, true);
+        o += prefix.length;
+        if (begun < 0) continue;
         const to = ends[i] as number;
-        let p = from;
-        if (quoted[i]) {
-          for (;;) {
-            const clean = p;
-            p = nextEscaped(source, p, to);
-            o = copy(source, clean, p, buffer, o);
-            if (p === to) break;
-            // Each byte may become six, and the rest of the row still has to fit.
-            const need = o + 6 * (to - p) + value + 40;
-            if (batch.rows > 0 && need > usual) {
-              seal(partition, batch);
-              return encoder.add(source, start);
-            }
-            if (need > buffer.length) {
-              buffer = Buffer.concat([buffer.subarray(0, o)], need);
-              batch.buffer = buffer;
-            }
-            const seen = escapes[source[p++] as number] as Buffer;
-            for (let j = 0; j < seen.length; j++) buffer[o++] = seen[j] as number;
+        for (let p = begun; ; ) {
+          // The end of the buffer is far: `room` has some bytes to spare.
+          for (let four = 0; p + 4 <= to; p += 4, o += 4) {
+            four = from.getInt32(p, true);
+            if (anyEscaped(four)) break;
+            view.setInt32(o, four, true);
           }
-          buffer[o++] = 0x22; // "
-        } else o = copy(source, from, to, buffer, o);
+          while (p < to && escaped[source[p] as number] === 0) buffer[o++] = source[p++] as number;
+          if (p === to) break;
+          // Each byte may become six, and the rest of the row still has to fit.
+          const need = o + 6 * (to - p) + value + 40;
+          if (batch.rows > 0 && need > usual) {
+            seal(partition, batch);
+            return encoder.add(source, start);
+          }
+          if (need > buffer.length) {
+            const larger = Buffer.allocUnsafeSlow(need);
+            buffer.copy(larger, 0, 0, o);
+            buffer = larger;
+            view = viewOf(buffer);
+            batch.buffer = buffer;
+            batch.view = view;
+          }
+          const written = escapes[source[p++] as number] as Buffer;
+          for (let j = 0; j < written.length; j++) buffer[o++] = written[j] as number;
+        }
+        if (quoted[i]) buffer[o++] = 0x22; // "
       }
       buffer[o++] = 0x7d; // }
       const written = o - valueStart;
@@ -239,17 +269,18 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
         writeHead(buffer, batch.end, { size, delta: batch.rows, keyLength, value: written });
         o += shift;
       }
-      copy(source, keyStart, keyStart + keyLength, buffer, batch.end + headSize(size, batch.rows, keyLength));
+      batch.keyStart = batch.end + headSize(size, batch.rows, keyLength);
+      batch.keyEnd = batch.keyStart + keyLength;
+      for (let j = 0; j < keyLength; j++) buffer[batch.keyStart + j] = source[keyStart + j] as number;
       buffer[o++] = 0; // headers
       encoder.rows++;
       encoder.bytes += o - batch.end;
       batch.end = o;
       batch.rows++;
-      batch.lastKey = keyText;
-      encoder.lastKey = keyText;
+      last = batch;
     },
     take() {
-      for (const [partition, batch] of growing) seal(partition, batch);
+      for (const [partition, batch] of growing.entries()) if (batch) seal(partition, batch);
       const taken = sealed;
       sealed = [];
       encoder.rows = 0;
@@ -264,6 +295,15 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
   };
   return encoder;
 }
+
+const wordsOf = (bytes: Buffer): Int32Array => {
+  const words = new Int32Array(Math.ceil(bytes.length / 4));
+  for (let i = 0; i < bytes.length; i++)
+    words[i >> 2] = (words[i >> 2] as number) | ((bytes[i] as number) << (8 * (i & 3)));
+  return words;
+};
+
+const viewOf = ({ buffer, byteOffset, length }: Buffer): DataView => new DataView(buffer, byteOffset, length);
 
 const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 
@@ -297,35 +337,6 @@ function writeVarint(buffer: Buffer, start: number, n: number): number {
   let rest = n * 2;
   for (; rest > 127; rest = Math.floor(rest / 128)) buffer[o++] = (rest & 127) | 128;
   buffer[o++] = rest;
-  return o;
-}
-
-/** The first byte from `start` on that needs an escape, or `end`. */
-function nextEscaped(source: Buffer, start: number, end: number): number {
-  let p = start;
-  while (p < end - 7 && anyOf(escaped, source, p) === 0) p += 8;
-  while (p < end && escaped[source[p] as number] === 0) p++;
-  return p;
-}
-
-/** The classes of eight bytes, together: a step for each byte would take twice as long. */
-function anyOf(classes: Uint8Array, bytes: Buffer, p: number): number {
-  return (
-    (classes[bytes[p] as number] as number) |
-    (classes[bytes[p + 1] as number] as number) |
-    (classes[bytes[p + 2] as number] as number) |
-    (classes[bytes[p + 3] as number] as number) |
-    (classes[bytes[p + 4] as number] as number) |
-    (classes[bytes[p + 5] as number] as number) |
-    (classes[bytes[p + 6] as number] as number) |
-    (classes[bytes[p + 7] as number] as number)
-  );
-}
-
-function copy(source: Buffer, from: number, to: number, target: Buffer, start: number): number {
-  if (to - from > shortText) return start + source.copy(target, start, from, to);
-  let o = start;
-  for (let p = from; p < to; p++) target[o++] = source[p] as number;
   return o;
 }
 
@@ -464,6 +475,9 @@ function decompress(records: Buffer, codec: number, where: string): Buffer {
   throw new Error(`Cannot read ${where}: it is compressed by ${name}; let its producer use gzip or none`);
 }
 
+/** Bytes to begin lines with: as many as the last ones had. */
+let usualLines = 0;
+
 /**
  * Writes messages as bronze's tab-separated lines: partition, offset, time (ms), key_is, key, value_is, value.
  *
@@ -472,18 +486,22 @@ function decompress(records: Buffer, codec: number, where: string): Buffer {
  * every byte comes back.
  */
 export function bronzeLines(partition: number) {
-  const before = Buffer.from(`${partition}\t`);
-  let buffer = Buffer.allocUnsafe(1 << 16);
+  let time: Buffer = Buffer.alloc(0);
+  let timeOf: number | undefined;
+  let buffer: Buffer = Buffer.alloc(0);
+  let view = viewOf(buffer);
   let o = 0;
+  let seen: Buffer = Buffer.alloc(0);
+  let seenView = viewOf(seen);
   const room = (bytes: number) => {
     if (o + bytes <= buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, o + bytes));
+    const larger = Buffer.allocUnsafe(Math.max(o === 0 ? usualLines : buffer.length * 2, o + bytes));
     buffer.copy(larger, 0, 0, o);
     buffer = larger;
+    view = viewOf(buffer);
   };
   const number = (n: number) => {
-    if (n < 0) buffer[o++] = 0x2d; // -
-    let rest = Math.abs(n);
+    let rest = n;
     let digits = 1;
     for (let least = 10; rest >= least; least *= 10) digits++;
     for (let p = o + digits - 1; p >= o; p--) {
@@ -500,19 +518,42 @@ export function bronzeLines(partition: number) {
       buffer[o++] = 9;
       return;
     }
-    const kind = kindOf(bytes, start, end);
+    if (bytes !== seen) seenView = viewOf(bytes);
+    seen = bytes;
+    const from = seenView;
+    // Copied as they are, four at a time, and looked at on the way.
+    let p = start;
+    let to = o + 2;
+    let all = 0;
+    let low = 0;
+    for (; p + 4 <= end; p += 4, to += 4) {
+      const four = from.getInt32(p, true);
+      all |= four;
+      low |= (four - 0x0e0e0e0e) & ~four; // a highest bit where a byte is below 14
+      view.setInt32(to, four, true);
+    }
+    for (; p < end; p++) {
+      const byte = bytes[p] as number;
+      all |= byte;
+      low |= (byte - 14) & ~byte;
+      buffer[to++] = byte;
+    }
+    const plain = (low & 0x80808080) === 0 && ((all & 0x80808080) === 0 || isUtf8(bytes.subarray(start, end)));
+    const kind = plain ? 0x74 : kindOf(bytes.subarray(start, end));
     buffer[o++] = kind;
     buffer[o++] = 9;
-    if (kind === 0x74) o = copy(bytes, start, end, buffer, o);
+    if (kind === 0x74) o = to;
     else o += buffer.write(bytes.toString("base64", start, end), o, "latin1");
   };
   return {
     add({ offset, timestamp, bytes, keyStart, keyEnd, valueStart, valueEnd }: RecordView): void {
       room(100 + Math.ceil((keyEnd - keyStart) / 3) * 4 + Math.ceil((valueEnd - valueStart) / 3) * 4);
-      o += before.copy(buffer, o);
+      number(partition);
       number(offset);
-      // A client's time may be any 64 bits; what a number cannot hold is no time at all.
-      number(Number.isSafeInteger(timestamp) ? timestamp : -1);
+      // Mostly that of the one before. A client's may be any 64 bits; what a number cannot hold is no time at all.
+      if (timestamp !== timeOf) time = Buffer.from(`${Number.isSafeInteger(timestamp) ? timestamp : -1}\t`);
+      timeOf = timestamp;
+      for (let i = 0; i < time.length; i++) buffer[o++] = time[i] as number;
       field(bytes, keyStart, keyEnd);
       buffer[o++] = 9;
       field(bytes, valueStart, valueEnd);
@@ -521,25 +562,16 @@ export function bronzeLines(partition: number) {
     /** The lines so far; the next ones begin anew. */
     take(): Buffer {
       const lines = buffer.subarray(0, o);
-      buffer = Buffer.allocUnsafe(1 << 16);
+      usualLines = o + 100_000;
+      buffer = Buffer.alloc(0);
       o = 0;
       return lines;
     },
   };
 }
 
-/** Bytes that a line of text can't hold as they are (1), that are not text (2), and that may be no UTF-8 (4). */
-const lineClass = new Uint8Array(256).fill(4, 128);
-for (const byte of [9, 10, 13]) lineClass[byte] = 1;
-lineClass[0] = 2;
-
 /** How bytes stand in a line: `t`, `u` or `b`, as its code. */
-function kindOf(bytes: Buffer, start: number, end: number): number {
-  let seen = 0;
-  let p = start;
-  for (; p < end - 7; p += 8) seen |= anyOf(lineClass, bytes, p);
-  for (; p < end; p++) seen |= lineClass[bytes[p] as number] as number;
-  if (seen === 0) return 0x74;
-  if (seen & 2 || (seen & 4 && !isUtf8(bytes.subarray(start, end)))) return 0x62;
-  return seen & 1 ? 0x75 : 0x74;
+function kindOf(bytes: Buffer): number {
+  if (bytes.includes(0) || !isUtf8(bytes)) return 0x62;
+  return bytes.includes(9) || bytes.includes(10) || bytes.includes(13) ? 0x75 : 0x74;
 }
