@@ -463,8 +463,8 @@ async function sameMessage(
   if (offset < start) return true; // expired: nothing to compare with
   const { partition } = file;
   const take = (record: RecordView) => {
-    const lines = bronzeLines(partition);
-    lines.add(record);
+    const lines = bronzeLines();
+    lines.add(partition, record);
     return lines.take().equals(line);
   };
   return (await readRecord(reader, topic, { partition, offset, take })) ?? true;

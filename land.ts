@@ -89,13 +89,17 @@ interface Segment {
   messages: number;
   large: boolean;
   block: number | undefined;
-  lines: ReturnType<typeof bronzeLines>;
+  /** What is not written yet. */
+  lines: ReturnType<typeof bronzeLines> | undefined;
   temporary: string;
   handle?: FileHandle;
 }
 
 /** A file with so many messages ends where the keys come to another block, so that each block can be cleaned on its own. */
 const blockMessages = 8192;
+
+/** Where lines are made, to be used again. */
+const free: ReturnType<typeof bronzeLines>[] = [];
 
 /** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
 async function land(
@@ -110,7 +114,7 @@ async function land(
     const temporary = join(paths(lake).tmp, `land-${table}-${partition}-${first}`);
     const segment: Segment = {
       ...{ partition, first, messages: 0, large: false, block: undefined },
-      ...{ lines: bronzeLines(partition), temporary },
+      ...{ lines: undefined, temporary },
     };
     segments.push(segment);
     current.set(partition, segment);
@@ -132,15 +136,18 @@ async function land(
           segment.large = large;
           segment.block = block;
           segment.messages++;
-          segment.lines.add(record);
+          segment.lines ??= free.pop() ?? bronzeLines();
+          segment.lines.add(partition, record);
         },
       });
       for (const segment of segments) {
+        if (!segment.lines) continue;
         const lines = segment.lines.take();
-        if (lines.length === 0) continue;
         segment.handle ??= await open(segment.temporary, "w");
         await segment.handle.writeFile(lines);
         bytes += lines.length;
+        if (lines.length < largeMessage * 3) free.push(segment.lines);
+        segment.lines = undefined;
       }
       reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
     }

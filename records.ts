@@ -475,9 +475,6 @@ function decompress(records: Buffer, codec: number, where: string): Buffer {
   throw new Error(`Cannot read ${where}: it is compressed by ${name}; let its producer use gzip or none`);
 }
 
-/** Bytes to begin lines with: as many as the last ones had. */
-let usualLines = 0;
-
 /**
  * Writes messages as bronze's tab-separated lines: partition, offset, time (ms), key_is, key, value_is, value.
  *
@@ -485,17 +482,17 @@ let usualLines = 0;
  * of bytes that are not text; `n` none (a tombstone, no key). So DuckDB and Spark read the lines as they are, and
  * every byte comes back.
  */
-export function bronzeLines(partition: number) {
+export function bronzeLines() {
   let time: Buffer = Buffer.alloc(0);
   let timeOf: number | undefined;
-  let buffer: Buffer = Buffer.alloc(0);
+  let buffer = Buffer.allocUnsafe(1 << 16);
   let view = viewOf(buffer);
   let o = 0;
   let seen: Buffer = Buffer.alloc(0);
   let seenView = viewOf(seen);
   const room = (bytes: number) => {
     if (o + bytes <= buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(o === 0 ? usualLines : buffer.length * 2, o + bytes));
+    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, o + bytes));
     buffer.copy(larger, 0, 0, o);
     buffer = larger;
     view = viewOf(buffer);
@@ -546,7 +543,7 @@ export function bronzeLines(partition: number) {
     else o += buffer.write(bytes.toString("base64", start, end), o, "latin1");
   };
   return {
-    add({ offset, timestamp, bytes, keyStart, keyEnd, valueStart, valueEnd }: RecordView): void {
+    add(partition: number, { offset, timestamp, bytes, keyStart, keyEnd, valueStart, valueEnd }: RecordView): void {
       room(100 + Math.ceil((keyEnd - keyStart) / 3) * 4 + Math.ceil((valueEnd - valueStart) / 3) * 4);
       number(partition);
       number(offset);
@@ -559,11 +556,9 @@ export function bronzeLines(partition: number) {
       field(bytes, valueStart, valueEnd);
       buffer[o++] = 10; // line feed
     },
-    /** The lines so far; the next ones begin anew. */
+    /** The lines so far, valid until the next is added; they begin anew. */
     take(): Buffer {
       const lines = buffer.subarray(0, o);
-      usualLines = o + 100_000;
-      buffer = Buffer.alloc(0);
       o = 0;
       return lines;
     },

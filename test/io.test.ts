@@ -53,7 +53,7 @@ test("bronzeLines() keeps every byte in a form that is one line", () => {
     Buffer.from("\ufeff{}"),
     Buffer.alloc(300_000, "x"),
   ];
-  const lines = bronzeLines(3);
+  const lines = bronzeLines();
   const offsets = values.map((_, i) => [i, 9, 10, 999_999_999, 999_999_999_999_999, 2 ** 53 - 1][i % 6] as number);
   for (const [i, value] of values.entries()) {
     const message = {
@@ -63,7 +63,7 @@ test("bronzeLines() keeps every byte in a form that is one line", () => {
       key: value?.subarray(0, 9) ?? null,
       value,
     };
-    lines.add(viewOf(message));
+    lines.add(3, viewOf(message));
   }
   const text = lines.take().toString("latin1").split("\n");
   assert.equal(text.pop(), "");

@@ -31,8 +31,8 @@ export async function makeLake(
         const some = ours.slice(at, end);
         const first = at === 0 ? 0 : (some[0] as Message).offset;
         const next = ours[end]?.offset ?? (some.at(-1) as Message).offset + 1;
-        const lines = bronzeLines(partition);
-        for (const message of some) lines.add(viewOf(message));
+        const lines = bronzeLines();
+        for (const message of some) lines.add(partition, viewOf(message));
         const name = bronzeName({ partition, first, next, messages: some.length });
         await writeFile(join(paths(lake).bronze(table), name), lines.take());
       }
