@@ -10,17 +10,14 @@ import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { type PostFact, post } from "./api.ts";
 import { type CleanFact, type CleanResult, clean, rebuild } from "./clean.ts";
+import { environmentHasCredentials, isPrefix, prefixRule, readCredentials } from "./credentials.ts";
 import {
   connectMysql,
   databaseId,
-  environmentHasCredentials,
   inspectTable,
-  isPrefix,
   isTransientMysql,
   keysAt,
   type MysqlSettings,
-  prefixRule,
-  readCredentials,
   readRows,
 } from "./db_conn.ts";
 import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";

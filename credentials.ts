@@ -1,0 +1,262 @@
+/**
+ * Credentials: what `db_creds.yaml` and the environment say of MySQL and Kafka.
+ *
+ * @module
+ */
+import { execFile } from "node:child_process";
+import { readFile, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { promisify } from "node:util";
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
+import type { MysqlSettings } from "./db_conn.ts";
+import { UsageError } from "./io.ts";
+import type { KafkaSettings } from "./kafka.ts";
+
+/** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */
+export interface Credentials {
+  mysql: MysqlSettings;
+  kafka?: KafkaSettings;
+  /** Where they stand: the file, the environment or both. */
+  from: string;
+  /** For people: the file is readable by others, or known to git. */
+  warnings: string[];
+}
+
+/** What a key of the file may hold. `secret` values are never shown, not even wrong ones. */
+interface Rule {
+  type: "text" | "secret" | "port" | "count" | "list" | "file" | "switch" | "map";
+  required?: true;
+  choices?: string[];
+  keys?: Record<string, Rule>;
+}
+
+const rules: Record<string, Rule> = {
+  HOST: { type: "text", required: true },
+  USER: { type: "text", required: true },
+  PASSWORD: { type: "secret", required: true },
+  DATABASE: { type: "text" },
+  PORT: { type: "port" },
+  SSL_CA: { type: "file" },
+  KAFKA: {
+    type: "map",
+    keys: {
+      BROKERS: { type: "list", required: true },
+      PREFIX: { type: "text" },
+      PARTITIONS: { type: "count" },
+      REPLICATION_FACTOR: { type: "count" },
+      SSL: { type: "switch" },
+      SSL_CA: { type: "file" },
+      SASL: {
+        type: "map",
+        keys: {
+          MECHANISM: { type: "text", required: true, choices: ["plain", "scram-sha-256", "scram-sha-512"] },
+          USERNAME: { type: "text", required: true },
+          PASSWORD: { type: "secret", required: true },
+        },
+      },
+    },
+  },
+};
+
+type Value = string | number | boolean | string[] | { [key: string]: Value };
+
+/** Variables of the environment by the keys they stand for: `PIPELINE_KAFKA_SASL_PASSWORD` for KAFKA, SASL, PASSWORD. */
+const variableNames = (known: Record<string, Rule> = rules, above: string[] = []): [string, string[]][] =>
+  Object.entries(known).flatMap(([key, { keys }]) => {
+    const path = [...above, key];
+    if (keys) return variableNames(keys, path);
+    return [[["PIPELINE", ...(path[0] === "KAFKA" ? [] : ["MYSQL"]), ...path].join("_"), path]];
+  });
+
+/** The variables that are there, misspelt ones too. */
+const givenVariables = (): string[] => Object.keys(process.env).filter((name) => /^PIPELINE_(MYSQL|KAFKA)_/.test(name));
+
+/** Whether the environment holds any of the credentials. */
+export const environmentHasCredentials = (): boolean => givenVariables().length > 0;
+
+/**
+ * Reads a `db_creds.yaml`, where there is one, and the environment, which wins.
+ *
+ * @throws `UsageError` that lists every problem with its line and column or its variable, and shows no secret
+ */
+export async function readCredentials(path: string | undefined): Promise<Credentials> {
+  const text = path === undefined ? "" : await readText(path);
+  const lines = new LineCounter();
+  // Pretty errors would quote the line, and with it a password.
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const problems: string[] = [];
+  const place = (offset: number) => {
+    const { line, col } = lines.linePos(offset);
+    return `line ${line}, column ${col}`;
+  };
+  for (const error of document.errors) problems.push(`${place(error.pos[0])}: not valid YAML (${error.code})`);
+  const variables = new Map<string, string>();
+  const known = new Map(variableNames());
+  for (const name of document.errors.length > 0 ? [] : givenVariables()) {
+    const keys = known.get(name);
+    if (!keys) {
+      problems.push(`${name}: unknown variable, known are ${[...known.keys()].join(", ")}`);
+      continue;
+    }
+    const text = process.env[name] as string;
+    variables.set(keys.join("."), name);
+    document.contents ??= document.createNode({}) as unknown as typeof document.contents;
+    try {
+      if (document.hasIn(keys)) document.deleteIn(keys);
+      document.setIn(keys, document.createNode(/^(true|false)$/.test(text) ? text === "true" : text));
+    } catch {
+      // The file has no place for it, which is told below.
+    }
+  }
+  const files: Promise<void>[] = [];
+
+  const readMap = (map: YAMLMap, known: Record<string, Rule>, above: string): Record<string, Value> => {
+    const values: Record<string, Value> = {};
+    for (const { key, value } of map.items) {
+      const name = isScalar(key) ? String(key.value) : typeof key === "string" ? key : "";
+      const rule = known[name];
+      const at = variables.get(`${above}${name}`) ?? place((key as Node).range?.[0] ?? 0);
+      if (!rule) {
+        // A password that slipped into a key's place is not shown.
+        const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
+        problems.push(`${at}: unknown key${shown}, known are ${Object.keys(known).join(", ")}`);
+        continue;
+      }
+      const read = readValue(value as Node | null, rule, `${above}${name}`, at);
+      if (read !== undefined) values[name] = read;
+    }
+    for (const [name, rule] of Object.entries(known)) {
+      if (rule.required && !map.has(name)) {
+        const at = map.range ? `${place(map.range[0])}: ` : "";
+        problems.push(`${at}"${above}${name}" is missing`);
+      }
+    }
+    return values;
+  };
+
+  const readValue = (node: Node | null, rule: Rule, name: string, keyPlace: string): Value | undefined => {
+    const at = node?.range ? place(node.range[0]) : keyPlace;
+    const problem = (expected: string, found?: string) => {
+      problems.push(`${at}, ${name}: expected ${expected}${found === undefined ? "" : ` but found "${found}"`}`);
+      return undefined;
+    };
+    if (rule.type === "map") {
+      return isMap(node) ? readMap(node, rule.keys ?? {}, `${name}.`) : problem("keys below it, each on its own line");
+    }
+    if (rule.type === "list") {
+      const items = isSeq(node) ? node.items : isScalar(node) ? [node] : [];
+      const brokers = items.flatMap((i) =>
+        isScalar(i) && typeof i.value === "string" ? i.value.split(/\s*,\s*/) : [""],
+      );
+      const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
+      if (brokers.length === 0 || wrong !== undefined) {
+        return problem('brokers as "host:port"', wrong?.includes("@") ? undefined : wrong || undefined);
+      }
+      return brokers;
+    }
+    if (!isScalar(node) || node.value === null)
+      return problem(rule.type === "secret" ? 'text ("" for none)' : "a value");
+    // The source, since YAML would read a password of digits as a number and drop its leading zeros.
+    const text = typeof node.value === "string" ? node.value : (node.source ?? String(node.value));
+    switch (rule.type) {
+      case "secret":
+        return text;
+      case "switch":
+        return typeof node.value === "boolean" ? node.value : problem("true or false", text);
+      case "port":
+      case "count": {
+        const [most, kind] = rule.type === "port" ? [65535, "a port number"] : [10_000, "a whole number above 0"];
+        return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= most ? Number(text) : problem(kind, text);
+      }
+      case "file": {
+        const holder: { [key: string]: Value } = {};
+        const path = text;
+        files.push(
+          readFile(path, "utf8").then(
+            (pem) => {
+              holder.pem = pem;
+            },
+            (error: Error) => void problems.push(`${at}, ${name}: ${error.message}`),
+          ),
+        );
+        return holder;
+      }
+      default: {
+        if (text === "") return problem("a value", text);
+        const choice = text.toLowerCase();
+        if (rule.choices && !rule.choices.includes(choice)) return problem(rule.choices.join(" or "), text);
+        return rule.choices ? choice : text;
+      }
+    }
+  };
+
+  let values: Record<string, Value> = {};
+  if (document.errors.length === 0) {
+    if (isMap(document.contents)) values = readMap(document.contents, rules, "");
+    else problems.push(`line 1, column 1: expected keys such as HOST, USER and PASSWORD`);
+  }
+  await Promise.all(files);
+  const kafka = values.KAFKA as Record<string, Value> | undefined;
+  if (kafka?.PREFIX !== undefined && !isPrefix(kafka.PREFIX as string)) problems.push(`KAFKA.PREFIX: ${prefixRule}`);
+  if (problems.length > 0) {
+    const what = path === undefined ? "the credentials of the environment" : `"${path}"`;
+    throw new UsageError(`Cannot read ${what}:${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
+  }
+  const ca = (value: Value | undefined) => (value as { pem: string } | undefined)?.pem;
+  const mysqlCa = ca(values.SSL_CA);
+  const sasl = kafka?.SASL as Record<string, string> | undefined;
+  const kafkaCa = ca(kafka?.SSL_CA);
+  return {
+    mysql: {
+      host: values.HOST as string,
+      port: (values.PORT as number | undefined) ?? 3306,
+      user: values.USER as string,
+      password: values.PASSWORD as string,
+      database: (values.DATABASE as string | undefined) ?? "pinterest_data",
+      ...(mysqlCa !== undefined && { ca: mysqlCa }),
+    },
+    ...(kafka && {
+      kafka: {
+        brokers: kafka.BROKERS as string[],
+        prefix: (kafka.PREFIX as string | undefined) ?? "pinterest",
+        partitions: (kafka.PARTITIONS as number | undefined) ?? 1,
+        replicationFactor: (kafka.REPLICATION_FACTOR as number | undefined) ?? 1,
+        ...(kafkaCa !== undefined ? { ssl: { ca: kafkaCa } } : kafka.SSL === true ? { ssl: true as const } : {}),
+        ...(sasl && {
+          sasl: {
+            mechanism: sasl.MECHANISM as "plain",
+            username: sasl.USERNAME as string,
+            password: sasl.PASSWORD as string,
+          },
+        }),
+      },
+    }),
+    from: [...(path === undefined ? [] : [path]), ...(variables.size > 0 ? ["environment"] : [])].join(" and "),
+    warnings: path === undefined ? [] : await fileWarnings(path),
+  };
+}
+
+/** What a topic prefix may be: the table's name is added, and Kafka allows 249 characters. */
+export const isPrefix = (prefix: string): boolean => /^[A-Za-z0-9._-]{1,200}$/.test(prefix) && !/^\.+$/.test(prefix);
+export const prefixRule = "a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores";
+
+const readText = (path: string): Promise<string> =>
+  readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") {
+      throw new UsageError(`Cannot read "${path}": there is no such file; db_creds.example.yaml shows what it holds`);
+    }
+    throw new UsageError(`Cannot read "${path}": ${error.message}`);
+  });
+
+async function fileWarnings(path: string): Promise<string[]> {
+  const warnings = [];
+  const { mode } = await stat(path);
+  if (mode & 0o077) warnings.push(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
+  const git = promisify(execFile)("git", ["-C", dirname(path), "ls-files", "--error-unmatch", "--", path]);
+  const tracked = await git.then(
+    () => true,
+    () => false,
+  );
+  if (tracked) warnings.push(`git tracks "${path}", and with it the password: run git rm --cached "${path}"`);
+  return warnings;
+}
