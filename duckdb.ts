@@ -1,8 +1,10 @@
 /**
- * DuckDB, by `require`: under tsx an `import` of its many files makes the program start a third of a second later.
+ * DuckDB, by `require` and when it is first needed: it is large, and under tsx an `import` takes three times as long.
  *
  * @module
  */
 import { createRequire } from "node:module";
 
-export const duckdb = createRequire(import.meta.url)("@duckdb/node-api") as typeof import("@duckdb/node-api");
+const require = createRequire(import.meta.url);
+
+export const duckdb = () => require("@duckdb/node-api") as typeof import("@duckdb/node-api");

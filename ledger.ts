@@ -121,7 +121,7 @@ export interface TableState {
 
 /** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
 export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
-  const db = await duckdb.DuckDBInstance.create(":memory:");
+  const db = await duckdb().DuckDBInstance.create(":memory:");
   const connection = await db.connect();
   try {
     const states: Partial<Record<Table, TableState>> = {};
@@ -236,7 +236,7 @@ interface Holder {
 export async function lockLake(lake: string): Promise<AsyncDisposable> {
   const { lock } = paths(lake);
   await mkdir(lake, { recursive: true });
-  const take = () => duckdb.DuckDBInstance.create(lock);
+  const take = () => duckdb().DuckDBInstance.create(lock);
   const instance = await take().catch(async (error: Error) => {
     // Killed while it was being made: the file holds nothing but the lock.
     if (/not a valid DuckDB database|could not read|corrupt/i.test(error.message)) {
@@ -290,7 +290,7 @@ const memoryLimit = "800MB";
 /** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder; `settings` are DuckDB's own. */
 export async function openDuckDb(lake: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> {
   const { tmp } = paths(lake);
-  const db = await duckdb.DuckDBInstance.create(":memory:", {
+  const db = await duckdb().DuckDBInstance.create(":memory:", {
     memory_limit: memoryLimit,
     // Of its own: DuckDB crashes where two processes spill into one folder.
     temp_directory: join(tmp, `duckdb-${process.pid}`),

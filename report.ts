@@ -11,8 +11,6 @@ import { silver, type Table, tableNames } from "./io.ts";
 import { hasSilver, literal, paths, readBinding, writeInPlace } from "./lake.ts";
 import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
 
-const { DOUBLE, DuckDBTypeId, LIST, listValue, VARCHAR } = duckdb;
-
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {
   top_category_by_country: "The most frequent category of each country",
@@ -109,6 +107,7 @@ async function readRows(
   values?: DuckDBValue[],
   valueTypes?: DuckDBType[],
 ): Promise<Answer> {
+  const { DuckDBTypeId } = duckdb();
   const rows = await connection.runAndReadAll(query, values, valueTypes);
   const types = rows.columnTypes();
   const cell = (value: unknown, i: number): Cell => {
@@ -125,6 +124,7 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
   // Imported here: what draws charts and maps takes a moment to load, and only this needs it.
   const { openWorld } = await import("./report/world.ts");
   const { reportPage } = await import("./report/page.ts");
+  const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
   const world = openWorld();
   const gaps = await readRows(connection, await readSql("gaps.sql"));
   const countries = new Set(found.answers.top_category_by_country.rows.map(([country]) => String(country)));

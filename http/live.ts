@@ -263,7 +263,7 @@ function rejectQueries(lake: string): (sql: string) => Promise<Record<string, un
   const limit = pLimit(1);
   const run = async (sql: string) => {
     if (!(await names(paths(lake).rejects)).some((name) => name.endsWith(".parquet"))) return [];
-    const db = await duckdb.DuckDBInstance.create(":memory:", { memory_limit: "200MB", threads: "1" });
+    const db = await duckdb().DuckDBInstance.create(":memory:", { memory_limit: "200MB", threads: "1" });
     let connection: DuckDBConnection | undefined;
     try {
       connection = await db.connect();

@@ -232,7 +232,7 @@ async function takeLock(path: string) {
   const deadline = Date.now() + 6_000; // the former supervisor may be ending
   for (;;) {
     try {
-      return await duckdb.DuckDBInstance.create(path, { threads: "1" });
+      return await duckdb().DuckDBInstance.create(path, { threads: "1" });
     } catch (error) {
       // Killed while it was being made: the file holds nothing but the lock.
       if (/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) rmSync(path, { force: true });
