@@ -281,14 +281,19 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
-  const reader: TableReader = {
-    db: await patiently(() => connectMysql(mysql), patience),
-    async reconnect() {
-      this.db.destroy();
-      this.db = await patiently(() => connectMysql(mysql), patience);
-    },
+  const openReader = async () => {
+    const reader: TableReader = {
+      db: await patiently(() => connectMysql(mysql), patience),
+      async reconnect() {
+        reader.db.destroy();
+        reader.db = await patiently(() => connectMysql(mysql), patience);
+      },
+    };
+    return reader;
   };
-  const asking = <T>(ask: (db: Database) => Promise<T>): Promise<T> =>
+  const reader = await openReader();
+  let counter: TableReader | undefined;
+  const asking = <T>(ask: (db: Database) => Promise<T>, reader: TableReader): Promise<T> =>
     patiently(async () => {
       try {
         return await ask(reader.db);
@@ -299,8 +304,8 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     }, patience);
   let session: Session | undefined;
   try {
-    const source = await asking((db) => inspectTable(db, mysql.database, table));
-    const database = await asking((db) => databaseId(db, mysql));
+    const source = await asking((db) => inspectTable(db, mysql.database, table), reader);
+    const database = await asking((db) => databaseId(db, mysql), reader);
     const { maxMessageBytes } = await ordered("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
     const openNext = sessionOpener(limits, tell);
@@ -308,8 +313,11 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
     const { checkpoint: begun } = session;
-    if (plan.full === null) await asking((db) => warnOfUnseenRows(db, begun, tell));
-    tell({ fact: "counted", table, total: await asking((db) => estimateRows(db, source, plan, begun)) });
+    // Beside the posting: to count ten million rows takes the database 20 s.
+    if (plan.full === null && begun.lastKey !== null) counter = await openReader();
+    const counting = counter && asking((db) => warnOfUnseenRows(db, begun, tell), counter);
+    counting?.catch(() => {}); // told where it is awaited
+    tell({ fact: "counted", table, total: await asking((db) => estimateRows(db, source, plan, begun), reader) });
 
     let rows = 0;
     let size = pageRows;
@@ -370,9 +378,11 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
       const text = await patiently(() => untilReadable(kafka, table), patience);
       if (text) tell({ fact: "warned", table, text });
     }
+    await counting;
     tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
   } finally {
     reader.db.destroy();
+    counter?.db.destroy();
     await session?.producer.disconnect().catch(() => {});
     port.close();
   }
