@@ -91,7 +91,7 @@ export interface RowEncoder {
   /** Since the last `take`. */
   rows: number;
   bytes: number;
-  /** Of the last row added. */
+  /** Of the last row added, until its batch is released. */
   lastKey: string;
   /** The batches so far, in order; new rows begin new ones. */
   take(): RecordBatch[];
@@ -132,8 +132,8 @@ const anyEscaped = (four: number): number => {
 /**
  * Encodes rows as the records that {@link rowToJson} and kafkajs would make of them, byte for byte.
  *
- * Texts are looked at and copied four bytes at a time, so that up to three more than wanted are written behind them,
- * and overwritten by what follows.
+ * Texts are looked at and copied four bytes at a time, and so are the columns' names: up to three bytes more than
+ * wanted are written behind a name, and overwritten by what follows.
  *
  * Memory: the batches that were taken and not yet released, each up to `maxBytes` or one row.
  */
@@ -232,9 +232,8 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
         if (begun < 0) continue;
         const to = ends[i] as number;
         for (let p = begun; ; ) {
-          // The end of the buffer is far: `room` has some bytes to spare.
-          for (let four = 0; p + 4 <= to; p += 4, o += 4) {
-            four = from.getInt32(p, true);
+          for (; p + 4 <= to; p += 4, o += 4) {
+            const four = from.getInt32(p, true);
             if (anyEscaped(four)) break;
             view.setInt32(o, four, true);
           }
