@@ -312,11 +312,12 @@ export function isTransientKafka(error: unknown): boolean {
   const { name = "", type, retriable } = cause as Error & { type?: string; retriable?: boolean };
   if (isDistrusted(cause) || cannotLogIn(cause)) return false;
   if (retriable === true || isConnectionError(cause)) return true;
-  // The broker's own answers, by type: what concerns a transaction is mended by a new producer.
+  // The broker's own answers, by type: what concerns a transaction is mended by a new producer, and a broker that does
+  // not know what went wrong (-1), as where two clients begin at once, by asking again.
   if (type !== undefined) {
     return (
       !type.includes("AUTHORIZATION") &&
-      /PRODUCER|TXN|TRANSACTION|OUT_OF_ORDER_SEQUENCE|COORDINATOR|GROUP_|UNKNOWN_SERVER/.test(type)
+      /PRODUCER|TXN|TRANSACTION|OUT_OF_ORDER_SEQUENCE|COORDINATOR|GROUP_|^UNKNOWN$/.test(type)
     );
   }
   // kafkajs' own: it lost track of brokers, or a producer that is thrown away was still in use.
