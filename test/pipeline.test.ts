@@ -304,10 +304,9 @@ test("what was landed and waits for the next batch is cleaned where Kafka goes a
   while (!(await readFile(trace, "utf8").catch(() => "")).includes("struck")) await sleep(20);
   site.killKafka();
   await rm(`${trace}.hold`);
-  await clean.said(/Kafka/);
+  await clean.said(/waiting/i);
   ok(await run(["up", "--data", data]));
-  const { stderr } = ok(await clean.done);
-  assert.match(stderr, /waiting|Waiting/);
+  ok(await clean.done);
   const found = await query(`SELECT count(*)::INT AS n FROM '${other}/lake/silver/geo/*.parquet'`);
   assert.deepEqual(found, [{ n: 2150 }]);
 });
