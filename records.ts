@@ -151,8 +151,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
   const growing: (Growing | undefined)[] = new Array(partitions).fill(undefined);
   let last: Growing | undefined;
   let sealed: RecordBatch[] = [];
-  let seen: Buffer = Buffer.alloc(0);
-  let from = viewOf(seen);
+  const viewOfSource = viewer();
 
   const begin = (partition: number, room: number): Growing => {
     const wanted = requestRoom + Math.max(maxBytes, at.records + room);
@@ -176,8 +175,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
       return last ? keyOf(last) : "";
     },
     add(source, start) {
-      if (source !== seen) from = viewOf(source);
-      seen = source;
+      const from = viewOfSource(source);
       // Where the columns stand, and how long the JSON is when nothing needs to be escaped.
       let value = 1; // the closing brace
       for (let i = 0, p = start; i < columns.length; i++) {
@@ -295,14 +293,24 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
   return encoder;
 }
 
+/** Bytes as numbers of four each, the last one filled up with zeros. */
 const wordsOf = (bytes: Buffer): Int32Array => {
-  const words = new Int32Array(Math.ceil(bytes.length / 4));
-  for (let i = 0; i < bytes.length; i++)
-    words[i >> 2] = (words[i >> 2] as number) | ((bytes[i] as number) << (8 * (i & 3)));
-  return words;
+  const padded = Buffer.concat([bytes], 4 * Math.ceil(bytes.length / 4));
+  return Int32Array.from({ length: padded.length / 4 }, (_, i) => padded.readInt32LE(4 * i));
 };
 
 const viewOf = ({ buffer, byteOffset, length }: Buffer): DataView => new DataView(buffer, byteOffset, length);
+
+/** {@link viewOf}, made once for many calls with the same buffer: rows and messages come many to one. */
+function viewer(): (bytes: Buffer) => DataView {
+  let last: Buffer = Buffer.alloc(0);
+  let view = viewOf(last);
+  return (bytes) => {
+    if (bytes !== last) view = viewOf(bytes);
+    last = bytes;
+    return view;
+  };
+}
 
 const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 
@@ -487,8 +495,7 @@ export function bronzeLines() {
   let buffer = Buffer.allocUnsafe(1 << 16);
   let view = viewOf(buffer);
   let o = 0;
-  let seen: Buffer = Buffer.alloc(0);
-  let seenView = viewOf(seen);
+  const viewOfMessage = viewer();
   const room = (bytes: number) => {
     if (o + bytes <= buffer.length) return;
     const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, o + bytes));
@@ -514,9 +521,7 @@ export function bronzeLines() {
       buffer[o++] = 9;
       return;
     }
-    if (bytes !== seen) seenView = viewOf(bytes);
-    seen = bytes;
-    const from = seenView;
+    const from = viewOfMessage(bytes);
     // Copied as they are, four at a time, and looked at on the way.
     let p = start;
     let to = o + 2;
