@@ -186,6 +186,7 @@ const forTables = async <T>(make: (table: Table) => Promise<T>): Promise<Record<
 };
 
 const cores = availableParallelism();
+
 /** How DuckDB is set for cleaning. */
 const cleaning = {
   // Blocks are cleaned side by side, as many as there are cores: threads of one query cost a fifth more than one alone.
@@ -274,6 +275,12 @@ async function bind(reader: KafkaReader, { kafka, lake, database, onFact }: Clea
   }
 }
 
+/** Waits until all have ended, then throws the first failure: what is tried again would write the same files as what still runs. */
+async function allOf<T>(works: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(works);
+  return await Promise.all(works);
+}
+
 /** One round: up to what is committed now, table beside table. Returns whether anything was new. */
 async function cleanOnce(
   { reader, lander, kafka }: { reader: KafkaReader; lander: Lander; kafka: KafkaSettings },
@@ -281,7 +288,7 @@ async function cleanOnce(
   { result, first }: { result: CleanResult; first: boolean },
 ): Promise<boolean> {
   const { onFact } = work.options;
-  const tries = await Promise.allSettled(
+  const moved = await allOf(
     tableNames.map(async (table) => {
       await finishLanded(work, table, result);
       const topic = topicOf(kafka, table);
@@ -330,10 +337,7 @@ async function cleanOnce(
       return true;
     }),
   );
-  // All have ended before anything is tried again: two landings of one table would write the same files.
-  const failed = tries.find((one) => one.status === "rejected");
-  if (failed) throw failed.reason;
-  if (!tries.some((one) => one.status === "fulfilled" && one.value)) return false;
+  if (!moved.includes(true)) return false;
   await writeCheckedLedger(work);
   for (const table of tableNames) await mergeSmall(work, table);
   return true;
@@ -637,11 +641,7 @@ async function cleanBatch(
     if (strange === 0) blocks.set(block, { file });
     else mixed.push(file);
   };
-  const tries = await Promise.allSettled(
-    [...byBlock].map(([block, some]) => work.aside((aside) => cleanBlock(aside, block, some))),
-  );
-  const failed = tries.find((one) => one.status === "rejected");
-  if (failed) throw failed.reason;
+  await allOf([...byBlock].map(([block, some]) => work.aside((aside) => cleanBlock(aside, block, some))));
   // One after the other: a connection takes one query at a time.
   for (const file of mixed) {
     await connection.run(`INSERT INTO cleaned SELECT *, ${blockOf} FROM (${parquetRows(file)})`);
