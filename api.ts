@@ -281,31 +281,32 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
-  const openReader = async () => {
-    const reader: TableReader = {
-      db: await patiently(() => connectMysql(mysql), patience),
+  const connect = () => patiently(() => connectMysql(mysql), patience);
+  const openReader = async (): Promise<TableReader> => {
+    const opened = {
+      db: await connect(),
       async reconnect() {
-        reader.db.destroy();
-        reader.db = await patiently(() => connectMysql(mysql), patience);
+        opened.db.destroy();
+        opened.db = await connect();
       },
     };
-    return reader;
+    return opened;
   };
   const reader = await openReader();
   let counter: TableReader | undefined;
-  const asking = <T>(ask: (db: Database) => Promise<T>, reader: TableReader): Promise<T> =>
+  const asking = <T>(by: TableReader, ask: (db: Database) => Promise<T>): Promise<T> =>
     patiently(async () => {
       try {
-        return await ask(reader.db);
+        return await ask(by.db);
       } catch (error) {
-        if (isTransientMysql(error)) await reader.reconnect();
+        if (isTransientMysql(error)) await by.reconnect();
         throw explainMysql(error, mysql);
       }
     }, patience);
   let session: Session | undefined;
   try {
-    const source = await asking((db) => inspectTable(db, mysql.database, table), reader);
-    const database = await asking((db) => databaseId(db, mysql), reader);
+    const source = await asking(reader, (db) => inspectTable(db, mysql.database, table));
+    const database = await asking(reader, (db) => databaseId(db, mysql));
     const { maxMessageBytes } = await ordered("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
     const openNext = sessionOpener(limits, tell);
@@ -315,9 +316,9 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const { checkpoint: begun } = session;
     // Beside the posting: to count ten million rows takes the database 20 s.
     if (plan.full === null && begun.lastKey !== null) counter = await openReader();
-    const counting = counter && asking((db) => warnOfUnseenRows(db, begun, tell), counter);
+    const counting = counter && asking(counter, (db) => warnOfUnseenRows(db, begun, tell));
     counting?.catch(() => {}); // told where it is awaited
-    tell({ fact: "counted", table, total: await asking((db) => estimateRows(db, source, plan, begun), reader) });
+    tell({ fact: "counted", table, total: await asking(reader, (db) => estimateRows(db, source, plan, begun)) });
 
     let rows = 0;
     let size = pageRows;
