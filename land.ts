@@ -146,7 +146,8 @@ async function land(
         segment.handle ??= await open(segment.temporary, "w");
         await segment.handle.writeFile(lines);
         bytes += lines.length;
-        if (lines.length < largeMessage * 3) free.push(segment.lines);
+        // What a very large message has made large is let go of.
+        if (lines.length < 3 * largeMessage) free.push(segment.lines);
         segment.lines = undefined;
       }
       reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
