@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { patiently, rowToJson } from "../io.ts";
-import { partitionOf } from "../kafka.ts";
+import { isTransientKafka, partitionOf } from "../kafka.ts";
 import { bronzeLines, decodeRecords, keyBytes, valueBytes } from "../records.ts";
 import { viewOf } from "./lake_of.ts";
 
@@ -245,6 +246,14 @@ test("decodeRecords() reads a batch of 200,000 records", () => {
   );
   assert.equal(many.records.length, 200_000);
   assert.equal(many.next, 200_000);
+});
+
+test("isTransientKafka() knows a broker that does not say what went wrong, by the name that kafkajs gives it", () => {
+  const { createErrorFromCode } = createRequire(import.meta.url)("kafkajs/src/protocol/error") as {
+    createErrorFromCode(code: number): Error;
+  };
+  assert.ok(isTransientKafka(createErrorFromCode(-1)));
+  assert.ok(!isTransientKafka(createErrorFromCode(29))); // TOPIC_AUTHORIZATION_FAILED
 });
 
 test("patiently() counts its wait from the first error on: a program that was frozen has lost no time", async () => {
