@@ -49,7 +49,7 @@ export async function startKafka(
       writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
       const id = place.clusterId ?? newClusterId();
       const install = java.run(
-        ["-Xmx128m", "-XX:TieredStopAtLevel=1"],
+        ["-Xmx128m"],
         ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties", ...format],
       );
       await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
@@ -62,6 +62,7 @@ export async function startKafka(
     const answer = () => answers(ports.broker, apiVersions);
     await untilReady(service, { name: program.name, log, signal: tools.signal, answer });
     if ("zookeeper" in ports) await untilKnown(topicsIn(join(folder, data)), ports.broker, tools.signal);
+    for (const request of firstTransaction) void ask(ports.broker, request, () => true);
     return service;
   } finally {
     java.close();
@@ -97,7 +98,7 @@ export async function startZookeeper(
   try {
     writeFileSync(join(folder, "zookeeper.properties"), zookeeperProperties(port));
     const flags = [
-      ...["-Xmx256m", "-XX:TieredStopAtLevel=1"],
+      "-Xmx256m",
       "-Dzookeeper.forceSync=no", // what is written reaches the system, not the disk: as with the database
       "-Dzookeeper.jmx.log4j.disable=true",
     ];
@@ -136,6 +137,16 @@ async function untilKnown(topics: string[], port: number, signal: AbortSignal): 
 /** A Metadata request, version 1, for all topics: length 14, API 3, version 1, correlation id 1, no client id, null. */
 const metadata = Buffer.from("0000000e0003000100000001ffffffffffff", "hex");
 
+/**
+ * What a new broker takes half a second for at its first transaction, asked for beforehand: the topic of transactions, by
+ * FindCoordinator, version 1 (length 14, API 10, correlation id 1, no client id, "a", a transaction's), and its first
+ * producer ids, by InitProducerId, version 0 (length 16, API 22, no client id, no transactional id, 60 s).
+ */
+const firstTransaction = [
+  Buffer.from("0000000e000a000100000001ffff00016101", "hex"),
+  Buffer.from("000000100016000000000001ffffffff0000ea60", "hex"),
+];
+
 /** Runs the program's Java in a folder that its command line names, with a log there. */
 function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: string; log: string }, tools: Tools) {
   const path = join(folder, log);
@@ -148,6 +159,8 @@ function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: 
         [
           ...flags,
           "-XX:+UseSerialGC",
+          // The better of Java's two compilers pays only after some 15 million rows; until then it takes what posting needs.
+          "-XX:TieredStopAtLevel=1",
           "-XX:-UsePerfData", // leaves a file in /tmp
           "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
           "-Dorg.slf4j.simpleLogger.showDateTime=true",
