@@ -28,6 +28,8 @@ export interface KafkaPlace {
   settings?: Record<string, string | number>;
   /** What makes several brokers one cluster; a random one when absent. */
   clusterId?: string;
+  /** It is for one command, and starts quickly rather than being quick after some 15 million rows. */
+  brief?: boolean;
   /** More arguments for the formatting. */
   format?: string[];
 }
@@ -39,7 +41,7 @@ export async function startKafka(
   tools: Tools,
   flags: string[] = quickClasses(program),
 ): Promise<Guarded> {
-  const { folder, ports, format = [] } = place;
+  const { folder, ports, format = [], brief } = place;
   const java = openJava(program, { folder, log: "kafka.log" }, tools);
   const { log } = java;
   try {
@@ -49,7 +51,7 @@ export async function startKafka(
       writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
       const id = place.clusterId ?? newClusterId();
       const install = java.run(
-        ["-Xmx128m"],
+        ["-Xmx128m", quickCompiler],
         ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties", ...format],
       );
       await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
@@ -58,7 +60,10 @@ export async function startKafka(
     }
     const data = "zookeeper" in ports ? dataOf.zookeeper : dataOf.controller;
     writeFileSync(join(folder, "kafka.properties"), properties(place, data));
-    const service = java.run(["-Xmx768m", ...flags], ["kafka.Kafka", "kafka.properties"]);
+    const service = java.run(
+      ["-Xmx768m", ...(brief ? [quickCompiler] : []), ...flags],
+      ["kafka.Kafka", "kafka.properties"],
+    );
     const answer = () => answers(ports.broker, apiVersions);
     await untilReady(service, { name: program.name, log, signal: tools.signal, answer });
     if ("zookeeper" in ports) await untilKnown(topicsIn(join(folder, data)), ports.broker, tools.signal);
@@ -98,7 +103,7 @@ export async function startZookeeper(
   try {
     writeFileSync(join(folder, "zookeeper.properties"), zookeeperProperties(port));
     const flags = [
-      "-Xmx256m",
+      ...["-Xmx256m", quickCompiler],
       "-Dzookeeper.forceSync=no", // what is written reaches the system, not the disk: as with the database
       "-Dzookeeper.jmx.log4j.disable=true",
     ];
@@ -159,8 +164,6 @@ function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: 
         [
           ...flags,
           "-XX:+UseSerialGC",
-          // The better of Java's two compilers pays only after some 15 million rows; until then it takes what posting needs.
-          "-XX:TieredStopAtLevel=1",
           "-XX:-UsePerfData", // leaves a file in /tmp
           "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
           "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -178,6 +181,9 @@ function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: 
 
 /** An ApiVersions request, version 0: length 10, API 18, version, correlation id 1, no client id. */
 const apiVersions = Buffer.from("0000000a0012000000000001ffff", "hex");
+
+/** The better of Java's two compilers takes, at first, the time that posting needs. */
+const quickCompiler = "-XX:TieredStopAtLevel=1";
 
 /** Half of a start is loading some 7,000 classes. Java can keep them as they are in memory: a start takes half the CPU. */
 const quickClasses = ({ archive }: KafkaProgram) =>

@@ -99,7 +99,7 @@ async function supervise(folder: string) {
       const at = await port("zookeeper");
       keeper = await follow("zookeeper", "ZooKeeper", at, startZookeeper(program, { folder, port: at }, tools));
     },
-    async kafka({ kafka: program }: Programs) {
+    async kafka({ kafka: program }: Programs, keep: boolean) {
       if (!program) return;
       const byZookeeper = services.get("zookeeper");
       await byZookeeper;
@@ -108,7 +108,7 @@ async function supervise(folder: string) {
         ? { zookeeper: state.ports.zookeeper as number }
         : { controller: await port("controller") };
       const ports = { broker: await port("kafka"), ...partner };
-      await follow("kafka", program.name, ports.broker, startKafka(program, { folder, ports }, tools));
+      await follow("kafka", program.name, ports.broker, startKafka(program, { folder, ports, brief: !keep }, tools));
       publish({ kafka: { brokers: [`127.0.0.1:${ports.broker}`] } });
     },
   } satisfies Record<ServiceName, unknown>;
@@ -177,7 +177,7 @@ async function supervise(folder: string) {
       // A Kafka that is started again while its ZooKeeper goes on must be one that knows it.
       const programs = findPrograms(lacking.includes("kafka") ? wanted : lacking, tools);
       for (const service of lacking) {
-        const started = programs.then(start[service]);
+        const started = programs.then((found) => start[service](found, keep));
         services.set(service, started);
         started.catch(() => services.delete(service)); // the next client may have more luck
       }
