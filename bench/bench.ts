@@ -1,5 +1,5 @@
 /**
- * The program beside what others would use: `npm run bench -- [--rows N] [--runs N] [--only post,clean]`.
+ * The program beside what others would use: `npm run bench -- [--rows N] [--runs N] [--only read,post,clean]`.
  *
  * Starts services of its own with N sample rows a table, and in each run has every way do the same work in turn: the
  * three tables from MySQL to Kafka, and from Kafka to Parquet. Prints medians, and writes docs/bench.json and a picture
@@ -8,7 +8,7 @@
  * @module
  */
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, cpus } from "node:os";
@@ -20,13 +20,14 @@ import { type Table, tableNames, tables } from "../io.ts";
 import { readState } from "../local/state.ts";
 import { findPython } from "../test/faults/readers.ts";
 import { openSite } from "../test/support.ts";
+import { cpuOf, stat } from "./usage.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const { values } = parseArgs({
   options: {
     rows: { type: "string", default: "1000000" },
     runs: { type: "string", default: "5" },
-    only: { type: "string", default: "post,clean" },
+    only: { type: "string", default: "read,post,clean" },
   },
 });
 const [rows, runs] = [Number(values.rows), Number(values.runs)];
@@ -39,18 +40,6 @@ interface Cost {
   database: number;
   memory: number;
 }
-
-const ticks = 100; // a second, in /proc
-const stat = (pid: number | string) =>
-  readFileSync(`/proc/${pid}/stat`, "latin1")
-    .replace(/^.*\) /s, "")
-    .split(" ");
-
-/** CPU-seconds of a process so far. */
-const cpuOf = (pid: number): number => {
-  const fields = stat(pid);
-  return (Number(fields[11]) + Number(fields[12])) / ticks;
-};
 
 /** Bytes that the processes of a group hold, those shared between them counted once for each. */
 function memoryOf(group: number): number {
@@ -130,13 +119,27 @@ function messageSql(table: Table): string {
 }
 
 interface Way {
-  work: "post" | "clean";
+  /** `read`: what the database alone can give. */
+  work: "read" | "post" | "clean";
   name: string;
   lacks?: string | undefined;
   run: (prefix: string, folder: string) => Promise<Cost>;
 }
 
+/** What prints a query's rows, as fast as they come. */
+const select = (sql: string): string =>
+  `mariadb --no-defaults --protocol=tcp --skip-ssl -h $HOST -P $PORT -u $DBUSER --quick -N -r -e "${sql.replaceAll("`", "\\`")}" $DATABASE`;
+
 const ways: Way[] = [
+  {
+    work: "read",
+    name: "mariadb > /dev/null",
+    lacks: missing("mariadb"),
+    run: () => {
+      const all = (table: Table) => `SELECT * FROM ${tables[table].source} ORDER BY \`${tables[table].key}\``;
+      return measure(allOf((table) => `${select(all(table))} > /dev/null`));
+    },
+  },
   {
     work: "post",
     name: "this program",
@@ -150,7 +153,7 @@ const ways: Way[] = [
       measure(
         allOf(
           (table) =>
-            `mariadb --no-defaults --protocol=tcp --skip-ssl -h $HOST -P $PORT -u $DBUSER --quick -N -r -e "${messageSql(table).replaceAll("`", "\\`")}" $DATABASE | kcat -P -q -b $BROKER -t ${prefix}.${table} -p 0 -K '\t' -X acks=all -X linger.ms=20 -X batch.size=1000000 -X queue.buffering.max.messages=500000`,
+            `${select(messageSql(table))} | kcat -P -q -b $BROKER -t ${prefix}.${table} -p 0 -K '\t' -X acks=all -X linger.ms=20 -X batch.size=1000000 -X queue.buffering.max.messages=500000`,
         ),
       ),
   },
@@ -245,7 +248,8 @@ console.log(
 );
 console.log("| --- | --- | --: | --: | --: | --: | --: | --: | --: |");
 for (const result of results) {
-  const ours = results.find(({ work, way }) => work === result.work && way === "this program");
+  const same = result.work === "read" ? "post" : result.work;
+  const ours = results.find(({ work, way }) => work === same && way === "this program");
   const cells = [
     ...[result.work, result.way.replace("|", "\\|"), result.rowsPerSecond.toLocaleString("en")],
     ...[result.cpu, result.brokerCpu, result.databaseCpu].map((n) => n.toFixed(1)),
