@@ -108,7 +108,8 @@ async function supervise(folder: string) {
         ? { zookeeper: state.ports.zookeeper as number }
         : { controller: await port("controller") };
       const ports = { broker: await port("kafka"), ...partner };
-      await follow("kafka", program.name, ports.broker, startKafka(program, { folder, ports, brief: !keep }, tools));
+      const place = { folder, ports, brief: !(keep || state.keep) };
+      await follow("kafka", program.name, ports.broker, startKafka(program, place, tools));
       publish({ kafka: { brokers: [`127.0.0.1:${ports.broker}`] } });
     },
   } satisfies Record<ServiceName, unknown>;

@@ -1,8 +1,10 @@
 /** The services that the program starts by itself: shared, ended with their last user, whatever dies. */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { run, runs, start, temporaryFolder, untilGone } from "./support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -18,7 +20,7 @@ after(async () => {
 
 interface State {
   supervisor?: { pid: number };
-  children: { pid: number }[];
+  children: { name: string; pid: number }[];
 }
 
 const state = async (): Promise<State> =>
@@ -65,6 +67,34 @@ test("two commands share the services, and the last one to leave ends them", asy
   first.kill("SIGINT");
   assert.equal((await first.done).code, 130);
   await untilGone(all);
+});
+
+test("Kafka is quick to start for one command and quick for long where it stays, and ready for its first transaction", async () => {
+  const javaOf = async () => (await state()).children.findLast(({ name }) => name === "java")?.pid as number;
+  const isBrief = async (pid: number) =>
+    (await readFile(`/proc/${pid}/cmdline`, "utf8")).includes("-XX:TieredStopAtLevel=1");
+  const first = await follow();
+  assert.equal(await isBrief(await javaOf()), true);
+  // Nobody has posted yet.
+  const ofTransactions = join(data, "services/kafka/__transaction_state-0");
+  for (let tries = 0; tries < 100 && !existsSync(ofTransactions); tries++) await sleep(50);
+  assert.ok(existsSync(ofTransactions));
+  const pids = pidsOf(await state());
+  first.kill("SIGINT");
+  await first.done;
+  await untilGone(pids);
+
+  const up = await run(["up", "--data", data]);
+  assert.equal(up.code, 0, up.stderr);
+  const stays = await javaOf();
+  assert.equal(await isBrief(stays), false);
+  process.kill(stays, "SIGKILL");
+  await untilGone([stays]);
+  const again = await run(["status", "--data", data]);
+  assert.equal(again.code, 0, again.stderr);
+  assert.equal(await isBrief(await javaOf()), false);
+  const down = await run(["down", "--data", data]);
+  assert.equal(down.code, 0, down.stderr);
 });
 
 test("state that names a process of somebody else harms nobody", async () => {
