@@ -20,7 +20,7 @@ import { type Table, tableNames, tables } from "../io.ts";
 import { readState } from "../local/state.ts";
 import { findPython } from "../test/faults/readers.ts";
 import { openSite } from "../test/support.ts";
-import { cpuOf, stat } from "./usage.ts";
+import { counted, cpuOf, median, stat } from "./measures.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const { values } = parseArgs({
@@ -188,14 +188,6 @@ const ways: Way[] = [
 const admin = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
 const topicsOf = (prefix: string) => tableNames.map((table) => `${prefix}.${table}`);
 
-/** Whether every row is in its topic; the marks of transactions count as messages here. */
-async function checkPosted(prefix: string): Promise<void> {
-  for (const topic of topicsOf(prefix)) {
-    const end = (await admin.fetchTopicOffsets(topic)).reduce((sum, { high }) => sum + Number(high), 0);
-    if (end < rows) throw new Error(`${topic} holds ${end} messages of ${rows}`);
-  }
-}
-
 const wanted = ways.filter(({ work }) => values.only.split(",").includes(work));
 for (const { work, name, lacks } of wanted) if (lacks) console.log(`left out: ${work} by ${name}, because ${lacks}`);
 const able = wanted.filter(({ lacks }) => !lacks);
@@ -219,7 +211,8 @@ try {
         `run ${i}: ${way.work} by ${way.name}: ${seconds.toFixed(1)} s, CPU ${cpu.toFixed(1)} + broker ${broker.toFixed(1)} + database ${database.toFixed(1)} s, ${Math.round(memory)} MB`,
       );
       if (way.work === "post") {
-        await checkPosted(prefix);
+        const counts = await counted(admin, topicsOf(prefix));
+        if (counts.some((count) => count < rows)) throw new Error(`${way.name} posted ${counts} of ${rows} rows each`);
         await admin.deleteTopics({ topics: topicsOf(prefix) });
       }
       await rm(folder, { recursive: true });
@@ -230,7 +223,6 @@ try {
   await site.close();
 }
 
-const median = (numbers: number[]) => numbers.sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 const millions = (rows * tableNames.length) / 1e6;
 const results = able.map((way) => {
   const of = (get: (cost: Cost) => number) => median((costs.get(way) ?? []).map(get));

@@ -2,13 +2,13 @@
  * Posting beside Debezium's snapshot: `npm run bench:debezium -- [--rows N] [--runs N]`.
  *
  * Starts a Kafka and a MariaDB with the binary log that Debezium needs, downloads Debezium and Kafka Connect by Maven
- * (once, 60 MB), and has both post the three tables in turn. Debezium runs as one who knows it would set it up for this:
+ * (60 MB, which it keeps), and has both post the three tables in turn. Debezium runs as one who knows it would set it up for this:
  * a thread for each table, plain JSON rows, large batches, and without exactly-once, which would cost it more.
  *
  * @module
  */
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -22,7 +22,7 @@ import { loadSample } from "../local/sample.ts";
 import { prepare } from "../test/cluster/cluster.ts";
 import { openDatabase, openService } from "../test/faults/world.ts";
 import { temporaryFolder } from "../test/support.ts";
-import { cpuOf, peakOf } from "./usage.ts";
+import { counted, cpuOf, median, peakOf } from "./measures.ts";
 
 const { values } = parseArgs({
   options: { rows: { type: "string", default: "1000000" }, runs: { type: "string", default: "3" } },
@@ -32,11 +32,9 @@ const [rows, runs] = [Number(values.rows), Number(values.runs)];
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const folder = await temporaryFolder();
 const { tools, kafka, server } = await prepare(folder.path);
-const libs = join(folder.path, "..", "pinterest-debezium-3.5.0");
-if (!existsSync(libs)) {
-  console.log("Downloading Debezium 3.5.0 and Kafka Connect 4.2.1 by Maven");
-  execFileSync("mvn", ["-q", "-f", file("debezium.xml"), "generate-resources", `-Dto=${libs}`], { stdio: "inherit" });
-}
+const libs = join(folder.path, "libs");
+console.log("Getting Debezium 3.5.0 and Kafka Connect 4.2.1 by Maven");
+execFileSync("mvn", ["-q", "-f", file("debezium.xml"), "generate-resources", `-Dto=${libs}`], { stdio: "inherit" });
 
 const binlog = ["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"];
 const home = join(folder.path, "kafka-home");
@@ -50,12 +48,6 @@ const { host, port, user, password, database } = own.mysql;
 const brokers = [`127.0.0.1:${ports.broker}`];
 const admin = new Kafka({ brokers, logLevel: logLevel.NOTHING }).admin();
 const creds = join(folder.path, "creds.yaml");
-
-/** How many messages the topics of the tables hold, the marks of transactions among them. */
-async function posted(topics: string[]): Promise<number[]> {
-  const ends = topics.map((topic) => admin.fetchTopicOffsets(topic).catch(() => []));
-  return (await Promise.all(ends)).map((partitions) => partitions.reduce((sum, { high }) => sum + Number(high), 0));
-}
 
 /**
  * Runs a command, its start among what counts: to its end, or, as Kafka Connect would go on for ever, until every row is
@@ -71,7 +63,7 @@ async function measure(name: string, [command = "", ...args]: string[], topics: 
     said = (said + data).slice(-4000);
   });
   const ended = new Promise((resolve) => child.on("close", resolve));
-  const all = async () => (await posted(topics)).every((count) => count >= rows);
+  const all = async () => (await counted(admin, topics)).every((count) => count >= rows);
   let [cpu, memory] = [0, 0];
   while (child.exitCode === null) {
     const { pid = 0 } = child;
@@ -87,7 +79,7 @@ async function measure(name: string, [command = "", ...args]: string[], topics: 
   const seconds = (performance.now() - since) / 1000;
   if (endless) child.kill("SIGKILL");
   await ended;
-  if (!(await all())) throw new Error(`${name} posted ${await posted(topics)} of ${rows} rows each: ${said}`);
+  if (!(await all())) throw new Error(`${name} posted ${await counted(admin, topics)} of ${rows} rows each: ${said}`);
   const millions = (rows * topics.length) / 1e6;
   const rate = Math.round((millions * 1e6) / seconds).toLocaleString("en");
   console.log(
@@ -152,7 +144,6 @@ function program(prefix: string): [string[], string[]] {
 const seconds: { program: number[]; debezium: number[] } = { program: [], debezium: [] };
 try {
   const root = await own.root();
-  await root.query(`CREATE DATABASE IF NOT EXISTS ${database} CHARACTER SET utf8mb4`);
   await root.query(
     `GRANT RELOAD, REPLICATION SLAVE, REPLICATION CLIENT, SLAVE MONITOR, SHOW DATABASES ON *.* TO ${user}`,
   );
@@ -165,7 +156,6 @@ try {
     seconds.program.push(await measure("this program", ...program(`p${i}`)));
     seconds.debezium.push(await measure("Debezium", ...(await debezium(`d${i}`)), true));
   }
-  const median = (numbers: number[]) => numbers.sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
   const times = median(seconds.debezium) / median(seconds.program);
   console.log(`Medians of ${runs} runs: this program posts ${times.toFixed(1)} times the rows of Debezium a second`);
 } finally {

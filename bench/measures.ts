@@ -1,9 +1,10 @@
 /**
- * What processes take, by /proc: Linux alone.
+ * What the benches share: what processes take, by /proc of Linux, how full topics are, medians.
  *
  * @module
  */
 import { readFileSync } from "node:fs";
+import type { Admin } from "kafkajs";
 
 const ticks = 100; // a second, in /proc
 
@@ -22,3 +23,11 @@ export function cpuOf(pid: number): number {
 /** The most memory that a process has held so far, MB. */
 export const peakOf = (pid: number): number =>
   Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]) / 1000;
+
+/** How many messages each topic holds, the marks of transactions among them; none where it is not there yet. */
+export async function counted(admin: Admin, topics: string[]): Promise<number[]> {
+  const ends = topics.map((topic) => admin.fetchTopicOffsets(topic).catch(() => []));
+  return (await Promise.all(ends)).map((partitions) => partitions.reduce((sum, { high }) => sum + Number(high), 0));
+}
+
+export const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
