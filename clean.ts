@@ -19,6 +19,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { readCheckpoint } from "./api.ts";
+import { literal, literals, parquetRows } from "./duckdb.ts";
 import { patiently, silver, type Table, tableNames } from "./io.ts";
 import {
   connectReader,
@@ -43,13 +44,13 @@ import {
   landedOffsets,
   largeMessage,
   listBronze,
-  literal,
   type Offsets,
   paths,
   putInPlace,
   readBinding,
   sharedFrom,
   syncPath,
+  temporaryPath,
   writeBinding,
 } from "./lake.ts";
 import { type Lander, openLander } from "./land.ts";
@@ -200,7 +201,7 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
     await finishRebuild(lake);
     // What is unfinished is done again; other programs' files there are their own.
     for (const name of await readdir(paths(lake).tmp).catch(() => [])) {
-      const owner = /^(?:duckdb-|\w+-)(\d+)(?:\.parquet)?$/.exec(name)?.[1];
+      const owner = /-(\d+)(?:-\d+)?(?:\.\w+)?$/.exec(name)?.[1];
       if (/^(land|clean|silver|rejects)-|^rebuild$/.test(name) || (owner && !existsSync(`/proc/${owner}`))) {
         await rm(join(paths(lake).tmp, name), { recursive: true, force: true });
       }
@@ -499,8 +500,8 @@ async function bronzeQuery(files: BronzeFile[]): Promise<string> {
   // Six bytes a byte at worst: base64 of a key and of a value of `largeMessage` bytes.
   const usual = 2 * largeMessage;
   const read = (some: BronzeFile[], line: number) =>
-    `SELECT * FROM read_csv([${some.map(({ path }) => literal(path)).join(", ")}], columns = ${bronzeColumns}, auto_detect = false,
-      delim = '\\t', quote = '', escape = '', header = false, new_line = '\\n', strict_mode = true, max_line_size = ${line}, buffer_size = ${2 * line})`;
+    `SELECT * FROM read_csv(${literals(some.map(({ path }) => path))}, columns = ${bronzeColumns}, auto_detect = false,
+      hive_partitioning = false, delim = '\\t', quote = '', escape = '', header = false, new_line = '\\n', strict_mode = true, max_line_size = ${line}, buffer_size = ${2 * line})`;
   const small = files.filter((file, i) => file.messages !== 1 || (sizes[i] as number) <= usual);
   const large = files.filter((file) => !small.includes(file));
   const parts = small.length > 0 ? [read(small, usual)] : [];
@@ -529,8 +530,7 @@ async function applyBatch(
       throw new Error(`Messages before offset ${file.first} of ${table} were landed, but not cleaned: start again`);
     }
   }
-  const folder = join(paths(work.lake).tmp, `clean-${table}`);
-  await rm(folder, { recursive: true, force: true });
+  const folder = temporaryPath(work.lake, `clean-${table}`);
   await mkdir(folder);
   let rejected = 0;
   try {
@@ -701,8 +701,6 @@ async function insert(
   }
   // In an instance of its own, whose memory no other table takes.
   return await onePiecesAtATime(async () => {
-    const folder = join(paths(work.lake).tmp, `clean-${table}`);
-    const [from, to] = [join(folder, "piece.parquet"), join(folder, "made.parquet")];
     const spill = join(paths(work.lake).tmp, `pieces-${process.pid}`);
     const db = await openDuckDb(work.lake, { ...cleaning, memory_limit: pieceMemory, temp_directory: spill });
     const aside = await db.connect();
@@ -711,10 +709,15 @@ async function insert(
       await connection.run(`CREATE OR REPLACE TEMP TABLE whole AS ${bronze}`);
       for (const range of await pieces(connection)) {
         work.options.signal.throwIfAborted();
+        const [from, to] = ["piece", "made"].map((what) => temporaryPath(work.lake, `clean-${what}`, ".parquet")) as [
+          string,
+          string,
+        ];
         await connection.run(`COPY (SELECT * FROM whole WHERE ${range}) TO ${literal(from)} (${parquet})`);
         await aside.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${parquetRows(from)}`);
         rows += await write(aside, `COPY (${query}) TO ${literal(to)} (${parquet})`);
         await connection.run(`INSERT INTO ${into} ${parquetRows(to)}`);
+        await Promise.all([rm(from), rm(to)]);
       }
       return rows;
     } finally {
@@ -760,8 +763,6 @@ const notIn = (applied: Offsets): string =>
   [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
   "true";
 
-const parquetRows = (file: string): string => `SELECT * FROM read_parquet(${literal(file)}, hive_partitioning = false)`;
-
 /** Puts a block's new rows in place, or writes the block anew with them; the newest message of an ind wins. */
 async function publishBlock(
   work: Work,
@@ -784,7 +785,7 @@ async function publishBlock(
   let temporary = file;
   let rows = news;
   if (temporary === undefined || inTable || state || losers > 0) {
-    temporary = join(paths(work.lake).tmp, `silver-${table}-${name}.parquet`);
+    temporary = temporaryPath(work.lake, `silver-${table}`, ".parquet");
     // Ranking sorts whole rows: only where an ind comes twice.
     const rank =
       "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
@@ -827,7 +828,7 @@ async function publishRejects(
   }
   const empty = `SELECT '' AS "table", 0::INT AS _partition, 0::BIGINT AS _offset, now() AS _posted_at, ''::BLOB AS key,
     '' AS reason, '' AS detail, ''::BLOB AS raw WHERE false`;
-  const temporary = join(paths(work.lake).tmp, `rejects-${name}.parquet`);
+  const temporary = temporaryPath(work.lake, `rejects-${table}`, ".parquet");
   const [rows = 0] = await numbers(
     connection,
     `COPY (${parts.join(" UNION ALL ") || empty}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied: next, begun, reasons })})`,

@@ -64,9 +64,6 @@ export const paths = (lake: string) => ({
   lock: join(lake, ".lock"),
 });
 
-/** A path or other text as an SQL literal; DuckDB takes no parameters in COPY and file functions. */
-export const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
-
 const digits = (n: number): string => String(n).padStart(20, "0");
 
 /** The name that says what a bronze file holds. */
@@ -120,6 +117,12 @@ export const names = (folder: string): Promise<string[]> =>
     throw error;
   });
 
+let temporaries = 0;
+
+/** A path in the lake's tmp folder that no file had before: `what`, this process and a number. */
+export const temporaryPath = (lake: string, what: string, extension = ""): string =>
+  join(paths(lake).tmp, `${what}-${process.pid}-${++temporaries}${extension}`);
+
 /** Moves a finished file to its place: its bytes first reach the disk, then its name appears in one step. */
 export async function putInPlace(temporary: string, path: string): Promise<void> {
   await syncPath(temporary);
@@ -131,9 +134,8 @@ export async function putInPlace(temporary: string, path: string): Promise<void>
 
 /** Writes a text file, in one step for readers. */
 export async function writeInPlace(lake: string, path: string, text: string): Promise<void> {
-  const { tmp } = paths(lake);
-  await mkdir(tmp, { recursive: true });
-  const temporary = join(tmp, `${basename(path, extname(path))}-${process.pid}`);
+  await mkdir(paths(lake).tmp, { recursive: true });
+  const temporary = temporaryPath(lake, basename(path, extname(path)));
   await writeFile(temporary, text);
   await putInPlace(temporary, path);
 }

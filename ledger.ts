@@ -7,9 +7,18 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import { duckdb } from "./duckdb.ts";
+import { literal, literals, openInstance, parquetRows } from "./duckdb.ts";
 import { type Table, tableNames } from "./io.ts";
-import { type BronzeFile, landedOffsets, listBronze, literal, names, type Offsets, paths, putInPlace } from "./lake.ts";
+import {
+  type BronzeFile,
+  landedOffsets,
+  listBronze,
+  names,
+  type Offsets,
+  paths,
+  putInPlace,
+  temporaryPath,
+} from "./lake.ts";
 
 /** What a Parquet file of the lake says of itself. */
 export interface FileState {
@@ -32,7 +41,7 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
   const states = new Map<string, FileState>();
   const files = (await names(folder)).filter((name) => name.startsWith(prefix) && name.endsWith(".parquet"));
   if (files.length === 0) return states;
-  const list = `[${files.map((name) => literal(join(folder, name))).join(", ")}]`;
+  const list = literals(files.map((name) => join(folder, name)));
   const rows = await db
     .runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`)
     .catch((error: Error) => {
@@ -121,7 +130,7 @@ export interface TableState {
 
 /** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
 export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
-  const db = await duckdb().DuckDBInstance.create(":memory:");
+  const db = await openInstance(":memory:");
   const connection = await db.connect();
   try {
     const states: Partial<Record<Table, TableState>> = {};
@@ -167,10 +176,10 @@ export function ledgerRow(
 
 /** Reads the ledger that clean wrote after its last batch, or `undefined` where there is none yet. */
 export async function readLedger(db: DuckDBConnection, lake: string): Promise<LedgerRow[] | undefined> {
-  const file = (name: string) => literal(join(paths(lake).gold, `${name}.parquet`));
+  const rowsOf = (name: string) => db.runAndReadAll(parquetRows(join(paths(lake).gold, `${name}.parquet`)));
   if (!(await names(paths(lake).gold)).includes("ledger.parquet")) return undefined;
-  const ledger = await db.runAndReadAll(`SELECT * FROM ${file("ledger")}`);
-  const counts = await db.runAndReadAll(`SELECT * FROM ${file("rejects_by_reason")}`);
+  const ledger = await rowsOf("ledger");
+  const counts = await rowsOf("rejects_by_reason");
   return ledger.getRows().map(([table, messages, clean, superseded, rejected]) => ({
     table: table as Table,
     messages: Number(messages),
@@ -214,7 +223,7 @@ export async function publishQuery(
   { query }: { query: string },
 ): Promise<void> {
   const { gold, tmp } = paths(lake);
-  const temporary = join(tmp, `${name}-${process.pid}.parquet`);
+  const temporary = temporaryPath(lake, name, ".parquet");
   await mkdir(gold, { recursive: true });
   await mkdir(tmp, { recursive: true });
   await db.run(`COPY (${query}) TO ${literal(temporary)} (${parquet})`);
@@ -236,7 +245,7 @@ interface Holder {
 export async function lockLake(lake: string): Promise<AsyncDisposable> {
   const { lock } = paths(lake);
   await mkdir(lake, { recursive: true });
-  const take = () => duckdb().DuckDBInstance.create(lock);
+  const take = () => openInstance(lock);
   const instance = await take().catch(async (error: Error) => {
     // Killed while it was being made: the file holds nothing but the lock.
     if (/not a valid DuckDB database|could not read|corrupt/i.test(error.message)) {
@@ -290,7 +299,7 @@ const memoryLimit = "800MB";
 /** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder; `settings` are DuckDB's own. */
 export async function openDuckDb(lake: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> {
   const { tmp } = paths(lake);
-  const db = await duckdb().DuckDBInstance.create(":memory:", {
+  const db = await openInstance(":memory:", {
     memory_limit: memoryLimit,
     // Of its own: DuckDB crashes where two processes spill into one folder.
     temp_directory: join(tmp, `duckdb-${process.pid}`),

@@ -6,9 +6,9 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
-import { duckdb } from "./duckdb.ts";
+import { duckdb, parquetRows } from "./duckdb.ts";
 import { silver, type Table, tableNames } from "./io.ts";
-import { hasSilver, literal, paths, readBinding, writeInPlace } from "./lake.ts";
+import { hasSilver, paths, readBinding, writeInPlace } from "./lake.ts";
 import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
@@ -88,7 +88,7 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
     await publishQuery(connection, lake, name, { query: await readSql(file) }).catch((error: unknown) => {
       throw explainSql(file, error);
     });
-    return await readRows(connection, `SELECT * FROM ${literal(`${paths(lake).gold}/${name}.parquet`)}`);
+    return await readRows(connection, parquetRows(join(paths(lake).gold, `${name}.parquet`)));
   };
   const matches = await publish("matches", "matches.sql");
   const answers: Partial<Record<Question, Answer>> = {};
@@ -160,8 +160,7 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
 }
 
 async function silverQuery(lake: string, table: Table): Promise<string> {
-  if (await hasSilver(lake, table))
-    return `SELECT * FROM read_parquet(${literal(`${paths(lake).silver(table)}/*.parquet`)})`;
+  if (await hasSilver(lake, table)) return parquetRows(join(paths(lake).silver(table), "*.parquet"));
   const columns = Object.entries(silver[table]).map(([name, type]) => `NULL::${type} AS ${name}`);
   return `SELECT ${columns.join(", ")} WHERE false`;
 }

@@ -5,13 +5,14 @@
  *
  * @module
  */
+import { join } from "node:path";
 import type { DuckDBBlobValue, DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import type { MysqlSettings } from "../db_conn.ts";
-import { duckdb } from "../duckdb.ts";
+import { literal, openInstance, parquetRows } from "../duckdb.ts";
 import { type Table, tableNames } from "../io.ts";
 import { fetchOnce, isTransientKafka, type KafkaSettings, type PartitionRange, topicOf } from "../kafka.ts";
-import { literal, names, paths } from "../lake.ts";
+import { names, paths } from "../lake.ts";
 import { keyBytes, type RecordView, valueBytes } from "../records.ts";
 import { openStatus, type Status, type TableStatus } from "../status.ts";
 
@@ -263,13 +264,13 @@ function rejectQueries(lake: string): (sql: string) => Promise<Record<string, un
   const limit = pLimit(1);
   const run = async (sql: string) => {
     if (!(await names(paths(lake).rejects)).some((name) => name.endsWith(".parquet"))) return [];
-    const db = await duckdb().DuckDBInstance.create(":memory:", { memory_limit: "200MB", threads: "1" });
+    const db = await openInstance(":memory:", { memory_limit: "200MB", threads: "1" });
     let connection: DuckDBConnection | undefined;
     try {
       connection = await db.connect();
       await connection.run("SET TimeZone = 'UTC'");
-      const files = literal(`${paths(lake).rejects}/*.parquet`);
-      const rows = await connection.runAndReadAll(`WITH rejects AS (FROM read_parquet(${files})) ${sql}`);
+      const rejects = parquetRows(join(paths(lake).rejects, "*.parquet"));
+      const rows = await connection.runAndReadAll(`WITH rejects AS (${rejects}) ${sql}`);
       return rows.getRowObjects() as Record<string, unknown>[];
     } finally {
       connection?.closeSync();

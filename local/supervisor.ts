@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
-import { duckdb } from "../duckdb.ts";
+import { openInstance } from "../duckdb.ts";
 import { checkMode, keepClasses, startKafka, startZookeeper } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
 import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";
@@ -233,7 +233,7 @@ async function takeLock(path: string) {
   const deadline = Date.now() + 6_000; // the former supervisor may be ending
   for (;;) {
     try {
-      return await duckdb().DuckDBInstance.create(path, { threads: "1" });
+      return await openInstance(path, { threads: "1" });
     } catch (error) {
       // Killed while it was being made: the file holds nothing but the lock.
       if (/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) rmSync(path, { force: true });

@@ -10,7 +10,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { DuckDBInstance } from "@duckdb/node-api";
+import { openInstance } from "../../duckdb.ts";
 import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake.ts";
 import type { Message } from "../oracle.ts";
@@ -109,7 +109,7 @@ export function watchSilver(python: string, lake: string): { stop: () => Promise
 
 async function watchByDuckDb(lake: string, signal: AbortSignal): Promise<Seen> {
   const seen: Seen = { reads: 0, errors: 0, wrong: [] };
-  const db = await DuckDBInstance.create(":memory:", { threads: "1" });
+  const db = await openInstance(":memory:", { threads: "1" });
   const connection = await db.connect();
   const known = new Set<Table>();
   while (!signal.aborted) {

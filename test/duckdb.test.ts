@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { readdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { literal, openInstance, parquetRows } from "../duckdb.ts";
+import { temporaryFolder } from "./support.ts";
+
+test("a file that takes another's place is read as it is now, by whatever name it had before", async () => {
+  const folder = await temporaryFolder();
+  const db = await openInstance(":memory:");
+  const connection = await db.connect();
+  const path = join(folder.path, "block.parquet");
+  const wrong: string[] = [];
+  try {
+    // Each file has the size of the one before, and mostly its inode and its second.
+    for (let i = 100; i < 130; i++) {
+      const query = `SELECT 7 AS ind, 0::INT AS _partition, ${i}::BIGINT AS _offset, 'C${i}' AS country`;
+      const made = i % 2 === 0 ? path : join(folder.path, "made.parquet");
+      if (made === path) await rm(path, { force: true });
+      await connection.run(`COPY (${query}) TO ${literal(made)} (FORMAT parquet, COMPRESSION zstd)`);
+      if (made !== path) await rename(made, path);
+      const rows = await connection.runAndReadAll(`SELECT country FROM (${parquetRows(path)}) WHERE _offset >= ${i}`);
+      const [[country = "no row"] = []] = rows.getRows();
+      if (country !== `C${i}`) wrong.push(`C${i} was written, ${country} read`);
+      await sleep(40);
+    }
+    assert.deepEqual(wrong, []);
+  } finally {
+    connection.closeSync();
+    db.closeSync();
+    await folder.remove();
+  }
+});
+
+test("every DuckDB is opened and every Parquet file read by way of duckdb.ts", async () => {
+  const root = new URL("../", import.meta.url);
+  const found: string[] = [];
+  for (const name of await readdir(root, { recursive: true })) {
+    if (!/^[^.]*\.ts$/.test(name) || /^(node_modules|test|bench|duckdb\.ts)/.test(name)) continue;
+    const source = await readFile(new URL(name, root), "utf8");
+    if (/DuckDBInstance\.(create|fromCache)|read_parquet|FROM '\$\{|FROM \$\{literal/.test(source)) found.push(name);
+  }
+  assert.deepEqual(found, []);
+});
