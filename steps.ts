@@ -1,29 +1,20 @@
 /**
- * The named steps of posting and publishing, for the fault tests: where PIPELINE_STEPS names a file, each step is
- * written to it, and the program strikes itself where PIPELINE_STRIKE says: `kill 3 silver`, `pause 1 committing pin`.
+ * The named steps of posting and publishing, on a diagnostics channel: tests subscribe to it to stop the program there.
  *
  * @module
  */
-import { appendFileSync, existsSync } from "node:fs";
+import { channel } from "node:diagnostics_channel";
 
-const trace = process.env.PIPELINE_STEPS;
-const [, action, nth, pattern = ""] = /^(kill|pause) (\d+) (.*)$/.exec(process.env.PIPELINE_STRIKE ?? "") ?? [];
-const struck = new RegExp(pattern);
-const never = new Int32Array(new SharedArrayBuffer(4));
-let times = 0;
+/** What is published: `committing pin`, `renamed /lake/silver/pin/0000.parquet`. */
+export interface Step {
+  name: string;
+  subject: string;
+}
 
-const write = (text: string) => appendFileSync(trace as string, `${process.pid}\t${Date.now()}\t${text}\n`);
+/** Where each step is published; nothing is built while nobody subscribes. */
+export const steps = channel("pinterest-pipeline:step");
 
-/** Says that a step has been reached. Nothing happens but for the fault tests: they have it written down, and at the n-th time of the one they ask for the process ends, or waits while `.hold` exists. */
+/** Says that a step has been reached. */
 export function step(name: string, subject: string): void {
-  if (!trace) return;
-  const text = `${name}\t${subject}`;
-  write(text);
-  if (!action || !struck.test(`${name} ${subject}`) || ++times !== Number(nth)) return;
-  write(`struck\t${name} ${subject}`);
-  if (action === "kill") {
-    process.kill(process.pid, "SIGKILL");
-    Atomics.wait(never, 0, 0);
-  }
-  while (existsSync(`${trace}.hold`)) Atomics.wait(never, 0, 0, 20);
+  if (steps.hasSubscribers) steps.publish({ name, subject } satisfies Step);
 }

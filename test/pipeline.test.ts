@@ -15,7 +15,7 @@ import { type KafkaSettings, kafkaClient } from "../kafka.ts";
 import { sampleRow } from "../local/sample.ts";
 import { readRejects, readSilver } from "./lake_of.ts";
 import { cleanTable, type Message } from "./oracle.ts";
-import { openSite, query, type Run, readTopic, run, type Site, start } from "./support.ts";
+import { openSite, query, type Run, readTopic, run, type Site, start, struck } from "./support.ts";
 
 let site: Site;
 let folder: Site["folder"];
@@ -225,7 +225,7 @@ test("two posts of the same tables at once: one goes on, the other says who is r
 
 test("a full run that was killed is finished for all tables by the next post", async () => {
   const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
-  const env = { PIPELINE_STEPS: join(folder.path, "steps"), PIPELINE_STRIKE: "kill 1 ^sent" };
+  const env = struck(join(folder.path, "steps"), "kill 1 ^sent");
   assert.equal((await run([...args, "--full"], { env })).code, null);
   assert.match(ok(await run(args)).stderr, /A full run was broken off: it is finished first/);
   for (const table of tableNames) {
@@ -299,7 +299,7 @@ test("what was landed and waits for the next batch is cleaned where Kafka goes a
   }
   await producer.disconnect();
   await writeFile(`${trace}.hold`, "");
-  const env = { PIPELINE_STEPS: trace, PIPELINE_STRIKE: "pause 1 ^cleaning geo" };
+  const env = struck(trace, "pause 1 ^cleaning geo");
   const clean = start(["clean", "--creds", path, "--data", other], { env });
   while (!(await readFile(trace, "utf8").catch(() => "")).includes("struck")) await sleep(20);
   site.killKafka();

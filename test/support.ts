@@ -95,6 +95,16 @@ export function start(
   };
 }
 
+/**
+ * The environment in which the program writes its steps to the file `trace`, and is struck at one of them: `kill 3
+ * silver`, or `pause 1 ^committing pin` while `<trace>.hold` exists.
+ */
+export const struck = (trace: string, strike?: string): NodeJS.ProcessEnv => ({
+  NODE_OPTIONS: `--require=${JSON.stringify(new URL("./faults/strike.cjs", import.meta.url).pathname)}`,
+  PIPELINE_STEPS: trace,
+  ...(strike && { PIPELINE_STRIKE: strike }),
+});
+
 /** Runs the program to its end. */
 export const run = (args: string[], options?: { cwd?: string; env?: NodeJS.ProcessEnv }): Promise<Run> =>
   start(args, options).done;

@@ -18,7 +18,7 @@ import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type MysqlProgram, type Tools } from "../../local/programs.ts";
 import { loadSample } from "../../local/sample.ts";
 import type { MysqlAddress } from "../../local/state.ts";
-import { type Run, type Running, start } from "../support.ts";
+import { type Run, type Running, start, struck } from "../support.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";
 
 /** A service that can be killed, frozen and started again. */
@@ -237,7 +237,7 @@ export async function makeWorld(
         const trace = join(data, `steps-${runs++}`);
         writeFileSync(trace, "");
         if (strike?.startsWith("pause")) writeFileSync(`${trace}.hold`, "");
-        const env = { PIPELINE_STEPS: trace, ...(strike && { PIPELINE_STRIKE: strike }) };
+        const env = struck(trace, strike);
         const running = start([...args, "--creds", creds, "--data", data], { cwd: data, env });
         return follow(running, { trace, command: args.join(" ") || "run", lake: world.lake });
       },
