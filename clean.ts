@@ -20,7 +20,7 @@ import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { readCheckpoint } from "./api.ts";
 import { literal, literals, parquetRows } from "./duckdb.ts";
-import { patiently, silver, type Table, tableNames } from "./io.ts";
+import { patiently, type Table, tableNames, UsageError } from "./io.ts";
 import {
   connectReader,
   explainKafka,
@@ -37,12 +37,14 @@ import {
   batchBytes,
   blockKeys,
   blockOfKey,
+  bronzeColumns,
   bronzeName,
   checkBinding,
   explainDisk,
   fileSize,
   landedOffsets,
   largeMessage,
+  laterOffsets,
   listBronze,
   type Offsets,
   paths,
@@ -56,7 +58,9 @@ import {
 import { type Lander, openLander } from "./land.ts";
 import {
   addsUp,
+  type Columns,
   checkBronze,
+  checkColumns,
   doneOffsets,
   explainSql,
   type FileState,
@@ -70,6 +74,7 @@ import {
   parquet,
   readLedger,
   readSql,
+  silverColumns,
   sqlHash,
   writeLedger,
 } from "./ledger.ts";
@@ -124,7 +129,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     isTransient: isTransientKafka,
     onWait: (text: string) => onFact({ fact: "waited", text }),
   };
-  const work = await openWork(lake, options);
+  const work = await openWork(lake, { lake, signal, onFact });
   let connected: KafkaReader | undefined;
   let landing: Lander | undefined;
   try {
@@ -132,7 +137,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     connected = reader;
     let lander = await openLander(options);
     landing = lander;
-    await patiently(() => bind(reader, options), patience);
+    await patiently(() => bind(reader, work, options), patience);
     const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
     for (const table of tableNames) await finishLanded(work, table, result);
     await patiently(() => checkTopics(reader, work, kafka), patience);
@@ -169,10 +174,14 @@ interface Work {
   lake: string;
   root: string;
   options: Pick<CleanOptions, "signal" | "onFact">;
+  /** Groups landed files that are cleaned together. */
+  batches: (files: BronzeFile[]) => BronzeFile[][] | Promise<BronzeFile[][]>;
   db: DuckDBInstance;
   /** One for each table, since temporary tables live in a connection. */
   connections: Record<Table, DuckDBConnection>;
   bronze: Record<Table, BronzeFile[]>;
+  /** Of silver, as the cleaning SQL gives them. */
+  columns: Record<Table, Columns>;
   silver: Record<Table, Map<string, FileState>>;
   rejects: Record<Table, Map<string, FileState>>;
   /** Runs a query on a connection that no other uses: as many at a time as there are cores. */
@@ -196,7 +205,8 @@ const cleaning = {
   disabled_optimizers: "filter_pushdown",
 };
 
-async function openWork(lake: string, options: Work["options"], root = lake): Promise<Work> {
+async function openWork(lake: string, options: LandedOptions, root = lake): Promise<Work> {
+  const { signal, onFact, batches = inBatches } = options;
   if (root === lake) {
     await finishRebuild(lake);
     // What is unfinished is done again; other programs' files there are their own.
@@ -234,9 +244,9 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
   const interrupt = () => {
     for (const connection of every) connection.interrupt();
   };
-  options.signal.addEventListener("abort", interrupt);
+  signal.addEventListener("abort", interrupt);
   const close = () => {
-    options.signal.removeEventListener("abort", interrupt);
+    signal.removeEventListener("abort", interrupt);
     for (const connection of every) connection.closeSync();
     db.closeSync();
   };
@@ -247,15 +257,35 @@ async function openWork(lake: string, options: Work["options"], root = lake): Pr
     // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
     const done = root === lake ? rejects : await rejectsIn(lake).catch(() => rejects);
     for (const table of tableNames) checkBronze(lake, table, bronze[table], done[table]);
+    const columns = await forTables((table) => silverColumns(connections[table], table));
+    for (const table of tableNames)
+      await checkColumns(connections[table], { lake: root, table, columns: columns[table] });
     const silver = await forTables((table) => fileStates(connections[table], paths(root).silver(table)));
-    return { lake, root, options, db, connections, bronze, silver, rejects, aside, close };
+    return {
+      lake,
+      root,
+      options: { signal, onFact },
+      batches,
+      db,
+      connections,
+      bronze,
+      columns,
+      silver,
+      rejects,
+      aside,
+      close,
+    };
   } catch (error) {
     close();
     throw error;
   }
 }
 
-async function bind(reader: KafkaReader, { kafka, lake, database, onFact }: CleanOptions): Promise<void> {
+async function bind(
+  reader: KafkaReader,
+  { bronze, silver }: Work,
+  { kafka, lake, database, onFact }: CleanOptions,
+): Promise<void> {
   const checkpoint = await readCheckpoint(reader, kafka, "pin");
   const wanted = {
     cluster: reader.clusterId,
@@ -264,7 +294,14 @@ async function bind(reader: KafkaReader, { kafka, lake, database, onFact }: Clea
   };
   const sql = await sqlHash();
   const bound = await readBinding(lake);
-  if (!bound) return writeBinding(lake, { ...wanted, sql });
+  if (!bound) {
+    const isEmpty = tableNames.every((table) => bronze[table].length === 0 && silver[table].size === 0);
+    if (isEmpty) return writeBinding(lake, { ...wanted, sql });
+    const { binding } = paths(lake);
+    throw new UsageError(
+      `The lake in "${lake}" holds rows, but "${binding}", which says which topics they came from, is missing: put it back from a backup, or, if they came from the topics in use now, write ${JSON.stringify({ ...wanted, sql: "" })} into it`,
+    );
+  }
   checkBinding(lake, bound, wanted);
   checkBinding(lake, bound, { database: database ?? null });
   if (bound.database === null && wanted.database !== null) await writeBinding(lake, { ...bound, ...wanted });
@@ -386,7 +423,7 @@ function unapplied(work: Work, table: Table): BronzeFile[] {
 
 /** Cleans what was landed before the program was stopped, or before Kafka went away. */
 async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
-  for (const files of await inBatches(unapplied(work, table))) await applyBatch(work, table, { files, result });
+  for (const files of await work.batches(unapplied(work, table))) await applyBatch(work, table, { files, result });
 }
 
 /** Groups files so that each group is about one batch large. */
@@ -490,9 +527,7 @@ async function lastLine(path: string): Promise<Buffer> {
   }
 }
 
-/** The columns of bronze's lines, as `bronzeLines` writes them. */
-const bronzeColumns =
-  "{_partition: 'INT', _offset: 'BIGINT', posted_ms: 'BIGINT', key_is: 'VARCHAR', key: 'VARCHAR', value_is: 'VARCHAR', value: 'VARCHAR'}";
+const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;
 
 /** Reads bronze as it is: no quotes, no escapes, an empty field is NULL. */
 async function bronzeQuery(files: BronzeFile[]): Promise<string> {
@@ -500,7 +535,7 @@ async function bronzeQuery(files: BronzeFile[]): Promise<string> {
   // Six bytes a byte at worst: base64 of a key and of a value of `largeMessage` bytes.
   const usual = 2 * largeMessage;
   const read = (some: BronzeFile[], line: number) =>
-    `SELECT * FROM read_csv(${literals(some.map(({ path }) => path))}, columns = ${bronzeColumns}, auto_detect = false,
+    `SELECT * FROM read_csv(${literals(some.map(({ path }) => path))}, columns = ${bronzeTypes}, auto_detect = false,
       hive_partitioning = false, delim = '\\t', quote = '', escape = '', header = false, new_line = '\\n', strict_mode = true, max_line_size = ${line}, buffer_size = ${2 * line})`;
   const small = files.filter((file, i) => file.messages !== 1 || (sizes[i] as number) <= usual);
   const large = files.filter((file) => !small.includes(file));
@@ -520,10 +555,9 @@ async function applyBatch(
   const some = files.filter((file) => file.messages > 0);
   const messages = some.reduce((sum, file) => sum + file.messages, 0);
   const done = doneOffsets(work.rejects[table]);
-  const next: Offsets = new Map(done.applied);
+  const next = laterOffsets(done.applied, landedOffsets(files));
   const begun: Offsets = new Map(done.begun);
   for (const file of files) {
-    next.set(file.partition, Math.max(file.next, next.get(file.partition) ?? 0));
     begun.set(file.partition, Math.min(file.first, begun.get(file.partition) ?? file.first));
     const until = done.applied.get(file.partition) ?? file.first;
     if (!files.some((f) => f.partition === file.partition && f.first <= until)) {
@@ -608,8 +642,8 @@ async function cleanBatch(
 ): Promise<Cleaned> {
   const connection = work.connections[table];
   const sql = await readSql(`clean_${table}.sql`);
-  const columns = Object.keys(silver[table]).join(", ");
-  const types = Object.entries(silver[table]).map(([name, type]) => `${name} ${type}`);
+  const columns = [...work.columns[table].keys()].map(quoted).join(", ");
+  const types = [...work.columns[table]].map(([name, type]) => `${quoted(name)} ${type}`);
   await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned (${types.join(", ")}, block BIGINT)`);
   const clean = `SELECT ${columns} FROM (${sql}) WHERE reject_reason IS NULL`;
   const blocks = new Map<number, NewRows>();
@@ -756,6 +790,8 @@ async function pieces(connection: DuckDBConnection): Promise<string[]> {
  */
 const blockOf = `CASE WHEN ind < ${sharedFrom} THEN ind // ${blockKeys} ELSE ${sharedFrom / blockKeys} + ind // ${blockKeys} % 64 END`;
 
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
 const blockName = (block: number): string => String(block).padStart(4, "0");
 
 /** Messages that a file does not hold yet. */
@@ -775,12 +811,13 @@ async function publishBlock(
   const path = join(paths(work.root).silver(table), `${name}.parquet`);
   const made = file === undefined ? [] : [parquetRows(file)];
   if (inTable) made.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
-  const fresh = `SELECT * FROM (${made.join(" UNION ALL ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
-  const both = state ? `${fresh} UNION ALL ${parquetRows(path)}` : fresh;
+  const fresh = `SELECT * FROM (${made.join(" UNION ALL BY NAME ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
+  const both = state ? `${fresh} UNION ALL BY NAME ${parquetRows(path)}` : fresh;
   const [news = 0] = await numbers(connection, `SELECT count(*) FROM (${fresh})`);
   if (news === 0) return;
   const [losers = 0] = await numbers(connection, `SELECT count(*) - count(DISTINCT ind) FROM (${both})`);
-  const applied = new Map([...(state?.applied ?? []), ...next]);
+  // Files may be grouped otherwise after a stop: for some partition the block can be ahead of this batch.
+  const applied = laterOffsets(next, state?.applied ?? []);
   const superseded = (state?.superseded ?? 0) + losers;
   let temporary = file;
   let rows = news;
@@ -909,13 +946,26 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   step("renamed", readyFolder(lake));
   await syncPath(paths(lake).tmp);
   await finishRebuild(lake);
-  const work = await openWork(lake, options);
+  return { ...result, ledger: (await cleanLanded(options)).ledger };
+}
+
+/** Settings of {@link cleanLanded}. */
+export interface LandedOptions extends RebuildOptions {
+  /** Groups bronze files that are cleaned together, in the order of each partition. For tests; default: about 192 MB. */
+  batches?: Work["batches"];
+}
+
+/** Cleans what bronze holds and silver does not yet, without Kafka, and writes the ledger. Its caller holds the lock. */
+export async function cleanLanded(options: LandedOptions): Promise<CleanResult> {
+  const work = await openWork(options.lake, options);
+  const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
   try {
+    for (const table of tableNames) await finishLanded(work, table, result);
     result.ledger = await writeCheckedLedger(work);
+    return result;
   } finally {
     work.close();
   }
-  return result;
 }
 
 /** A rebuild from bronze that lacks files would lose their rows, and the new ledger would add up all the same. */

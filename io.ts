@@ -47,44 +47,6 @@ export type Table = keyof typeof tables;
 /** The tables in the order in which they are always shown. */
 export const tableNames = Object.keys(tables) as Table[];
 
-/** The columns of silver, in order, with DuckDB's types (spec, section 3). */
-export const silver: Record<Table, Record<string, string>> = {
-  pin: {
-    ind: "BIGINT",
-    unique_id: "VARCHAR",
-    title: "VARCHAR",
-    description: "VARCHAR",
-    follower_count: "BIGINT",
-    poster_name: "VARCHAR",
-    tag_list: "VARCHAR[]",
-    is_image_or_video: "VARCHAR",
-    image_src: "VARCHAR",
-    save_location: "VARCHAR",
-    category: "VARCHAR",
-    _partition: "INT",
-    _offset: "BIGINT",
-    _posted_at: "TIMESTAMPTZ",
-  },
-  geo: {
-    ind: "BIGINT",
-    country: "VARCHAR",
-    coordinates: "DOUBLE[]",
-    timestamp: "TIMESTAMPTZ",
-    _partition: "INT",
-    _offset: "BIGINT",
-    _posted_at: "TIMESTAMPTZ",
-  },
-  user: {
-    ind: "BIGINT",
-    user_name: "VARCHAR",
-    age: "INT",
-    date_joined: "TIMESTAMPTZ",
-    _partition: "INT",
-    _offset: "BIGINT",
-    _posted_at: "TIMESTAMPTZ",
-  },
-};
-
 /** Wrong use or wrong settings: the program ends with exit code 2. */
 export class UsageError extends Error {
   override name = "UsageError";

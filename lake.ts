@@ -53,6 +53,17 @@ export const batchBytes = 192_000_000;
 /** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound, bytes. */
 export const largeMessage = 4_000_000;
 
+/** The columns of a bronze line, with DuckDB's types, as `bronzeLines` writes them. */
+export const bronzeColumns = {
+  _partition: "INT",
+  _offset: "BIGINT",
+  posted_ms: "BIGINT",
+  key_is: "VARCHAR",
+  key: "VARCHAR",
+  value_is: "VARCHAR",
+  value: "VARCHAR",
+};
+
 /** Paths below the lake's folder. */
 export const paths = (lake: string) => ({
   bronze: (table: Table) => join(lake, "bronze", table),
@@ -106,9 +117,19 @@ export async function listBronze(lake: string, table: Table): Promise<{ files: B
   return { files: kept, covered };
 }
 
+/** By partition the later of both offsets: what was reached once is never given up. */
+export function laterOffsets(one: Offsets, other: Iterable<[partition: number, next: number]>): Offsets {
+  const later = new Map(one);
+  for (const [partition, next] of other) later.set(partition, Math.max(next, later.get(partition) ?? 0));
+  return later;
+}
+
 /** Where landing goes on: the offset after the last one landed, by partition. */
 export const landedOffsets = (files: BronzeFile[]): Offsets =>
-  new Map(files.map((file) => [file.partition, file.next]));
+  laterOffsets(
+    new Map(),
+    files.map(({ partition, next }) => [partition, next]),
+  );
 
 /** The names in a folder; none where there is no folder. */
 export const names = (folder: string): Promise<string[]> =>
@@ -169,9 +190,16 @@ export interface Binding {
   sql: string;
 }
 
+/** @throws where `lake.json` is there and cannot be read */
 export async function readBinding(lake: string): Promise<Binding | undefined> {
-  const text = await readFile(paths(lake).binding, "utf8").catch(() => undefined);
-  return text === undefined ? undefined : (JSON.parse(text) as Binding);
+  const { binding } = paths(lake);
+  try {
+    return JSON.parse(await readFile(binding, "utf8")) as Binding;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    throw new Error(`Cannot read "${binding}": ${message}; put it back from a backup`, { cause: error });
+  }
 }
 
 export const writeBinding = (lake: string, binding: Binding): Promise<void> =>

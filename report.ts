@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
 import { duckdb, parquetRows } from "./duckdb.ts";
-import { silver, type Table, tableNames } from "./io.ts";
+import { type Table, tableNames } from "./io.ts";
 import { hasSilver, paths, readBinding, writeInPlace } from "./lake.ts";
-import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql } from "./ledger.ts";
+import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql, silverColumns } from "./ledger.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {
@@ -26,7 +26,7 @@ export const questions = {
 
 export type Question = keyof typeof questions;
 
-/** A value as it is shown: text, a number, or nothing. Whole numbers beyond 2^53 are text. */
+/** A value as it is shown: text, a number, or nothing. Numbers beyond 2^53 are text. */
 export type Cell = string | number | null;
 
 /** The rows of one query. */
@@ -81,7 +81,7 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
   if (!ledger) throw nothingIn(lake);
   for (const table of tableNames) {
     const name = table === "user" ? "users" : table;
-    await connection.run(`CREATE OR REPLACE TEMP VIEW ${name} AS ${await silverQuery(lake, table)}`);
+    await connection.run(`CREATE OR REPLACE TEMP VIEW ${name} AS ${await silverQuery(connection, lake, table)}`);
   }
   const publish = async (name: string, file: string): Promise<Answer> => {
     signal.throwIfAborted();
@@ -112,6 +112,10 @@ async function readRows(
   const types = rows.columnTypes();
   const cell = (value: unknown, i: number): Cell => {
     if (value === null || typeof value === "number") return value;
+    if (types[i]?.typeId === DuckDBTypeId.DECIMAL) {
+      const text = String(value).replace(/\.0+$/, "");
+      return Number.isSafeInteger(Math.trunc(Number(text))) ? Number(text) : text;
+    }
     // DuckDB gives BIGINT as text, since a JS number may not hold it.
     const isCount = types[i]?.typeId === DuckDBTypeId.BIGINT && Number.isSafeInteger(Number(value));
     return isCount ? Number(value) : String(value);
@@ -159,8 +163,8 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
   await writeInPlace(lake, join(paths(lake).gold, "report.html"), page);
 }
 
-async function silverQuery(lake: string, table: Table): Promise<string> {
+async function silverQuery(connection: DuckDBConnection, lake: string, table: Table): Promise<string> {
   if (await hasSilver(lake, table)) return parquetRows(join(paths(lake).silver(table), "*.parquet"));
-  const columns = Object.entries(silver[table]).map(([name, type]) => `NULL::${type} AS ${name}`);
+  const columns = [...(await silverColumns(connection, table))].map(([name, type]) => `NULL::${type} AS "${name}"`);
   return `SELECT ${columns.join(", ")} WHERE false`;
 }

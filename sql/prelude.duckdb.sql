@@ -42,6 +42,9 @@ CREATE OR REPLACE MACRO split_tags(s) AS string_split(CASE
   WHEN NOT regexp_matches(s, '[,' || blanks() || '],|,[' || blanks() || ']|^,|,$') THEN s
   ELSE nullif(trim(regexp_replace(s, '[' || blanks() || ']*,[,' || blanks() || ']*', ',', 'g'), ','), '') END, ',');
 
+-- The mean of the middle one or two of some whole numbers; the engines' own medians are doubles, not exact above 2^53.
+CREATE OR REPLACE MACRO exact_median(l) AS CAST(0.5 * (CAST(list_sort(l)[(len(l) + 1) // 2] AS DECIMAL(20, 1))
+  + CAST(list_sort(l)[len(l) // 2 + 1] AS DECIMAL(20, 1))) AS DECIMAL(20, 1));
 CREATE OR REPLACE MACRO age_group(age) AS CASE
   WHEN age < 18 THEN NULL WHEN age <= 24 THEN '18-24' WHEN age <= 35 THEN '25-35' WHEN age <= 50 THEN '36-50'
   WHEN age > 50 THEN '50+' END;

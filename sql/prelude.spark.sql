@@ -38,6 +38,9 @@ CREATE OR REPLACE TEMPORARY FUNCTION json_fields(s STRING, columns STRING) RETUR
 CREATE OR REPLACE TEMPORARY FUNCTION absent(s STRING, columns STRING) RETURNS STRING RETURN
   nullif(array_join(array_except(split(columns, ', '), json_object_keys(s)), ', '), '');
 
+CREATE OR REPLACE TEMPORARY FUNCTION exact_median(l ARRAY<BIGINT>) RETURNS DECIMAL(20, 1) RETURN
+  CAST(0.5 * (CAST(get(array_sort(l), (size(l) + 1) DIV 2 - 1) AS DECIMAL(20, 1))
+    + CAST(get(array_sort(l), size(l) DIV 2) AS DECIMAL(20, 1))) AS DECIMAL(20, 1));
 CREATE OR REPLACE TEMPORARY FUNCTION age_group(age INT) RETURNS STRING RETURN CASE
   WHEN age < 18 THEN NULL WHEN age <= 24 THEN '18-24' WHEN age <= 35 THEN '25-35' WHEN age <= 50 THEN '36-50'
   WHEN age > 50 THEN '50+' END;

@@ -7,18 +7,28 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CleanResult } from "../clean.ts";
 import { rebuild } from "../clean.ts";
-import { silver, type Table, tableNames } from "../io.ts";
+import { type Table, tableNames } from "../io.ts";
 import { bronzeName, largeMessage, paths, writeBinding } from "../lake.ts";
 import { bronzeLines, type RecordView } from "../records.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 
-/** Lands messages in `lake`, those of a partition in files of `perFile` messages, large ones alone, and cleans them. */
-export async function makeLake(
-  lake: string,
-  messages: Partial<Record<Table, Message[]>>,
-  { perFile = 2_000 }: { perFile?: number } = {},
-): Promise<CleanResult> {
+type Messages = Partial<Record<Table, Message[]>>;
+
+/** Lands messages in `lake` and cleans them. */
+export async function makeLake(lake: string, messages: Messages, options: LandOptions = {}): Promise<CleanResult> {
+  await landMessages(lake, messages, options);
+  return rebuild({ lake, signal: new AbortController().signal, onFact: () => {} });
+}
+
+/** Settings of {@link landMessages}. */
+interface LandOptions {
+  /** Messages of a file. Default 2,000. */
+  perFile?: number;
+}
+
+/** Writes messages to bronze, those of a partition in files of `perFile` messages, large ones alone. */
+export async function landMessages(lake: string, messages: Messages, { perFile = 2_000 }: LandOptions): Promise<void> {
   await mkdir(lake, { recursive: true });
   await writeBinding(lake, { cluster: "test", prefix: "test", database: null, sql: "" });
   for (const table of tableNames) {
@@ -38,7 +48,6 @@ export async function makeLake(
       }
     }
   }
-  return rebuild({ lake, signal: new AbortController().signal, onFact: () => {} });
 }
 
 /** A message as the decoder shows it. */
@@ -51,11 +60,13 @@ export function viewOf({ offset, postedAt, key, value }: Message): RecordView {
 
 /** Silver rows as the oracle writes them: bigint microseconds for times, numbers in coordinates. */
 export async function readSilver(lake: string, table: Table, where = "true"): Promise<Record<string, unknown>[]> {
-  const columns = Object.entries(silver[table]).map(([name, type]) =>
-    type === "TIMESTAMPTZ" ? `epoch_us(${name}) AS ${name}` : name,
+  const files = `${paths(lake).silver(table)}/*.parquet`;
+  const described = await query(`DESCRIBE FROM read_parquet('${files}', hive_partitioning = false)`);
+  const columns = described.map(({ column_name: name, column_type: type }) =>
+    type === "TIMESTAMP WITH TIME ZONE" ? `epoch_us(${name}) AS ${name}` : name,
   );
   const rows = await query(
-    `SELECT ${columns.join(", ")} FROM read_parquet('${paths(lake).silver(table)}/*.parquet') WHERE ${where} ORDER BY ind`,
+    `SELECT ${columns.join(", ")} FROM read_parquet('${files}', hive_partitioning = false) WHERE ${where} ORDER BY ind`,
   );
   for (const row of rows) {
     for (const [name, value] of Object.entries(row)) {
@@ -68,7 +79,7 @@ export async function readSilver(lake: string, table: Table, where = "true"): Pr
 /** Rejects of one table, keys and raw values as Buffers. */
 export async function readRejects(lake: string, table: Table): Promise<Record<string, unknown>[]> {
   const rows = await query(
-    `SELECT *, epoch_us(_posted_at) AS posted FROM read_parquet('${paths(lake).rejects}/${table}-*.parquet') ORDER BY _partition, _offset`,
+    `SELECT *, epoch_us(_posted_at) AS posted FROM read_parquet('${paths(lake).rejects}/${table}-*.parquet', hive_partitioning = false) ORDER BY _partition, _offset`,
   );
   const bytes = (value: unknown) => (value === null ? null : Buffer.from((value as { bytes: Uint8Array }).bytes));
   return rows.map((row) => ({ ...row, _offset: Number(row._offset), key: bytes(row.key), raw: bytes(row.raw) }));

@@ -428,8 +428,8 @@ function medians<R extends { follower_count: bigint | null }, C extends keyof R>
     counts.sort(compare);
     const low = counts[Math.ceil(counts.length / 2) - 1];
     const high = counts[Math.floor(counts.length / 2)];
-    const median = low === undefined || high === undefined ? null : Number(low + high) / 2; // rounded once, by Number
-    return { ...key, median_follower_count: median };
+    const twice = low === undefined || high === undefined ? null : low + high;
+    return { ...key, median_follower_count: twice === null ? null : `${twice / 2n}${twice % 2n === 0n ? "" : ".5"}` };
   });
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { silver, type Table, tableNames } from "../../io.ts";
+import { type Table, tableNames } from "../../io.ts";
 import { ensureTopics, openProducer, topicOf } from "../../kafka.ts";
 import { questions, report } from "../../report.ts";
 import { output } from "../faults/readers.ts";
@@ -35,8 +35,8 @@ const detail = `CASE WHEN NOT starts_with(detail, 'value: ')
 /** Fails where a lake of the program and the Delta tables hold other rows. */
 async function sameTables(lake: string, tables: string): Promise<void> {
   for (const table of tableNames) {
-    const columns = Object.keys(silver[table]).join(", ");
     const [one, other] = [`'${lake}/silver/${table}/*.parquet'`, deltaTable(`${tables}/silver_${table}`)];
+    const columns = (await query(`DESCRIBE FROM ${one}`)).map(({ column_name }) => column_name).join(", ");
     await sameRows(`silver of ${table}`, `SELECT ${columns} FROM ${one}`, `SELECT ${columns} FROM ${other}`);
   }
   const columns = `"table", _partition, _offset, _posted_at, key, reason, ${detail}, raw`;
