@@ -15,7 +15,7 @@ import { type KafkaSettings, kafkaClient } from "../kafka.ts";
 import { sampleRow } from "../local/sample.ts";
 import { readRejects, readSilver } from "./lake_of.ts";
 import { cleanTable, type Message } from "./oracle.ts";
-import { openSite, query, type Run, readTopic, run, type Site, start, struck } from "./support.ts";
+import { copyProgram, openSite, query, type Run, readTopic, run, type Site, start, struck } from "./support.ts";
 
 let site: Site;
 let folder: Site["folder"];
@@ -155,6 +155,47 @@ test("clean --rebuild makes the same silver, rejects and gold from bronze alone"
   assert.deepEqual(await read(), before);
 });
 
+test("SQL that gives other columns than silver has is refused, and --rebuild makes all of silver by it", async () => {
+  const folderOfCopy = join(folder.path, "edited program");
+  const program = await copyProgram(folderOfCopy);
+  const file = join(folderOfCopy, "sql", "clean_geo.sql");
+  const original = await readFile(file, "utf8");
+  const args = ["clean", "--data", data, "--creds", creds, "--prefix", "whole"];
+  for (const [text, difference] of [
+    [original.replace("  ind, country,", "  ind, upper(country) AS shouted, country,"), /"shouted" is new/],
+    [original.replace("  ind, country,", "  country, ind,"), /their order is another/],
+    [original.replace("  ind, country,", "  country,"), /"ind" must be BIGINT, not missing/],
+  ] as const) {
+    assert.notEqual(text, original);
+    await writeFile(file, text);
+    const { stderr } = ok(await run(args, { program }), 2);
+    assert.match(stderr, difference);
+    assert.match(stderr, /sql\/clean_geo\.sql/);
+  }
+  await writeFile(file, original.replace("  ind, country,", "  ind, upper(country) AS shouted, country,"));
+  ok(await run(["clean", "--rebuild", "--data", data, "--quiet"], { program }));
+  ok(await run(args, { program }));
+  const wrong = await query(`FROM '${data}/lake/silver/geo/*.parquet' WHERE shouted IS DISTINCT FROM upper(country)`);
+  assert.deepEqual(wrong, []);
+  assert.match(ok(await run(args), 2).stderr, /"shouted" is no longer there; run clean --rebuild/);
+  ok(await run(["clean", "--rebuild", "--data", data, "--quiet"]));
+});
+
+test("a full lake without its lake.json is refused, with what to write into it", async () => {
+  const file = join(data, "lake", "lake.json");
+  const before = await readFile(file, "utf8");
+  const args = ["clean", "--data", data, "--creds", creds, "--prefix", "whole"];
+  await rm(file);
+  const { stderr } = ok(await run(args), 2);
+  const [text = ""] = /\{.*\}/.exec(stderr) ?? [];
+  assert.deepEqual({ ...JSON.parse(text), sql: "" }, { ...JSON.parse(before), sql: "" });
+  await writeFile(file, "{");
+  assert.match(ok(await run(args), 1).stderr, /Cannot read ".*lake\.json": .*; put it back from a backup/);
+  await writeFile(file, text);
+  assert.match(ok(await run(args)).stderr, /edited since/);
+  await writeFile(file, before);
+});
+
 test("a foreign message that can't be read is rejected with its reason, and the exit code is 3", async () => {
   const producer = kafkaClient(kafka).producer({ allowAutoTopicCreation: false });
   await producer.connect();
@@ -256,8 +297,12 @@ test("several partitions: each key in the partition of Java's clients, in order 
     (await readFile(creds, "utf8")).replace(/BROKERS:/, "PARTITIONS: 3\n  PREFIX: parts\n  BROKERS:"),
   );
   await chmod(path, 0o600);
-  const other = join(folder.path, "parts");
+  // The path has names of columns in it: readers that see partitions there would replace these.
+  const other = join(folder.path, "country=US", "_offset=3");
   ok(await run(["--creds", path, "--data", other]));
+  ok(await run(["report", "--creds", path, "--data", other]));
+  const status = JSON.parse(ok(await run(["status", "--json", "--creds", path, "--data", other])).stdout);
+  assert.deepEqual([status.geo.clean, status.geo.lag], [status.geo.messages, 0]);
   for (const table of tableNames) {
     const messages = await readTopic(kafka, `parts.${table}`);
     assert.deepEqual([...new Set(messages.map((m) => m.partition))].sort(), [0, 1, 2]);
@@ -493,7 +538,7 @@ test("a topic that was deleted and made again is noticed by post and by clean", 
 });
 
 test("a silver file that was deleted is noticed: the ledger does not add up, and --rebuild mends it", async () => {
-  const other = join(folder.path, "parts");
+  const other = join(folder.path, "country=US", "_offset=3");
   const args = ["clean", "--creds", join(folder.path, "parts.yaml"), "--data", other];
   for (const name of await readdir(join(other, "lake/silver/geo"))) await rm(join(other, "lake/silver/geo", name));
   const { code, stderr } = await run(args);

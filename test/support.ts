@@ -5,9 +5,9 @@
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { readCredentials } from "../credentials.ts";
@@ -43,15 +43,27 @@ export interface Running {
 
 const main = new URL("../main.ts", import.meta.url).pathname;
 
+const programAt = (path: string) => [process.execPath, "--import", import.meta.resolve("tsx"), path];
+
+/** A copy of the program in a folder, for tests that edit it; returns how it is started. */
+export async function copyProgram(folder: string): Promise<string[]> {
+  const root = new URL("../", import.meta.url).pathname;
+  const leftOut = new Set(["node_modules", "data", "test", "bench", "docs", "deploy"]);
+  const filter = (path: string) => !/^[._]/.test(basename(path)) && !leftOut.has(relative(root, path));
+  await cp(root, folder, { recursive: true, filter: (path) => path === root || filter(path) });
+  await symlink(join(root, "node_modules"), join(folder, "node_modules"));
+  return programAt(join(folder, "main.ts"));
+}
+
+/** How a program is started. */
+interface StartOptions {
+  cwd?: string;
+  env?: NodeJS.ProcessEnv;
+  program?: string[];
+}
+
 /** Starts `tsx main.ts` as a user would, or another program. */
-export function start(
-  args: string[],
-  {
-    cwd,
-    env = {},
-    program = [process.execPath, "--import", import.meta.resolve("tsx"), main],
-  }: { cwd?: string; env?: NodeJS.ProcessEnv; program?: string[] } = {},
-): Running {
+export function start(args: string[], { cwd, env = {}, program = programAt(main) }: StartOptions = {}): Running {
   const [command = "", ...before] = program;
   const child = spawn(command, [...before, ...args], {
     ...(cwd && { cwd }),
@@ -106,8 +118,7 @@ export const struck = (trace: string, strike?: string): NodeJS.ProcessEnv => ({
 });
 
 /** Runs the program to its end. */
-export const run = (args: string[], options?: { cwd?: string; env?: NodeJS.ProcessEnv }): Promise<Run> =>
-  start(args, options).done;
+export const run = (args: string[], options?: StartOptions): Promise<Run> => start(args, options).done;
 
 /** Whether a process runs; one that has ended but was not waited for does not. */
 export const runs = async (pid: number): Promise<boolean> =>
