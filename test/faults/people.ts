@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
 import type { RequestName } from "./proxy.ts";
 import { endedWell, type Fault, type Round } from "./strikes.ts";
-import { foreignMessage } from "./world.ts";
+import { foreignMessage, others } from "./world.ts";
 
 /** What a client heard of a row: it is there, it is not, or nobody knows. */
 type Answer = { table: Table; ind: number; heard: "stored" | "not stored" | "unknown"; place?: string };
@@ -59,6 +59,42 @@ export const people: Record<string, Fault> = {
       const count = (what: Answer["heard"]) => answers.filter(({ heard }) => heard === what).length;
       round.note(`${count("stored")} stored, ${count("not stored")} not stored, ${count("unknown")} unknown`);
       if (count("stored") === 0) round.wrong("No row was stored");
+    },
+  },
+
+  drip: {
+    text: "one small message at a time, all of one size, while clean follows and is killed now and then",
+    async round(round) {
+      const world = await round.world({ rows: 500 });
+      world.isForeign = (key) => Number(key) >= firstInd;
+      await world.go(["post"]);
+      const producer = others(round.site).producer({ allowAutoTopicCreation: false });
+      await producer.connect();
+      let dripping = true;
+      let sent = 0;
+      const drip = (async () => {
+        while (dripping) {
+          const ind = firstInd + sent++;
+          for (const table of ["geo", "user"] as const) {
+            const row = { ...(JSON.parse(foreignMessage(table, 0).value) as object), ind };
+            const messages = [{ key: String(ind), value: JSON.stringify(row) }];
+            await producer.send({ topic: `${world.prefix}.${table}`, messages });
+          }
+          await sleep(120);
+        }
+      })();
+      for (let i = 0; i < round.times(5); i++) {
+        const work = world.run(["clean", "--follow"]);
+        const failed = work.done.then(() => work.over());
+        await Promise.race([sleep(round.short ? 10_000 : 60_000), failed]);
+        round.hit("SIGKILL of the program", work.over() ? undefined : `clean --follow after ${sent} messages`);
+        work.kill("SIGKILL");
+        await endedWell(round, work, [null]);
+      }
+      dripping = false;
+      await drip;
+      await producer.disconnect();
+      await round.finishLake(world);
     },
   },
 
