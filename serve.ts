@@ -11,8 +11,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type FastifyInstance, fastify } from "fastify";
 import type { MysqlSettings } from "./db_conn.ts";
 import { openBatches } from "./http/batches.ts";
-import { answerError, Refusal } from "./http/errors.ts";
-import { bounds, protect, retryAfter } from "./http/guard.ts";
+import { bounds } from "./http/bounds.ts";
+import { answerError, Refusal, retryAfter } from "./http/errors.ts";
+import { protect } from "./http/guard.ts";
 import { addIntake } from "./http/intake.ts";
 import { openLive } from "./http/live.ts";
 import { openMetrics } from "./http/metrics.ts";
@@ -64,13 +65,12 @@ export async function serve(options: ServeOptions): Promise<void> {
     );
   }
   const app = fastify({
-    bodyLimit: bounds.bodyBytes,
     requestTimeout: 30_000,
     connectionTimeout: 60_000,
     keepAliveTimeout: 15_000,
     maxRequestsPerSocket: 100_000,
     forceCloseConnections: "idle",
-    http: { maxHeaderSize: 16_384, headersTimeout: 10_000, connectionsCheckingInterval: 2_000 },
+    http: { maxHeaderSize: 16_384, headersTimeout: bounds.headMs, connectionsCheckingInterval: 1_000 },
     routerOptions: { maxParamLength: 300 },
   });
   const hardStop = new AbortController();

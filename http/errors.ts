@@ -18,6 +18,9 @@ export class Refusal extends Error {
   }
 }
 
+/** For answers that another try may better, after so many seconds. */
+export const retryAfter = (seconds: number) => ({ headers: { "retry-after": String(seconds) } });
+
 /** What the Kafka REST proxy answers with. */
 export const proxyType = "application/vnd.kafka.v2+json";
 
@@ -25,11 +28,7 @@ export const proxyType = "application/vnd.kafka.v2+json";
 export function answerError(error: FastifyError & Partial<Refusal>, request: FastifyRequest, reply: FastifyReply) {
   const status = error.statusCode ?? 500;
   // What nobody foresaw may name paths or rows.
-  let { message } = error;
-  if (status === 500) message = "The server failed";
-  else if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") {
-    message = `The body is larger than ${request.routeOptions.bodyLimit} bytes, which is the most that is taken at once; send fewer rows`;
-  }
+  const message = status === 500 ? "The server failed" : error.message;
   // What was refused unread would be taken for the next request.
   if (request.method === "POST" && status !== 404) reply.header("connection", "close");
   reply.code(status).headers(error.more?.headers ?? {});

@@ -8,10 +8,10 @@ import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { Refusal } from "./errors.ts";
-
-/** What may be open at once; all bodies together decide how much memory there must be. */
-export const bounds = { bodyBytes: 4_000_000, openRequests: 1_000, openBytes: 32_000_000, connections: 2_000 };
+import { openBodies } from "./bodies.ts";
+import { bounds } from "./bounds.ts";
+import { boundConnections } from "./connections.ts";
+import { Refusal, retryAfter } from "./errors.ts";
 
 const sessionHours = 12;
 const cookieName = "pipeline_session";
@@ -33,6 +33,8 @@ const safeHeaders = {
 };
 
 export interface Guard {
+  /** Reads the body. @throws `Refusal` where it is too long or too slow, or too many are open */
+  receive(request: FastifyRequest): Promise<Buffer>;
   /** Counts the request as open until this has settled, also when its client is gone. */
   hold(request: FastifyRequest, until: Promise<unknown>): void;
   /** The answer carries a cookie that stands for the token. @throws `Refusal` where the token is wrong */
@@ -67,25 +69,12 @@ export function protect(app: FastifyInstance, { host, token }: { host: string; t
     });
   };
 
-  let openRequests = 0;
-  let openBytes = 0;
+  const connections = boundConnections(app);
+  const readBody = openBodies();
   const held = new WeakMap<FastifyRequest, Promise<unknown>>();
-  const countOpen = (request: FastifyRequest, reply: FastifyReply) => {
-    const bytes = Math.min(Number(request.headers["content-length"] ?? bounds.bodyBytes), bounds.bodyBytes);
-    if (openRequests >= bounds.openRequests || openBytes + bytes > bounds.openBytes) {
-      throw new Refusal(503, "Too many requests are open: nothing was stored; try again", retryAfter(1));
-    }
-    openRequests++;
-    openBytes += bytes;
-    reply.raw.once("close", () => {
-      void Promise.resolve(held.get(request)).finally(() => {
-        openRequests--;
-        openBytes -= bytes;
-      });
-    });
-  };
+  /** The answers to those who were let in. */
+  const answers = new WeakMap<FastifyRequest, FastifyReply["raw"]>();
 
-  app.server.maxConnections = bounds.connections;
   app.addHook("onRequest", async (request, reply) => {
     const { method, headers, routeOptions } = request;
     reply.headers(safeHeaders);
@@ -97,15 +86,26 @@ export function protect(app: FastifyInstance, { host, token }: { host: string; t
     if (headers.origin !== undefined && headers.origin.replace(/^https?:\/\//, "") !== headers.host) {
       throw new Refusal(403, `Pages of "${headers.origin.slice(0, 100)}" may not use this server`);
     }
-    if (!publicPaths.has(routeOptions.url ?? "") && !isLoggedIn(request)) {
+    if (publicPaths.has(routeOptions.url ?? "")) return undefined;
+    if (!isLoggedIn(request)) {
       if (method === "GET" && routeOptions.url === "/") return reply.redirect("/login", 303);
       await checkToken(false);
     }
-    if (method === "POST") countOpen(request, reply);
+    connections.letIn(request.raw.socket);
+    answers.set(request, reply.raw);
+    if (method === "GET") connections.work(request.raw.socket, reply.raw);
     return undefined;
   });
 
   return {
+    async receive(request) {
+      const answer = answers.get(request);
+      if (!answer) return await readBody(request, { limit: bounds.strangerBodyBytes, waitMs: bounds.strangerBodyMs });
+      const until = new Promise((resolve) => answer.once("close", resolve)).then(() => held.get(request));
+      const body = await readBody(request, { limit: bounds.bodyBytes, until });
+      connections.work(request.raw.socket, answer);
+      return body;
+    },
     hold: (request, until) => void held.set(request, until),
     async logIn(given, reply) {
       await checkToken(token !== undefined && typeof given === "string" && same(given, token));
@@ -116,9 +116,6 @@ export function protect(app: FastifyInstance, { host, token }: { host: string; t
     logOut: (reply) => void reply.header("set-cookie", `${cookieName}=; Max-Age=0; ${cookieRules}`),
   };
 }
-
-/** For answers that another try may better, after so many seconds. */
-export const retryAfter = (seconds: number) => ({ headers: { "retry-after": String(seconds) } });
 
 function same(a: string, b: string): boolean {
   const digest = (text: string) => createHash("sha256").update(text).digest();

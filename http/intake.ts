@@ -10,8 +10,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Table, tableNames, tables } from "../io.ts";
 import { type KafkaSettings, topicOf } from "../kafka.ts";
 import { messageBytes, type Outcome, type Outgoing, type Place } from "../produce.ts";
-import { proxyType, Refusal } from "./errors.ts";
-import { type Guard, retryAfter } from "./guard.ts";
+import { proxyType, Refusal, retryAfter } from "./errors.ts";
+import type { Guard } from "./guard.ts";
 import { isObject, rawArray, rawObject } from "./raw_json.ts";
 import type { Topics } from "./topics.ts";
 
@@ -34,9 +34,9 @@ type Row = Omit<Outgoing, "topic">;
 
 /** Adds `POST /send-data`, `GET /topics` and `POST /topics/<topic>`. */
 export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
-  const { kafka } = options;
+  const { kafka, guard } = options;
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser([jsonType, recordsType], { parseAs: "buffer" }, (_request, body, done) => done(null, body));
+  app.addContentTypeParser([jsonType, recordsType], (request: FastifyRequest) => guard.receive(request));
 
   app.post("/send-data", { preParsing: takes(jsonType) }, async (request) => {
     const body = rawObject(readBody(request));

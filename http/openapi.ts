@@ -220,6 +220,8 @@ export function openApi(prefix: string): Json {
           responses: {
             "204": { description: "Logged in" },
             "400": error("Not JSON"),
+            "408": error("The body did not arrive in time"),
+            "413": error("Body over 4 kB"),
             "415": error("Not JSON"),
             ...everywhere,
           },
@@ -229,7 +231,12 @@ export function openApi(prefix: string): Json {
         post: {
           summary: "Takes the cookie back",
           security: [],
-          responses: { "204": { description: "Logged out" }, ...everywhere },
+          responses: {
+            "204": { description: "Logged out" },
+            "408": error("The body did not arrive in time"),
+            "413": error("Body over 4 kB"),
+            ...everywhere,
+          },
         },
       },
     },

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { type Table, tableNames } from "../io.ts";
 import { paths } from "../lake.ts";
-import { Refusal } from "./errors.ts";
-import { type Guard, retryAfter } from "./guard.ts";
+import { Refusal, retryAfter } from "./errors.ts";
+import type { Guard } from "./guard.ts";
 import { jsonType, readBody, takes } from "./intake.ts";
 import { Busy, type Live } from "./live.ts";
 
