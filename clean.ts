@@ -57,10 +57,10 @@ import {
 } from "./lake.ts";
 import { type Lander, openLander } from "./land.ts";
 import {
-  addsUp,
   type Columns,
   checkBronze,
   checkColumns,
+  checkLedger,
   doneOffsets,
   explainSql,
   type FileState,
@@ -890,16 +890,7 @@ async function writeCheckedLedger(work: Work): Promise<LedgerRow[]> {
     });
   });
   await writeLedger(work.connections.pin, work.lake, rows);
-  const wrong = rows.filter((row) => !addsUp(row));
-  if (wrong.length > 0) {
-    const sums = wrong.map(
-      (r) =>
-        `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.rejected} rejected`,
-    );
-    throw new Error(
-      `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${work.lake}" was changed or removed; clean --rebuild makes silver and rejects again from bronze`,
-    );
-  }
+  checkLedger(rows, work.lake);
   return rows;
 }
 

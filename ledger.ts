@@ -99,6 +99,19 @@ export interface LedgerRow {
 export const addsUp = ({ messages, clean, superseded, rejected }: LedgerRow): boolean =>
   messages === clean + superseded + rejected;
 
+/** @throws where the ledger of a table does not add up, with the numbers */
+export function checkLedger(rows: LedgerRow[], lake: string): void {
+  const wrong = rows.filter((row) => !addsUp(row));
+  if (wrong.length === 0) return;
+  const sums = wrong.map(
+    (r) =>
+      `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.rejected} rejected`,
+  );
+  throw new Error(
+    `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver and rejects again from bronze`,
+  );
+}
+
 /** Which offsets of a table are done: its newest rejects file is written last. */
 export function doneOffsets(rejects: Map<string, FileState>): Pick<FileState, "begun" | "applied"> {
   const newest = [...rejects.keys()].sort().at(-1);
@@ -129,6 +142,8 @@ export interface TableState {
   landed: Offsets;
   cleaned: Offsets;
   ledger: LedgerRow;
+  /** Whether the ledger of what is cleaned adds up. Between silver and rejects of one batch it cannot be told: true. */
+  addsUp: boolean;
 }
 
 /** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
@@ -141,12 +156,20 @@ export async function lakeState(lake: string, tries = 5): Promise<Record<Table, 
       const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
       const blocks = await fileStates(connection, paths(lake).silver(table));
       const { files } = await listBronze(lake, table);
+      const { applied: cleaned } = doneOffsets(rejects);
+      const parts = { silver: [...blocks.values()], rejects: [...rejects.values()] };
+      const isCleaned = (partition: number, next: number) => next <= (cleaned.get(partition) ?? 0);
+      const done = files.filter(({ partition, next }) => isCleaned(partition, next));
+      const publishing = parts.silver.some(({ applied }) => ![...applied].every(([p, next]) => isCleaned(p, next)));
       states[table] = {
         landed: landedOffsets(files),
-        cleaned: doneOffsets(rejects).applied,
-        ledger: ledgerRow(table, { files, silver: [...blocks.values()], rejects: [...rejects.values()] }),
+        cleaned,
+        ledger: ledgerRow(table, { files, ...parts }),
+        addsUp: publishing || addsUp(ledgerRow(table, { files: done, ...parts })),
       };
     }
+    // The files were not read at one moment: where they disagree, a second look tells whether clean was at work.
+    if (tries > 4 && Object.values(states).some((state) => !state.addsUp)) return await lakeState(lake, 4);
     return states as Record<Table, TableState>;
   } catch (error) {
     if (tries === 1) throw error;

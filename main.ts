@@ -24,7 +24,7 @@ import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
 import { patiently, rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
 import { connectReader, isTransientKafka, type KafkaSettings } from "./kafka.ts";
 import { checkBinding, readBinding } from "./lake.ts";
-import { addsUp, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
+import { addsUp, checkLedger, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";
 import { findServices, type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
@@ -573,10 +573,11 @@ async function status({ screen, lake, flags }: Context, { mysql, kafka }: Connec
     "lag",
     "clean",
     "rejected",
+    "adds up",
   ];
   const rows = Object.values(found).map((t) => [
     ...[t.table, t.in_mysql, t.posted, t.last_key, t.in_topic],
-    ...[total(t.landed), total(t.cleaned), t.lag, t.clean, t.rejected],
+    ...[total(t.landed), total(t.cleaned), t.lag, t.clean, t.rejected, t.adds_up ? "yes" : "NO"],
   ]);
   screen.print(formatTable(columns, rows));
   screen.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
@@ -696,9 +697,12 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
     case "serve":
       await runServe(context, connections);
       return 0;
-    case "report":
-      printJson(await runReport(context, connections));
+    case "report": {
+      const reported = await runReport(context, connections);
+      printJson(reported);
+      checkLedger(reported.ledger, args.lake);
       return 0;
+    }
     case "clean": {
       const result = await runClean(context, connections);
       if (!flags.has("json")) screen.print(formatLedger(result.ledger, undefined));
@@ -712,6 +716,7 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
       const cleaned = await runClean(context, connections);
       const reported = await runReport(context, connections);
       printJson({ posted, cleaned: { messages: cleaned.messages, rejected: cleaned.rejected }, ...reported });
+      checkLedger(reported.ledger, args.lake);
       return cleaned.rejected > 0 ? 3 : 0;
     }
   }

@@ -35,6 +35,8 @@ export interface TableStatus extends Source, LedgerRow {
   /** Next offset to land and to clean, by partition. */
   landed: Record<string, number>;
   cleaned: Record<string, number>;
+  /** Whether the ledger of what is cleaned adds up; messages that are landed only are not in it. */
+  adds_up: boolean;
 }
 
 /** A look at all tables. */
@@ -139,7 +141,7 @@ export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): S
         return Promise.all(tableNames.map((table) => topicRanges(connection, topicOf(kafka, table))));
       }, trouble);
       const of = (table: Table, i: number): TableStatus => {
-        const { landed, cleaned, ledger } = states[table];
+        const { landed, cleaned, ledger, addsUp } = states[table];
         const partitions = ranges?.[i];
         return {
           ...sources[table],
@@ -149,6 +151,7 @@ export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): S
             ? total((partitions ?? []).map((r) => Math.max(0, r.stable - (cleaned.get(r.partition) ?? r.start))))
             : null,
           ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
+          adds_up: addsUp,
         };
       };
       return { tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []), trouble: [...new Set(trouble)] };

@@ -294,6 +294,7 @@ export function openApi(prefix: string): Json {
           lag: maybe("integer"),
           landed: { type: "object", additionalProperties: whole },
           cleaned: { type: "object", additionalProperties: whole },
+          adds_up: { type: "boolean", description: "messages = clean + superseded + rejected, of what is cleaned" },
           messages: whole,
           clean: whole,
           superseded: whole,

@@ -97,6 +97,7 @@ function makeCard(table) {
     $("rejected").scrollIntoView({ block: "start" });
   });
   const topic = el("span", { class: "topic-name" });
+  const sums = el("strong", { class: "wrong", "data-sums": table });
   const superseded = el("span", { class: "superseded muted" });
   const curve = svg("svg", { viewBox: `0 0 ${kept - 1} 32`, preserveAspectRatio: "none", class: "curve", role: "img" });
   const [areaIn, lineIn, lineOut] = ["area", "line in", "line out"].map((name) => svg("path", { class: name }));
@@ -111,12 +112,13 @@ function makeCard(table) {
       topic,
       superseded,
       rejected,
+      sums,
       lag,
     ),
     el("div", { class: "card-body" }, list, curve),
   );
   $("tables").append(card);
-  return { numbers, rates, lag, rejected, topic, superseded, curve, areaIn, lineIn, lineOut, list };
+  return { numbers, rates, lag, rejected, topic, superseded, sums, curve, areaIn, lineIn, lineOut, list };
 }
 
 const history = [];
@@ -164,6 +166,7 @@ function showTables(picture) {
     );
     card.rejected.hidden = found.rejected === 0;
     say(card.rejected, `${number(found.rejected)} rejected`);
+    say(card.sums, found.adds_up ? "" : "The ledger does not add up");
     say(card.superseded, found.superseded > 0 ? `${number(found.superseded)} superseded` : "");
     const into = history.map((_, i) => rateOf((p) => p.tables[table].in_topic, i));
     const out = history.map((_, i) => rateOf((p) => total(p.tables[table].landed), i));

@@ -2,8 +2,9 @@
  * The live page in a real browser, while posts are emulated and cleaned: skipped where there is no browser.
  */
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, rename } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { tableNames } from "../io.ts";
@@ -196,6 +197,46 @@ test("of many rejects the newest are shown, and how many there are", { skip }, a
   assert.equal(await page.locator("#rejects button").count(), 100);
   await page.locator("#filter").selectOption("geo");
   await page.locator("#rejects-shown", { hasText: /^$/ }).waitFor({ state: "attached" });
+});
+
+test("a ledger that does not add up is shown by the page, by status and by report, which then fails", {
+  skip,
+}, async () => {
+  const at = ["--data", site.data];
+  const wrong = page.locator('[data-sums="geo"]:visible');
+  const addsUp = async () => {
+    const { stdout } = await run(["status", "--json", ...at]);
+    const found = Object.entries(JSON.parse(stdout) as Record<string, { adds_up: boolean }>);
+    return found.map(([table, { adds_up }]) => `${table} ${adds_up}`).join(", ");
+  };
+  assert.equal((await run(["report", "--quiet", ...at])).code, 0);
+  assert.equal(await addsUp(), "pin true, geo true, user true");
+  assert.equal(await wrong.count(), 0);
+  const bronze = join(site.data, "lake/bronze/geo");
+  const [name = ""] = await readdir(bronze);
+  const tampered = name.replace(/-(\d+)\.tsv$/, (_, messages: string) => `-${Number(messages) - 1}.tsv`);
+  assert.notEqual(tampered, name);
+  await rename(join(bronze, name), join(bronze, tampered));
+  const told = /The ledger does not add up: geo: \d+ messages, but \d+ clean \+ \d+ superseded \+ \d+ rejected\./;
+  try {
+    await wrong.waitFor();
+    assert.equal(await wrong.textContent(), "The ledger does not add up");
+    assert.equal(await addsUp(), "pin true, geo false, user true");
+    assert.match((await run(["status", ...at])).stdout, /geo .* NO\n/);
+    const cleaned = await run(["clean", ...at]);
+    assert.deepEqual([cleaned.code, told.test(cleaned.stderr)], [1, true], cleaned.stderr);
+    for (const json of [[], ["--json"]]) {
+      const { code, stdout, stderr } = await run(["report", ...json, ...at]);
+      assert.deepEqual([code, told.test(stderr)], [1, true], stderr);
+      if (json.length > 0) assert.ok("ledger" in JSON.parse(stdout));
+      else assert.match(stdout, /geo .* NO\n/);
+    }
+  } finally {
+    await rename(join(bronze, tampered), join(bronze, name));
+  }
+  assert.equal((await run(["clean", "--quiet", ...at])).code, 0);
+  assert.equal((await run(["report", "--quiet", ...at])).code, 0);
+  await wrong.waitFor({ state: "hidden" });
 });
 
 test("a service that is away is told once, in plain words, and the header does not say that all is live", {

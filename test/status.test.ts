@@ -1,0 +1,47 @@
+/**
+ * Whether the ledger adds up, as `status` says it: of the files alone, without services.
+ */
+import assert from "node:assert/strict";
+import { readdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { tableNames } from "../io.ts";
+import { bronzeName, paths } from "../lake.ts";
+import { lakeState } from "../ledger.ts";
+import { bronzeLines } from "../records.ts";
+import { makeLake, viewOf } from "./lake_of.ts";
+import type { Message } from "./oracle.ts";
+import { temporaryFolder } from "./support.ts";
+
+test("adds_up is about what is cleaned: not what is landed only, nor a batch that is half published", async () => {
+  const { path, remove } = await temporaryFolder();
+  try {
+    const lake = join(path, "lake");
+    const message = (offset: number): Message => ({
+      ...{ partition: 0, offset, postedAt: 1_700_000_000_000, key: Buffer.from(String(offset)) },
+      value: Buffer.from(
+        JSON.stringify({ ind: offset, first_name: "A", last_name: "B", age: 30, date_joined: "2016-01-01 00:00:00" }),
+      ),
+    });
+    await makeLake(lake, { user: [0, 1, 2].map(message) });
+    const look = async () => {
+      const states = await lakeState(lake);
+      return tableNames.map((table) => states[table].addsUp).join();
+    };
+    assert.equal(await look(), "true,true,true");
+    const bronze = paths(lake).bronze("user");
+    const [cleaned = ""] = await readdir(bronze);
+    const lines = bronzeLines();
+    lines.add(0, viewOf(message(3)));
+    await writeFile(join(bronze, bronzeName({ partition: 0, first: 3, next: 4, messages: 1 })), lines.take());
+    assert.equal(await look(), "true,true,true");
+    const tampered = cleaned.replace(/-3\.tsv$/, "-2.tsv");
+    await rename(join(bronze, cleaned), join(bronze, tampered));
+    assert.equal(await look(), "true,true,false");
+    await rename(join(bronze, tampered), join(bronze, cleaned));
+    await rm(join(paths(lake).rejects, "user-000000.parquet"));
+    assert.equal(await look(), "true,true,true");
+  } finally {
+    await remove();
+  }
+});
