@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,6 +14,8 @@ import { boundConnections } from "./connections.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 
 const sessionHours = 12;
+/** One more ends the oldest. */
+const mostSessions = 1_000;
 const cookieName = "pipeline_session";
 const cookieRules = "Path=/; HttpOnly; SameSite=Strict";
 /** Wrong tokens that wait for their answer. */
@@ -39,23 +41,23 @@ export interface Guard {
   hold(request: FastifyRequest, until: Promise<unknown>): void;
   /** The answer carries a cookie that stands for the token. @throws `Refusal` where the token is wrong */
   logIn(token: unknown, reply: FastifyReply): Promise<void>;
-  logOut(reply: FastifyReply): void;
+  /** Ends the session of the request's cookie. */
+  logOut(request: FastifyRequest, reply: FastifyReply): void;
+  /** Whether the request may still be answered: its session may have ended since it began. */
+  isLoggedIn(request: FastifyRequest): boolean;
 }
 
 /** Sets the checks up: own names and pages only, the token, the number of open requests. */
 export function protect(app: FastifyInstance, { host, token }: { host: string; token?: string }): Guard {
   const ownNames = new Set(["localhost", host.toLowerCase(), hostname().toLowerCase()]);
-  const secret = randomBytes(32);
-  const sign = (expires: string) => createHmac("sha256", secret).update(expires).digest("base64url");
+  /** When each session ends, by the digest of its cookie, so that no lookup takes longer for a better guess. */
+  const sessions = new Map<string, number>();
 
   const isLoggedIn = ({ headers }: FastifyRequest): boolean => {
     if (token === undefined) return true;
     const bearer = /^Bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1];
     if (bearer !== undefined) return same(bearer, token);
-    const cookies = (headers.cookie ?? "").split(/; */).map((pair) => pair.split("="));
-    const session = cookies.find(([name]) => name === cookieName)?.[1] ?? "";
-    const [expires = "", signature = ""] = session.split(".");
-    return Number(expires) > Date.now() && same(signature, sign(expires));
+    return (sessions.get(sessionKey(headers)) ?? 0) > Date.now();
   };
   let guessing = 0;
   const checkToken = async (right: boolean): Promise<void> => {
@@ -109,15 +111,25 @@ export function protect(app: FastifyInstance, { host, token }: { host: string; t
     hold: (request, until) => void held.set(request, until),
     async logIn(given, reply) {
       await checkToken(token !== undefined && typeof given === "string" && same(given, token));
-      const expires = String(Date.now() + sessionHours * 3_600_000);
-      const session = `${expires}.${sign(expires)}`;
+      const session = randomBytes(32).toString("base64url");
+      sessions.set(digest(session).toString("base64"), Date.now() + sessionHours * 3_600_000);
+      const [oldest = ""] = sessions.keys();
+      if (sessions.size > mostSessions) sessions.delete(oldest);
       reply.header("set-cookie", `${cookieName}=${session}; Max-Age=${sessionHours * 3600}; ${cookieRules}`);
     },
-    logOut: (reply) => void reply.header("set-cookie", `${cookieName}=; Max-Age=0; ${cookieRules}`),
+    logOut({ headers }, reply) {
+      sessions.delete(sessionKey(headers));
+      reply.header("set-cookie", `${cookieName}=; Max-Age=0; ${cookieRules}`);
+    },
+    isLoggedIn,
   };
 }
 
-function same(a: string, b: string): boolean {
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
+const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+
+const same = (a: string, b: string): boolean => timingSafeEqual(digest(a), digest(b));
+
+function sessionKey({ cookie = "" }: FastifyRequest["headers"]): string {
+  const cookies = cookie.split(/; */).map((pair) => pair.split("="));
+  return digest(cookies.find(([name]) => name === cookieName)?.[1] ?? "").toString("base64");
 }

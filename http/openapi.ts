@@ -229,7 +229,7 @@ export function openApi(prefix: string): Json {
       },
       "/logout": {
         post: {
-          summary: "Takes the cookie back",
+          summary: "Ends the session of the cookie",
           security: [],
           responses: {
             "204": { description: "Logged out" },

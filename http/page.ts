@@ -61,19 +61,20 @@ export async function addPage(
     await guard.logIn(body?.token, reply);
     return reply.code(204).send();
   });
-  app.post("/logout", async (_request, reply) => {
-    guard.logOut(reply);
+  app.post("/logout", async (request, reply) => {
+    guard.logOut(request, reply);
     return reply.code(204).send();
   });
 
   const streams = new Set<FastifyReply>();
-  app.get("/events", async (_request, reply) => {
+  app.get("/events", async (request, reply) => {
     if (streams.size >= mostWatchers) throw new Refusal(503, "Too many pages are open", retryAfter(30));
     reply.hijack();
     const { raw } = reply;
     raw.writeHead(200, { ...(reply.getHeaders() as Record<string, string>), "content-type": "text/event-stream" });
     const write = (text: string) => {
       if (raw.writableLength > mostUnread) raw.destroy();
+      else if (!guard.isLoggedIn(request)) raw.end();
       else raw.write(text);
     };
     const unwatch = live.watch((picture) => write(`data: ${JSON.stringify(picture)}\n\n`));

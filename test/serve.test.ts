@@ -343,8 +343,21 @@ test("without a token no other machine is served; with one, nothing is told with
     assert.ok(!cookie.includes(token));
     const session = cookie.split(";")[0] as string;
     assert.equal((await ask("/status", { at, headers: { cookie: session } })).status, 200);
-    const forged = session.replace(/=\d+/, (expires) => `=${Number(expires.slice(1)) + 1}`);
-    assert.equal((await ask("/status", { at, headers: { cookie: forged } })).status, 401);
+    const forged = session.replace(/.$/, (last) => (last === "A" ? "B" : "A"));
+    const other = (await logIn(token)).headers.get("set-cookie")?.split(";")[0] as string;
+    const withCookie = async (cookie: string) => (await ask("/status", { at, headers: { cookie } })).status;
+    assert.deepEqual([await withCookie(forged), await withCookie(other)], [401, 200]);
+    // A logout ends its session on the server, and what that session watches; another session goes on.
+    const watch = (cookie: string) => fetch(`${at}/events`, { headers: { cookie } });
+    const [ending, going] = [await watch(session), await watch(other)];
+    const out = await ask("/logout", { at, method: "POST", headers: { cookie: session } });
+    assert.deepEqual(
+      [out.status, out.headers.get("set-cookie")?.split(";")[0], await withCookie(session), await withCookie(other)],
+      [204, "pipeline_session=", 401, 200],
+    );
+    const ended = ending.text().then(() => "ended");
+    assert.equal(await Promise.race([ended, sleep(5_000, "still watching", { ref: false })]), "ended");
+    await going.body?.cancel();
   } finally {
     own.kill("SIGTERM");
     const { stderr, stdout } = await own.done;
