@@ -11,6 +11,7 @@
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, ProducerConfig } from "kafkajs";
+import pLimit, { type LimitFunction } from "p-limit";
 import { type Table, tableNames, UsageError } from "./io.ts";
 import { decodeRecords, type RecordBatch, type RecordView, requestRoom, sealBatch } from "./records.ts";
 
@@ -208,6 +209,8 @@ export async function openProducer(
 export interface KafkaReader extends AsyncDisposable {
   clusterId: string;
   cluster: Cluster;
+  /** Asks for metadata one at a time: while kafkajs asks for a topic that is missing, every other answer is an error too. */
+  asking: LimitFunction;
   close(): Promise<void>;
 }
 
@@ -232,7 +235,7 @@ export async function connectReader(settings: KafkaSettings): Promise<KafkaReade
     const metadata = await cluster.metadata({ topics: [] });
     if (!metadata) throw retriable("Every connection to a broker was lost"); // kafkajs gives null then
     const { clusterId } = metadata;
-    return { clusterId, cluster, close, [Symbol.asyncDispose]: close };
+    return { clusterId, cluster, asking: pLimit(1), close, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close();
     throw explainKafka(error, settings);
@@ -427,13 +430,17 @@ export interface PartitionRange {
 
 /** The ranges of a topic's partitions, in order; `undefined` where there is no such topic. */
 export async function topicRanges(reader: KafkaReader, topic: string): Promise<PartitionRange[] | undefined> {
-  try {
-    await reader.cluster.addTargetTopic(topic);
-  } catch (error) {
-    if ((error as { type?: string }).type === "UNKNOWN_TOPIC_OR_PARTITION") return undefined;
-    throw error;
-  }
-  await reader.cluster.refreshMetadata();
+  const exists = await reader.asking(async () => {
+    try {
+      await reader.cluster.addTargetTopic(topic);
+    } catch (error) {
+      if ((error as { type?: string }).type === "UNKNOWN_TOPIC_OR_PARTITION") return false;
+      throw error;
+    }
+    await reader.cluster.refreshMetadata();
+    return true;
+  });
+  if (!exists) return undefined;
   const partitions = reader.cluster
     .findTopicPartitionMetadata(topic)
     .map((p) => p.partitionId)
