@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { type FileHandle, open, rename, writeFile } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
+import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parentPort, Worker, workerData } from "node:worker_threads";
 import type { Table } from "./io.ts";
@@ -19,7 +20,7 @@ import {
   paths,
   syncPath,
 } from "./lake.ts";
-import { bronzeLines } from "./records.ts";
+import { bronzeLines, messageBytes } from "./records.ts";
 import { step } from "./steps.ts";
 import { threadCode } from "./threads.ts";
 
@@ -92,7 +93,8 @@ interface Segment {
   /** What is not written yet. */
   lines: ReturnType<typeof bronzeLines> | undefined;
   temporary: string;
-  handle?: FileHandle;
+  /** Bytes that are written. */
+  written: number;
 }
 
 /** A file with so many messages ends where the keys come to another block, so that each block can be cleaned on its own. */
@@ -100,6 +102,20 @@ const blockMessages = 8192;
 
 /** Where lines are made, to be used again. */
 const free: ReturnType<typeof bronzeLines>[] = [];
+
+/**
+ * Writes the lines that a file in the making has so far. The file is closed in between, because a batch may make any
+ * number of files; and it is written within the callback of a fetch, because a small compressed batch may hold many lines.
+ */
+function write(segment: Segment): void {
+  if (!segment.lines) return;
+  const lines = segment.lines.take();
+  writeFileSync(segment.temporary, lines, { flag: segment.written > 0 ? "a" : "w" });
+  segment.written += lines.length;
+  // What a very large message has made large is let go of.
+  if (lines.length < 3 * largeMessage) free.push(segment.lines);
+  segment.lines = undefined;
+}
 
 /** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
 async function land(
@@ -114,66 +130,57 @@ async function land(
     const temporary = join(paths(lake).tmp, `land-${table}-${partition}-${first}`);
     const segment: Segment = {
       ...{ partition, first, messages: 0, large: false, block: undefined },
-      ...{ lines: undefined, temporary },
+      ...{ lines: undefined, temporary, written: 0 },
     };
     segments.push(segment);
+    const before = current.get(partition);
+    if (before) write(before);
     current.set(partition, segment);
     return segment;
   };
-  try {
-    for (let bytes = 0, reading = true; reading && bytes < batchBytes; ) {
-      step("landing", table);
-      await fetchOnce(reader, {
-        topic,
-        positions,
-        until,
-        onRecord: (partition, record) => {
-          const large = record.valueEnd - record.keyStart > largeMessage;
-          const block = blockOfKey(record.bytes, record.keyStart, record.keyEnd);
-          let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
-          const full = segment.block !== block && segment.messages >= blockMessages;
-          if (segment.large || full || (large && segment.messages > 0)) segment = begin(partition, record.offset);
-          segment.large = large;
-          segment.block = block;
-          segment.messages++;
-          segment.lines ??= free.pop() ?? bronzeLines();
-          segment.lines.add(partition, record);
-        },
-      });
-      for (const segment of segments) {
-        if (!segment.lines) continue;
-        const lines = segment.lines.take();
-        segment.handle ??= await open(segment.temporary, "w");
-        await segment.handle.writeFile(lines);
-        bytes += lines.length;
-        // What a very large message has made large is let go of.
-        if (lines.length < 3 * largeMessage) free.push(segment.lines);
-        segment.lines = undefined;
-      }
-      reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
-    }
-    // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
-    for (const [partition, next] of positions) {
-      if (next > (from.get(partition) as number) && !current.has(partition))
-        begin(partition, from.get(partition) as number);
-    }
-    const files: BronzeFile[] = [];
-    for (const [i, { partition, first, messages, temporary, handle }] of segments.entries()) {
-      if (handle) await handle.sync();
-      else await writeFile(temporary, "");
-      const following = segments.find((segment, j) => j > i && segment.partition === partition);
-      const range = { partition, first, next: following?.first ?? (positions.get(partition) as number), messages };
-      const path = join(paths(lake).bronze(table), bronzeName(range));
-      files.push({ path, ...range });
-      step("written", path);
-      await rename(temporary, path);
-      step("renamed", path);
-    }
-    await syncPath(paths(lake).bronze(table));
-    return { files, positions };
-  } finally {
-    for (const { handle } of segments) await handle?.close();
+  for (let bytes = 0, reading = true; reading && bytes < batchBytes; ) {
+    step("landing", table);
+    await fetchOnce(reader, {
+      topic,
+      positions,
+      until,
+      onRecord: (partition, record) => {
+        const large = messageBytes(record) > largeMessage;
+        const block = blockOfKey(record.bytes, record.keyStart, record.keyEnd);
+        let segment = current.get(partition) ?? begin(partition, from.get(partition) as number);
+        const full = segment.block !== block && segment.messages >= blockMessages;
+        if (segment.large || full || (large && segment.messages > 0)) segment = begin(partition, record.offset);
+        segment.large = large;
+        segment.block = block;
+        segment.messages++;
+        segment.lines ??= free.pop() ?? bronzeLines();
+        segment.lines.add(partition, record);
+        if (segment.lines.bytes > largeMessage) write(segment);
+      },
+    });
+    for (const segment of current.values()) write(segment);
+    bytes = segments.reduce((sum, { written }) => sum + written, 0);
+    reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
   }
+  // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
+  for (const [partition, next] of positions) {
+    if (next > (from.get(partition) as number) && !current.has(partition))
+      begin(partition, from.get(partition) as number);
+  }
+  const files: BronzeFile[] = [];
+  for (const [i, { partition, first, messages, temporary }] of segments.entries()) {
+    if (messages > 0) await syncPath(temporary);
+    else await writeFile(temporary, "");
+    const following = segments.find((segment, j) => j > i && segment.partition === partition);
+    const range = { partition, first, next: following?.first ?? (positions.get(partition) as number), messages };
+    const path = join(paths(lake).bronze(table), bronzeName(range));
+    files.push({ path, ...range });
+    step("written", path);
+    await rename(temporary, path);
+    step("renamed", path);
+  }
+  await syncPath(paths(lake).bronze(table));
+  return { files, positions };
 }
 
 async function landForever({ kafka, lake }: Job, port: NonNullable<typeof parentPort>): Promise<void> {

@@ -365,7 +365,7 @@ export interface RecordView {
   /** When it was posted, ms. */
   timestamp: number;
   bytes: Buffer;
-  /** Where key and value stand in `bytes`; the start is -1 where there is none. */
+  /** Where key and value stand in `bytes`; start and end are -1 where there is none. */
   keyStart: number;
   keyEnd: number;
   valueStart: number;
@@ -380,6 +380,10 @@ export const keyBytes = ({ bytes, keyStart, keyEnd }: RecordView): Buffer | null
   keyStart < 0 ? null : Buffer.from(bytes.subarray(keyStart, keyEnd));
 export const valueBytes = ({ bytes, valueStart, valueEnd }: RecordView): Buffer | null =>
   valueStart < 0 ? null : Buffer.from(bytes.subarray(valueStart, valueEnd));
+
+/** Bytes of a message: its key and its value. */
+export const messageBytes = ({ keyStart, keyEnd, valueStart, valueEnd }: RecordView): number =>
+  keyEnd - keyStart + valueEnd - valueStart;
 
 /**
  * Decodes record batches (magic 2) as the broker sent them; a last one that is cut off is left for the next fetch.
@@ -462,11 +466,11 @@ function decodeBatch(bytes: Buffer, { count, base, from, firstTime, appendTime, 
     view.offset = base + varint();
     const key = varint();
     view.keyStart = key < 0 ? -1 : p;
+    view.keyEnd = key < 0 ? -1 : p + key;
     p += Math.max(0, key);
-    view.keyEnd = p;
     const value = varint();
     view.valueStart = value < 0 ? -1 : p;
-    view.valueEnd = p + Math.max(0, value);
+    view.valueEnd = value < 0 ? -1 : p + value;
     if (view.offset >= from) {
       view.timestamp = appendTime ?? time;
       onRecord(view);
@@ -559,6 +563,10 @@ export function bronzeLines() {
       buffer[o++] = 9;
       field(bytes, valueStart, valueEnd);
       buffer[o++] = 10; // line feed
+    },
+    /** Bytes of the lines so far. */
+    get bytes(): number {
+      return o;
     },
     /** The lines so far, valid until the next is added; they begin anew. */
     take(): Buffer {

@@ -53,9 +53,9 @@ export async function landMessages(lake: string, messages: Messages, { perFile =
 /** A message as the decoder shows it. */
 export function viewOf({ offset, postedAt, key, value }: Message): RecordView {
   const bytes = Buffer.concat([key ?? Buffer.alloc(0), value ?? Buffer.alloc(0)]);
-  const keyEnd = key?.length ?? 0;
-  const [keyStart, valueStart] = [key ? 0 : -1, value ? keyEnd : -1];
-  return { offset, timestamp: postedAt ?? -1, bytes, keyStart, keyEnd, valueStart, valueEnd: bytes.length };
+  const [keyStart, keyEnd] = key ? [0, key.length] : [-1, -1];
+  const [valueStart, valueEnd] = value ? [key?.length ?? 0, bytes.length] : [-1, -1];
+  return { offset, timestamp: postedAt ?? -1, bytes, keyStart, keyEnd, valueStart, valueEnd };
 }
 
 /** Silver rows as the oracle writes them: bigint microseconds for times, numbers in coordinates. */
