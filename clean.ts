@@ -29,6 +29,7 @@ import {
   type KafkaSettings,
   readRecord,
   showOffsets,
+  topicIds,
   topicOf,
   topicRanges,
 } from "./kafka.ts";
@@ -40,6 +41,7 @@ import {
   bronzeColumns,
   bronzeName,
   checkBinding,
+  checkTopicId,
   explainDisk,
   fileSize,
   landedOffsets,
@@ -51,6 +53,7 @@ import {
   putInPlace,
   readBinding,
   sharedFrom,
+  startAgain,
   syncPath,
   temporaryPath,
   writeBinding,
@@ -313,6 +316,33 @@ async function bind(
   }
 }
 
+/**
+ * Refuses topics that were made again since the lake was bound to them, and binds it to those that are new.
+ *
+ * @returns the topics that there are, with their ids
+ */
+async function checkTopicIds(
+  reader: KafkaReader,
+  lake: string,
+  kafka: KafkaSettings,
+): Promise<Map<string, string | null>> {
+  const ids = await topicIds(
+    reader,
+    tableNames.map((table) => topicOf(kafka, table)),
+  );
+  const bound = await readBinding(lake);
+  const topics = { ...bound?.topics };
+  for (const table of tableNames) {
+    const topic = topicOf(kafka, table);
+    const id = ids.get(topic);
+    checkTopicId(topic, topics[table], id);
+    if (id) topics[table] = id;
+  }
+  const isNew = tableNames.some((table) => topics[table] !== bound?.topics?.[table]);
+  if (bound && isNew) await writeBinding(lake, { ...bound, topics });
+  return ids;
+}
+
 /** Waits until all have ended, then throws the first failure: what is tried again would write the same files as what still runs. */
 async function allOf<T>(works: Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(works);
@@ -326,11 +356,13 @@ async function cleanOnce(
   { result, first }: { result: CleanResult; first: boolean },
 ): Promise<boolean> {
   const { onFact } = work.options;
+  const ids = await checkTopicIds(reader, work.lake, kafka);
   const moved = await allOf(
     tableNames.map(async (table) => {
       await finishLanded(work, table, result);
       const topic = topicOf(kafka, table);
-      const ranges = (await topicRanges(reader, topic)) ?? [];
+      // One that was missing a moment ago has no id yet: the next round reads it.
+      const ranges = (ids.has(topic) && (await topicRanges(reader, topic))) || [];
       if (first && ranges.length === 0)
         onFact({ fact: "warned", text: `There is no topic "${topic}" yet: run post first` });
       const until = new Map(ranges.map((range) => [range.partition, range.stable]));
@@ -348,7 +380,9 @@ async function cleanOnce(
       if (total === 0) return false;
       const land = () => {
         const left = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
-        const landing = left ? lander.land({ table, topic, positions, until }) : undefined;
+        const landing = left
+          ? lander.land({ table, topic, topicId: ids.get(topic) ?? null, positions, until })
+          : undefined;
         landing?.catch(() => {}); // told where it is awaited
         return landing;
       };
@@ -445,10 +479,11 @@ async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
 /**
  * Makes sure that the topics are those that were landed from, and that nothing unread is gone.
  *
- * A topic that was made again has other bytes where the last landed message was; one whose messages expired begins
- * after the next offset to read. Control records and compaction leave holes that are none of these.
+ * A topic that was made again has another id. Where Kafka gives none, it has other bytes where the last landed message
+ * was; only compaction leaves a hole there. A topic whose messages expired begins after the next offset to read.
  */
 async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaSettings): Promise<void> {
+  await checkTopicIds(reader, work.lake, kafka);
   for (const table of tableNames) {
     const topic = topicOf(kafka, table);
     const files = work.bronze[table];
@@ -491,9 +526,6 @@ async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaSettings
   }
 }
 
-const startAgain =
-  "start a new lake by another --data, or delete this one (tsx main.ts reset, for the program's own services)";
-
 /** Whether the topic still holds the last message of a bronze file, byte for byte. */
 async function sameMessage(
   reader: KafkaReader,
@@ -509,7 +541,8 @@ async function sameMessage(
     lines.add(partition, record);
     return lines.take().equals(line);
   };
-  return (await readRecord(reader, topic, { partition, offset, take })) ?? true;
+  const same = await readRecord(reader, topic, { partition, offset, take });
+  return same === undefined ? true : (same ?? false); // a record never becomes a mark or an aborted one
 }
 
 async function lastLine(path: string): Promise<Buffer> {

@@ -132,6 +132,11 @@ ClusterClass.prototype.findGroupCoordinatorMetadata = async function (this: Coor
 };
 
 const Encoder = require("kafkajs/src/protocol/encoder") as new () => RequestEncoder;
+const Decoder = require("kafkajs/src/protocol/decoder") as new (bytes: Buffer) => ResponseDecoder;
+const { prototype: anyBroker } = require("kafkajs/src/broker") as { prototype: object };
+const sendRequest = Object.getOwnPropertySymbols(anyBroker).find(
+  ({ description }) => description === "private:Broker:sendRequest",
+) as symbol;
 const { Kafka, logLevel } = require("kafkajs") as typeof import("kafkajs");
 const murmur2 = require("kafkajs/src/producer/partitioners/default/murmur2") as (key: string) => number;
 
@@ -466,6 +471,97 @@ export async function topicRanges(reader: KafkaReader, topic: string): Promise<P
   }));
 }
 
+/**
+ * The ids that Kafka gave to topics when they were made: null where its brokers give none (before 2.8), and no entry
+ * where there is no such topic. The brokers that lead a topic are asked too, because another one may be behind.
+ *
+ * @throws a retriable error where the brokers do not agree yet
+ */
+export async function topicIds(reader: KafkaReader, topics: string[]): Promise<Map<string, string | null>> {
+  const { cluster } = reader;
+  const first = await cluster.brokerPool.findConnectedBroker();
+  const answers = [await askTopicIds(first, topics)];
+  for (const nodeId of new Set(answers[0]?.leaders)) {
+    if (nodeId < 0 || nodeId === Number(first.nodeId)) continue;
+    answers.push(await askTopicIds(await cluster.findBroker({ nodeId: String(nodeId) }), topics));
+  }
+  const found = new Map<string, string | null>();
+  for (const topic of topics) {
+    const given = answers.map(({ ids }) => ids.get(topic)).filter((id) => id !== null);
+    const id = given.length > 0 ? given[0] : null;
+    if (given.some((other) => other !== id)) throw retriable(`The brokers do not agree yet on topic "${topic}"`);
+    if (id !== undefined) found.set(topic, id);
+  }
+  return found;
+}
+
+const metadataApi = 3;
+/** The first version of Metadata that gives ids; later ones give no more that is needed here. */
+const metadataVersion = 10;
+const unknownTopic = 3;
+
+/** Asks one broker; kafkajs itself speaks Metadata up to version 6. */
+async function askTopicIds(
+  broker: Broker,
+  topics: string[],
+): Promise<{ ids: Map<string, string | null>; leaders: number[] }> {
+  const ids = new Map<string, string | null>();
+  const leaders: number[] = [];
+  if ((broker.versions?.[metadataApi]?.maxVersion ?? 0) < metadataVersion) {
+    return { ids: new Map(topics.map((topic) => [topic, null])), leaders };
+  }
+  const encode = async () => {
+    const body = new Encoder().writeUVarInt(0); // tagged fields, the last of the request's head
+    body.writeUVarInt(topics.length + 1);
+    for (const topic of topics) body.writeBuffer(Buffer.alloc(16)).writeUVarIntString(topic).writeUVarInt(0);
+    // Do not create topics, and leave out what a user may do with the cluster and with each topic.
+    return body.writeBoolean(false).writeBoolean(false).writeBoolean(false).writeUVarInt(0);
+  };
+  const decode = async (bytes: Buffer) => {
+    const from = new Decoder(bytes);
+    const skipTags = () => {
+      for (let left = from.readUVarInt(); left > 0; left--) {
+        from.readUVarInt();
+        from.readBytes(from.readUVarInt());
+      }
+    };
+    const skipNumbers = () => from.readUVarIntArray(() => from.readInt32());
+    skipTags(); // of the response's head
+    from.readInt32(); // throttle time
+    from.readUVarIntArray(() => {
+      from.readInt32(); // node id
+      from.readUVarIntString(); // host
+      from.readInt32(); // port
+      from.readUVarIntString(); // rack
+      skipTags();
+    });
+    from.readUVarIntString(); // cluster id
+    from.readInt32(); // controller
+    from.readUVarIntArray(() => {
+      const error = from.readInt16();
+      const name = from.readUVarIntString() as string;
+      const id = from.readBytes(16);
+      from.readInt8(); // whether it is internal
+      from.readUVarIntArray(() => {
+        from.readInt16(); // error
+        from.readInt32(); // partition
+        leaders.push(from.readInt32());
+        from.readInt32(); // leader epoch
+        for (let lists = 3; lists > 0; lists--) skipNumbers(); // replicas, in sync, offline
+        skipTags();
+      });
+      from.readInt32(); // what the user may do
+      skipTags();
+      if (error !== unknownTopic) ids.set(name, id.every((byte) => byte === 0) ? null : id.toString("base64url"));
+    });
+    return { ids, leaders };
+  };
+  const request = { apiKey: metadataApi, apiVersion: metadataVersion, apiName: "Metadata", encode };
+  type Send = (asked: object) => Promise<{ ids: typeof ids; leaders: number[] }>;
+  const send = (broker as never as Record<symbol, Send>)[sendRequest] as Send;
+  return send.call(broker, { request, response: { decode, parse: async (decoded: object) => decoded } });
+}
+
 /** One fetch from one topic: what to read, and what was read. */
 export interface FetchOptions {
   topic: string;
@@ -474,6 +570,8 @@ export interface FetchOptions {
   /** Where to end, by partition; partitions that have reached it are not fetched. */
   until: ReadonlyMap<number, number>;
   onRecord: (partition: number, record: RecordView) => void;
+  /** Told the offsets of marks and of aborted records, first and last of each batch. */
+  onSkipped?: (first: number, last: number) => void;
   /** Bytes per partition and fetch; larger batches come whole. Default 4 MB. */
   maxBytes?: number;
   /** How long the broker may wait for something new, ms. Default 500. */
@@ -487,7 +585,7 @@ export interface FetchOptions {
  * @throws where a batch's checksum is wrong, its codec is not known, or an offset is out of range
  */
 export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
-  const { topic, positions, until, onRecord, maxBytes = 4_000_000, maxWait = 500 } = options;
+  const { topic, positions, until, onRecord, onSkipped, maxBytes = 4_000_000, maxWait = 500 } = options;
   const open = [...positions].filter(([partition, next]) => next < (until.get(partition) ?? 0)).map(([p]) => p);
   await reader.cluster.addTargetTopic(topic);
   const leaders = Object.entries(reader.cluster.findLeaderForPartitions(topic, open));
@@ -517,6 +615,7 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
           abortedTransactions: abortedTransactions ?? [],
           where: `topic "${topic}", partition ${partition}`,
           onRecord: (record) => onRecord(partition, record),
+          ...(onSkipped && { onSkipped }),
         });
         positions.set(partition, next);
       }
@@ -524,13 +623,13 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
   );
 }
 
-/** Reads the record at one offset; `undefined` where a mark, an aborted record or a hole stands there. */
+/** Reads the record at one offset; null where there is a mark or an aborted record, and `undefined` where there is a hole. */
 export async function readRecord<T>(
   reader: KafkaReader,
   topic: string,
   { partition, offset, take }: { partition: number; offset: number; take: (record: RecordView) => T },
-): Promise<T | undefined> {
-  let found: T | undefined;
+): Promise<T | null | undefined> {
+  let found: T | null | undefined;
   await fetchOnce(reader, {
     topic,
     positions: new Map([[partition, offset]]),
@@ -538,6 +637,9 @@ export async function readRecord<T>(
     maxBytes: 1,
     onRecord: (_partition, record) => {
       if (record.offset === offset) found = take(record);
+    },
+    onSkipped: (first, last) => {
+      if (first <= offset && offset <= last) found = null;
     },
   });
   return found;
@@ -610,10 +712,13 @@ interface Cluster {
   findTopicPartitionMetadata(topic: string): { partitionId: number }[];
   findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
   findBroker(options: { nodeId: string }): Promise<Broker>;
+  brokerPool: { findConnectedBroker(): Promise<Broker> };
   findGroupCoordinator(options: { groupId: string }): Promise<Broker>;
 }
 
 interface Broker {
+  nodeId: number | string | null;
+  versions: Record<number, { maxVersion: number }> | null;
   listOffsets(request: object): Promise<{ responses: { partitions: { partition: number; offset: string }[] }[] }>;
   fetch(request: object): Promise<{
     responses: {
@@ -625,6 +730,14 @@ interface Broker {
     }[];
   }>;
   offsetCommit(request: object): Promise<unknown>;
+}
+
+interface ResponseDecoder extends BytesDecoder {
+  readInt8(): number;
+  readInt16(): number;
+  readUVarInt(): number;
+  readUVarIntString(): string | null;
+  readUVarIntArray<T>(read: () => T): T[] | null;
 }
 
 interface BytesDecoder {
@@ -687,4 +800,8 @@ interface RequestEncoder {
   writeInt16(value: number): this;
   writeInt32(value: number): this;
   writeString(value: string): this;
+  writeBoolean(value: boolean): this;
+  writeBuffer(value: Buffer): this;
+  writeUVarInt(value: number): this;
+  writeUVarIntString(value: string): this;
 }

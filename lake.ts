@@ -188,6 +188,8 @@ export interface Binding {
   database: string | null;
   /** Hash of the cleaning SQL that silver was made with. */
   sql: string;
+  /** Kafka's ids of the topics, once they were seen: a topic that is made again gets another one. */
+  topics?: Partial<Record<Table, string>>;
 }
 
 /** @throws where `lake.json` is there and cannot be read */
@@ -223,6 +225,22 @@ export function checkBinding(lake: string, bound: Binding, wanted: Partial<Bindi
       );
     }
   }
+}
+
+/** What to do where a topic is no longer the one that the lake's messages are from. */
+export const startAgain =
+  "start a new lake by another --data, or delete this one (tsx main.ts reset, for the program's own services)";
+
+/**
+ * Refuses a topic that was made again; an id that is not known is not compared.
+ *
+ * @throws with what to do
+ */
+export function checkTopicId(topic: string, bound: string | null | undefined, id: string | null | undefined): void {
+  if (!bound || !id || bound === id) return;
+  throw new Error(
+    `Topic "${topic}" was made again: its id is "${id}", but the lake's messages are from the one with id "${bound}"; ${startAgain}`,
+  );
 }
 
 /** Whether a table has any silver yet. */

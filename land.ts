@@ -9,12 +9,13 @@ import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parentPort, Worker, workerData } from "node:worker_threads";
 import type { Table } from "./io.ts";
-import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings } from "./kafka.ts";
+import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings, retriable, topicIds } from "./kafka.ts";
 import {
   type BronzeFile,
   batchBytes,
   blockOfKey,
   bronzeName,
+  checkTopicId,
   largeMessage,
   type Offsets,
   paths,
@@ -28,6 +29,8 @@ import { threadCode } from "./threads.ts";
 export interface LandOptions {
   table: Table;
   topic: string;
+  /** The topic's id, where Kafka gives one: nothing is landed from another topic of that name. */
+  topicId: string | null;
   positions: Offsets;
   until: Offsets;
 }
@@ -121,7 +124,7 @@ function write(segment: Segment): void {
 async function land(
   reader: KafkaReader,
   lake: string,
-  { table, topic, positions, until }: LandOptions,
+  { table, topic, topicId, positions, until }: LandOptions,
 ): Promise<Landed> {
   const from = new Map(positions);
   const segments: Segment[] = [];
@@ -161,6 +164,12 @@ async function land(
     for (const segment of current.values()) write(segment);
     bytes = segments.reduce((sum, { written }) => sum + written, 0);
     reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
+  }
+  // Fetched by its name: only now is it sure which topic the messages are from.
+  if (topicId !== null) {
+    const id = (await topicIds(reader, [topic])).get(topic);
+    if (id === undefined) throw retriable(`Topic "${topic}" is gone`);
+    checkTopicId(topic, topicId, id);
   }
   // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
   for (const [partition, next] of positions) {

@@ -357,6 +357,8 @@ export interface DecodeOptions {
   /** Named in errors. */
   where: string;
   onRecord: OnRecord;
+  /** Told the first and the last offset of each batch that is a mark or was aborted. */
+  onSkipped?: (first: number, last: number) => void;
 }
 
 /** One message, as it stands in a larger buffer. */
@@ -393,7 +395,7 @@ export const messageBytes = ({ keyStart, keyEnd, valueStart, valueEnd }: RecordV
  * @see https://kafka.apache.org/documentation/#recordbatch
  */
 export function decodeRecords(bytes: Buffer, options: DecodeOptions): number {
-  const { from, until, where, onRecord } = options;
+  const { from, until, where, onRecord, onSkipped } = options;
   const aborted = options.abortedTransactions
     .map(({ producerId, firstOffset }) => ({ producerId: BigInt(producerId), first: Number(firstOffset) }))
     .sort((a, b) => a.first - b.first);
@@ -420,7 +422,10 @@ export function decodeRecords(bytes: Buffer, options: DecodeOptions): number {
       // The key of the only record is version int16, type int16; type 0 is an abort. A record's first bytes are
       // length, attributes, time and offset deltas, key length: five varints of one byte each.
       if (batch.readInt16BE(at.records + 5 + 2) === 0) openAborted.delete(producerId);
-    } else if (last >= from && !(attributes & bits.transactional && openAborted.has(producerId))) {
+      onSkipped?.(base, last);
+    } else if (attributes & bits.transactional && openAborted.has(producerId)) {
+      onSkipped?.(base, last);
+    } else if (last >= from) {
       const records = decompress(batch.subarray(at.records), attributes & bits.codec, `offset ${base} of ${where}`);
       const count = batch.readInt32BE(at.count);
       const firstTime = Number(batch.readBigInt64BE(at.firstTime));

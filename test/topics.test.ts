@@ -3,12 +3,23 @@ import assert from "node:assert/strict";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
+import { untilReadable } from "../api.ts";
 import { patiently } from "../io.ts";
-import { connectReader, isTransientKafka, type KafkaSettings, kafkaClient, retriable, topicRanges } from "../kafka.ts";
-import { paths } from "../lake.ts";
+import {
+  connectReader,
+  isTransientKafka,
+  type KafkaSettings,
+  kafkaClient,
+  openProducer,
+  retriable,
+  topicIds,
+  topicRanges,
+} from "../kafka.ts";
+import { names, paths, readBinding, writeBinding } from "../lake.ts";
 import { openLander } from "../land.ts";
-import { openSite, type Site, start } from "./support.ts";
+import { openSite, run, type Site, start } from "./support.ts";
 
 let site: Site;
 let kafka: KafkaSettings;
@@ -61,15 +72,15 @@ test("small messages without a key or without a value share a bronze file, also 
   await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
   await using lander = await openLander({ kafka, lake });
   const ends = { positions: new Map([[0, 0]]), until: new Map([[0, messages.length]]) };
-  const { files } = await lander.land({ table: "geo", topic: "keyless.geo", ...ends });
+  const { files } = await lander.land({ table: "geo", topic: "keyless.geo", topicId: null, ...ends });
   assert.equal(files.length, 1);
   assert.equal(files[0]?.messages, messages.length);
   assert.equal((await readdir(paths(lake).bronze("geo"))).length, 1);
 });
 
 test("clean lands more files at once than a process may open", async () => {
-  await makeTopic("wide.geo", 200);
-  const messages = Array.from({ length: 200 }, (_, partition) => ({ partition, value: geo(partition) }));
+  await makeTopic("wide.geo", 90);
+  const messages = Array.from({ length: 90 }, (_, partition) => ({ partition, value: geo(partition) }));
   await producer.send({ topic: "wide.geo", messages });
   const cleaning = start(
     ["clean", "--creds", site.creds, "--prefix", "wide", "--data", join(site.folder.path, "wide")],
@@ -77,7 +88,7 @@ test("clean lands more files at once than a process may open", async () => {
       program: [
         "sh",
         "-c",
-        'ulimit -n 120 && exec "$@"',
+        'ulimit -n 80 && exec "$@"',
         "sh",
         process.execPath,
         "--import",
@@ -88,5 +99,105 @@ test("clean lands more files at once than a process may open", async () => {
   );
   const { code, stdout, stderr } = await cleaning.done;
   assert.equal(code, 0, stderr);
-  assert.match(stdout, /geo +200 +200 /);
+  assert.match(stdout, /geo +90 +90 /);
 });
+
+/** Makes a topic anew under its name, as an impatient colleague would. */
+async function makeAgain(topic: string): Promise<void> {
+  await admin.deleteTopics({ topics: [topic] });
+  await makeTopic(topic);
+}
+
+const cleanArgs = (prefix: string, ...more: string[]) => [
+  ...["clean", "--creds", site.creds, "--prefix", prefix, "--data", join(site.folder.path, prefix), ...more],
+];
+const bindingOf = async (prefix: string) =>
+  (await readBinding(join(site.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readBinding>>>;
+
+test("a topic that is made again while clean --follow runs is noticed, whatever it holds now", async () => {
+  await makeTopic("again.geo");
+  await producer.send({ topic: "again.geo", messages: [{ value: geo(1) }, { value: geo(2) }] });
+  const following = start(cleanArgs("again", "--follow"));
+  try {
+    const silver = paths(join(site.folder.path, "again", "lake")).silver("geo");
+    for (let tries = 0; tries < 200 && (await names(silver)).length === 0; tries++) await sleep(50);
+    await makeAgain("again.geo");
+    await producer.send({ topic: "again.geo", messages: [3, 4, 5].map((ind) => ({ value: geo(ind) })) });
+    const ended = await Promise.race([following.done, sleep(15_000)]);
+    assert.ok(ended, following.output());
+    assert.equal(ended.code, 1);
+    assert.match(
+      ended.stderr,
+      /Error: Topic "again\.geo" was made again: its id is ".{22}", but the lake's messages are from the one with id ".{22}"; start a new lake by another --data/,
+    );
+  } finally {
+    following.kill("SIGKILL");
+  }
+  const { code, stderr } = await run(cleanArgs("again"));
+  assert.equal(code, 1);
+  assert.match(stderr, /Topic "again\.geo" was made again: its id is/);
+});
+
+test("messages of a topic that was made again after the last look are not landed", async () => {
+  await makeTopic("late.geo");
+  await producer.send({ topic: "late.geo", messages: [{ value: geo(1) }] });
+  const lake = join(site.folder.path, "late");
+  await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
+  await using reader = await connectReader(kafka);
+  const topicId = (await topicIds(reader, ["late.geo", "none.geo"])).get("late.geo") as string;
+  await makeAgain("late.geo");
+  await producer.send({ topic: "late.geo", messages: [{ value: geo(2) }] });
+  await using lander = await openLander({ kafka, lake });
+  const ends = { positions: new Map([[0, 0]]), until: new Map([[0, 1]]) };
+  await assert.rejects(lander.land({ table: "geo", topic: "late.geo", topicId, ...ends }), /was made again/);
+  assert.deepEqual(await readdir(paths(lake).bronze("geo")), []);
+});
+
+test("a missing topic has no id, and neither has one whose broker gives none", async () => {
+  await makeTopic("ids.geo");
+  await using reader = await connectReader(kafka);
+  const ids = await topicIds(reader, ["ids.geo", "ids.pin"]);
+  assert.deepEqual([...ids.keys()], ["ids.geo"]);
+  assert.match(ids.get("ids.geo") as string, /^[\w-]{22}$/);
+  const [old] = [await reader.cluster.brokerPool.findConnectedBroker()];
+  const before = { ...old.versions, 3: { maxVersion: 9 } };
+  const brokerPool = { findConnectedBroker: async () => ({ ...old, versions: before }) };
+  const cluster = { ...reader.cluster, brokerPool } as unknown as typeof reader.cluster;
+  assert.deepEqual(await topicIds({ ...reader, cluster }, ["ids.geo"]), new Map([["ids.geo", null]]));
+});
+
+for (const end of ["commit", "abort"] as const) {
+  test(`a lake without ids notices a topic that was made again by what ${end}() left at the last offset landed`, async () => {
+    const [prefix, topic] = [`old-${end}`, `old-${end}.geo`];
+    await makeTopic(topic);
+    await producer.send({ topic, messages: [{ value: geo(1) }, { value: geo(2) }] });
+    const first = await run(cleanArgs(prefix));
+    assert.equal(first.code, 0, first.stderr);
+    const { topics, ...binding } = await bindingOf(prefix);
+    assert.deepEqual(Object.keys(topics ?? {}), ["geo"]);
+    await writeBinding(join(site.folder.path, prefix, "lake"), binding);
+
+    // It is bound to the topic that it finds, since that one still holds the last message.
+    const second = await run(cleanArgs(prefix));
+    assert.equal(second.code, 0, second.stderr);
+    assert.deepEqual((await bindingOf(prefix)).topics, topics);
+    await writeBinding(join(site.folder.path, prefix, "lake"), binding);
+
+    // At offset 1 is the mark of the commit, or a record of an aborted transaction.
+    await makeAgain(topic);
+    const sender = await openProducer(kafka, { transactionalId: prefix });
+    const messages = [{ value: geo(1) }, ...(end === "abort" ? [{ value: geo(2) }] : [])];
+    const transaction = await sender.transaction();
+    await transaction.send({ topic, messages });
+    await transaction[end]();
+    await sender.disconnect();
+    await untilReadable({ ...kafka, prefix }, "geo"); // the mark comes after the answer
+    await producer.send({ topic, messages: [{ value: geo(3) }] });
+    const third = await run(cleanArgs(prefix));
+    assert.equal(third.code, 1, third.stderr);
+    assert.match(
+      third.stderr,
+      /was made again: the last message landed from partition 0 of topic ".*" is another one now/,
+    );
+  });
+}
