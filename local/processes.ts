@@ -191,6 +191,9 @@ const isFree = (port: number) =>
     server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
   });
 
+/** More than any of the servers says, bytes: somebody else's server on their port may never end. */
+const mostSaid = 16_000_000;
+
 /** What a server on 127.0.0.1 says, until it closes, is silent for a second, or has said enough; nothing without one. */
 export const ask = (port: number, words: string | Buffer, enough: (said: Buffer) => boolean = () => false) =>
   new Promise<Buffer>((resolve) => {
@@ -199,7 +202,7 @@ export const ask = (port: number, words: string | Buffer, enough: (said: Buffer)
     socket.setTimeout(1_000, () => socket.destroy());
     socket.on("data", (bytes) => {
       said = Buffer.concat([said, bytes]);
-      if (enough(said)) socket.destroy();
+      if (enough(said) || said.length > mostSaid) socket.destroy();
     });
     socket.on("error", () => {}).on("close", () => resolve(said));
   });

@@ -1,10 +1,13 @@
 /** The services that the program starts by itself: shared, ended with their last user, whatever dies. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ask, within } from "../local/processes.ts";
 import { run, runs, start, temporaryFolder, untilGone } from "./support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -104,6 +107,24 @@ test("state that names a process of somebody else harms nobody", async () => {
   await writeFile(path, JSON.stringify(stale));
   const explored = await run(["explore", "--data", data]);
   assert.equal(explored.code, 0, explored.stderr);
+});
+
+test("a server that never ends its answer is left after 16 MB", async () => {
+  const server = createServer((socket) => {
+    const more = () => {
+      while (!socket.destroyed && socket.write("x".repeat(1_000_000)));
+    };
+    socket.on("error", () => {}).on("drain", more);
+    more();
+  }).listen(0, "127.0.0.1");
+  try {
+    await once(server, "listening");
+    const asked = ask((server.address() as AddressInfo).port, "dump");
+    assert.ok(await within(5_000, asked));
+    assert.ok((await asked).length < 20_000_000);
+  } finally {
+    server.close();
+  }
 });
 
 test("where Java and Maven are missing, one error names the ways out", async () => {
