@@ -13,19 +13,20 @@
  * @module
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync, rmSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { endOrphan, isRunning, logTail, within } from "./processes.ts";
 import {
   type Addresses,
   credsPath,
+  findSupervisor,
   makeFolder,
   type Reply,
   type Request,
+  readLines,
   readState,
   type ServiceName,
   servicesFolder,
@@ -86,13 +87,24 @@ export async function useServices(options: UseOptions): Promise<Services> {
       const { ready, keep: keptRunning } = await new Promise<Extract<Reply, { ready: Addresses }>>(
         (resolve, reject) => {
           let heard = false;
-          createInterface({ input: line.socket }).on("line", (text) => {
+          const refuse = (sent: string) => {
+            const who = `process ${line.pid}, the supervisor of the local services`;
+            reject(new Error(`Cannot understand ${who}: it sent ${sent}; run down, then the same command again`));
+            line.socket.destroy();
+          };
+          const onLine = (text: string) => {
             heard = true;
-            const reply = JSON.parse(text) as Reply;
+            let reply: Reply;
+            try {
+              reply = JSON.parse(text) as Reply;
+            } catch {
+              return refuse("no JSON");
+            }
             if ("say" in reply) say(reply.say);
             else if ("error" in reply) reject(new Error(reply.error));
             else resolve(reply);
-          });
+          };
+          readLines(line.socket, { onLine, onTooLong: () => refuse("a line over 64 kB") });
           void line.closed.then(() => {
             if (heard && !leaving) say("The local services were stopped or killed. The next command starts them again");
             reject(heard ? new Error("The local services were stopped or killed") : neverHeard);
@@ -123,8 +135,8 @@ const neverHeard = new Error("The supervisor did not answer");
 /** The services that run in a data folder, without starting or using any; undefined when none do. */
 export function findServices({ dataDir }: { dataDir: string }): RunningServices | undefined {
   const folder = servicesFolder(dataDir);
-  const state = readState(folder);
-  if (!state?.supervisor || !isRunning(state.supervisor, state.folder)) return undefined;
+  const state = findSupervisor(folder);
+  if (!state) return undefined;
   return { ...state.ready, keptRunning: state.keep ?? false, credsFile: credsPath(folder) };
 }
 
@@ -145,13 +157,15 @@ export async function stopServices({ dataDir, say }: Pick<UseOptions, "dataDir" 
   // What a killed supervisor left behind.
   const orphans = children.filter((child) => isRunning(child, state.folder));
   await Promise.all(orphans.map((child) => endOrphan(child, state.folder)));
-  if (orphans.length > 0) rmSync(credsPath(folder), { force: true });
+  findSupervisor(folder); // deletes the credentials file of one that was killed
   return line !== undefined || orphans.length > 0;
 }
 
 /** A connection to the supervisor. */
 interface Line {
   socket: Socket;
+  /** The supervisor's. */
+  pid: number;
   token: string;
   closed: Promise<void>;
 }
@@ -183,8 +197,8 @@ async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
 
 /** Calls the supervisor that `state.json` names, if it lives. */
 async function call(folder: string): Promise<Line | undefined> {
-  const state = readState(folder);
-  if (!state?.control || !state.supervisor || !isRunning(state.supervisor, state.folder)) return undefined;
+  const state = findSupervisor(folder);
+  if (!state) return undefined;
   const socket = connect(state.control.port, "127.0.0.1");
   const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   const open = await new Promise<boolean>((resolve) => {
@@ -192,7 +206,7 @@ async function call(folder: string): Promise<Line | undefined> {
     socket.setTimeout(2_000, () => resolve(false));
   });
   socket.setTimeout(0).on("error", () => {}); // "close" follows
-  if (open) return { socket, token: state.control.token, closed };
+  if (open) return { socket, pid: state.supervisor.pid, token: state.control.token, closed };
   socket.destroy();
   return undefined;
 }

@@ -3,9 +3,11 @@
  *
  * @module
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { timingSafeEqual } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
-import type { ProcessId } from "./processes.ts";
+import { isRunning, type ProcessId } from "./processes.ts";
 
 /** How to reach the MySQL server. */
 export interface MysqlAddress {
@@ -51,6 +53,41 @@ export type Request = { token: string } & ({ use: ServiceName[]; keep: boolean }
 /** What the supervisor says to a program. */
 export type Reply = { say: string } | { ready: Addresses; keep: boolean } | { error: string };
 
+/** The longest line on the control port, in bytes; the longest that a program or the supervisor writes has a few kB. */
+const longestLine = 65_536;
+
+/**
+ * Hands over each line that comes from the control port, and keeps no more than one.
+ *
+ * @param options.opening what the first line must begin with: a socket that sends anything else is cut before more is kept
+ * @param options.onTooLong is called when a line is over 64 kB; the socket is cut
+ */
+export function readLines(
+  socket: Socket,
+  { opening, onLine, onTooLong }: { opening?: Buffer; onLine: (line: string) => void; onTooLong?: () => void },
+): void {
+  let rest: Buffer = Buffer.alloc(0);
+  let expected = opening;
+  socket.on("data", (chunk: Buffer) => {
+    rest = Buffer.concat([rest, chunk]);
+    if (expected) {
+      // Judged as a whole: an answer to each byte would let a stranger guess the token byte by byte.
+      if (rest.length < expected.length) return;
+      if (!timingSafeEqual(rest.subarray(0, expected.length), expected)) return void socket.destroy();
+      expected = undefined;
+    }
+    for (let end = rest.indexOf("\n"); end >= 0 && end <= longestLine; end = rest.indexOf("\n")) {
+      const line = rest.toString("utf8", 0, end);
+      rest = rest.subarray(end + 1);
+      onLine(line);
+      if (socket.destroyed) return;
+    }
+    if (rest.length <= longestLine) return;
+    socket.destroy();
+    onTooLong?.();
+  });
+}
+
 /** The folder that holds the services' data, logs and state. */
 export const servicesFolder = (dataDir: string) => resolve(dataDir, "services");
 
@@ -65,6 +102,18 @@ export function readState(folder: string): State | undefined {
     if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
+}
+
+/**
+ * The state of a services folder whose supervisor runs. The credentials file that a killed supervisor left behind is
+ * deleted.
+ */
+export function findSupervisor(folder: string): (State & Required<Pick<State, "supervisor" | "control">>) | undefined {
+  const state = readState(folder);
+  const { supervisor, control } = state ?? {};
+  if (state && supervisor && control && isRunning(supervisor, state.folder)) return { ...state, supervisor, control };
+  rmSync(credsPath(folder), { force: true });
+  return undefined;
 }
 
 /** Puts a file that only its owner may read in place by an atomic rename. */

@@ -9,7 +9,6 @@ import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
 import { openInstance } from "../duckdb.ts";
@@ -23,18 +22,26 @@ import {
   type MysqlAddress,
   type Reply,
   type Request,
+  readLines,
   readState,
   type ServiceName,
   type State,
   writePrivate,
 } from "./state.ts";
 
+/** How long a client may take to ask for something, ms: nobody holds a connection without the token. */
+const requestDeadline = 3_000;
+
 async function supervise(folder: string) {
   const lock = await takeLock(join(folder, "lock.duckdb"));
+  const dropCreds = () => rmSync(credsPath(folder), { force: true });
+  dropCreds(); // that of a supervisor that was killed
   const former = readState(folder);
   await Promise.all((former?.children ?? []).map((child) => endOrphan(child, former?.folder ?? folder)));
 
   const control = { port: await freePort(), token: randomBytes(16).toString("hex") };
+  // A request has its token first, so that strangers are known before their line ends.
+  const opening = Buffer.from(JSON.stringify({ token: control.token }).slice(0, -1));
   const state: State = {
     folder,
     password: former?.password ?? randomBytes(18).toString("base64url"),
@@ -53,6 +60,7 @@ async function supervise(folder: string) {
   const server = createServer({ allowHalfOpen: true }, talkTo);
   server.listen(control.port, "127.0.0.1", () => write(state));
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, end);
+  process.on("exit", () => isOurs() && dropCreds()); // also when an error ends it
   // Whoever deletes the folder of running services wants them no more, and nobody could find them any more.
   setTimeout(() => setInterval(() => isOurs() || end(), 2_000), 5_000);
   setTimeout(endIfUnused, 5_000); // the program that wanted us may have died before it came
@@ -123,6 +131,7 @@ async function supervise(folder: string) {
       services.delete(service);
       if (service !== "zookeeper") delete state.ready[service];
       if (stopping.signal.aborted) return;
+      if (service === "mysql" && isOurs()) dropCreds();
       save();
       tools.say(`${name} has ended by itself (${how}); its log is in "${folder}". The next command starts it again`);
     });
@@ -162,11 +171,17 @@ async function supervise(folder: string) {
     };
     socket.on("error", () => {}).on("end", leave);
     socket.on("close", leave);
-    createInterface({ input: socket }).on("line", (line) => {
-      const request = parse(line);
-      if (request?.token !== control.token || stopping.signal.aborted) socket.destroy();
-      else if ("stop" in request) end();
-      else void use(socket, request.use, request.keep);
+    const late = setTimeout(() => socket.destroy(), requestDeadline);
+    socket.on("close", () => clearTimeout(late));
+    readLines(socket, {
+      opening,
+      onLine: (line) => {
+        clearTimeout(late);
+        const request = parse(line);
+        if (request?.token !== control.token || stopping.signal.aborted) socket.destroy();
+        else if ("stop" in request) end();
+        else void use(socket, request.use, request.keep);
+      },
     });
   }
 
@@ -207,7 +222,7 @@ async function supervise(folder: string) {
     server.close();
     void stopAll().then(() => {
       if (isOurs()) {
-        rmSync(credsPath(folder), { force: true });
+        dropCreds();
         const { password, ports } = state;
         write({ folder, password, ports, children: [], ready: {} });
       }

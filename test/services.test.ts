@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
+import { mkdir, readFile, rmdir, symlink, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ask, within } from "../local/processes.ts";
+import { ask, spawnGuarded, within } from "../local/processes.ts";
+import { findServices, useServices } from "../local/services.ts";
+import { readState } from "../local/state.ts";
 import { run, runs, start, temporaryFolder, untilGone } from "./support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -109,6 +111,61 @@ test("state that names a process of somebody else harms nobody", async () => {
   assert.equal(explored.code, 0, explored.stderr);
 });
 
+test("strangers at the control port are cut, whatever they send, and the services go on", async () => {
+  const dataDir = join(folder.path, "strangers");
+  await using services = await useServices({ dataDir, mysql: true, kafka: false, say: () => {} });
+  assert.ok(services.mysql);
+  const { control, supervisor, children } = readState(join(dataDir, "services")) ?? {};
+  assert.ok(control && supervisor && children);
+  const opening = JSON.stringify({ token: control.token }).slice(0, -1);
+  const isCut = (words: string) => {
+    const socket = connect(control.port, "127.0.0.1", () => socket.write(words)).on("error", () => {});
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    return within(8_000, closed).finally(() => socket.destroy());
+  };
+  const strangers = {
+    silent: "",
+    "a line without an end": "x".repeat(100_000),
+    "a wrong token": `{"token":"${"0".repeat(control.token.length)}","stop":true}\n`,
+    "the right token and no end of a line": opening,
+    "the right token and a line without an end": `${opening},"use":["${"x".repeat(100_000)}`,
+    "the right token and no JSON": `${opening}\n`,
+  };
+  const cut = await Promise.all(Object.values(strangers).map(isCut));
+  assert.deepEqual(
+    cut,
+    Object.values(strangers).map(() => true),
+  );
+  assert.equal(findServices({ dataDir })?.mysql?.port, services.mysql.port);
+  assert.deepEqual(await Promise.all([supervisor, ...children].map(({ pid }) => runs(pid))), [true, true]);
+});
+
+test("a supervisor that sends a line without an end, or no JSON, ends the command with an error", async () => {
+  const dataDir = join(folder.path, "babbler");
+  const services = join(dataDir, "services");
+  await mkdir(services, { recursive: true });
+  for (const babble of ["x".repeat(100_000), "What?\\n"]) {
+    const code = `require("net").createServer((s) => s.on("error", () => {}).write("${babble}")).listen(0, "127.0.0.1",
+      function () { console.log(this.address().port); })`;
+    const { id: supervisor, child, stop } = spawnGuarded(process.execPath, ["-e", code, services], { output: "pipe" });
+    try {
+      const port = await new Promise<number>((resolve) => child.stdout?.once("data", (text) => resolve(Number(text))));
+      const control = { port, token: "t" };
+      await writeFile(
+        join(services, "state.json"),
+        JSON.stringify({ folder: services, ports: {}, ready: {}, children: [], supervisor, control }),
+      );
+      const options = { dataDir, mysql: true, kafka: false, say: () => {}, signal: AbortSignal.timeout(5_000) };
+      await assert.rejects(
+        useServices(options),
+        /^Error: Cannot understand process \d+, the supervisor of the local services: it sent (a line over 64 kB|no JSON); run down/,
+      );
+    } finally {
+      await stop();
+    }
+  }
+});
+
 test("a server that never ends its answer is left after 16 MB", async () => {
   const server = createServer((socket) => {
     const more = () => {
@@ -125,6 +182,42 @@ test("a server that never ends its answer is left after 16 MB", async () => {
   } finally {
     server.close();
   }
+});
+
+test("the credentials file goes with the database, however the services end", async () => {
+  const dataDir = join(folder.path, "creds");
+  const services = join(dataDir, "services");
+  const use = () => useServices({ dataDir, mysql: true, kafka: false, say: () => {} });
+  const unused = async () => {
+    for (let tries = 0; tries < 200 && existsSync(join(services, "db_creds.yaml")); tries++) await sleep(50);
+    return !existsSync(join(services, "db_creds.yaml"));
+  };
+  const pids = () => {
+    const { supervisor, children } = readState(services) as State & { supervisor: { pid: number } };
+    return { supervisor: supervisor.pid, database: children.find(({ name }) => name === "mariadbd")?.pid as number };
+  };
+
+  let used = await use();
+  assert.ok(existsSync(used.credsFile));
+  process.kill(pids().database, "SIGKILL");
+  assert.ok(await unused(), "the database ended by itself");
+
+  // The supervisor dies of an error when it cannot write its state.
+  await use();
+  const failed = pids();
+  await mkdir(join(services, "state.json.unfinished"));
+  process.kill(failed.database, "SIGKILL");
+  await untilGone([failed.supervisor]);
+  await rmdir(join(services, "state.json.unfinished"));
+  assert.ok(!existsSync(used.credsFile), "the supervisor died of an error");
+
+  used = await use();
+  const killed = pids();
+  process.kill(killed.supervisor, "SIGKILL");
+  await untilGone([killed.supervisor, killed.database]);
+  assert.ok(existsSync(used.credsFile));
+  assert.equal(findServices({ dataDir }), undefined);
+  assert.ok(!existsSync(used.credsFile), "the supervisor was killed");
 });
 
 test("where Java and Maven are missing, one error names the ways out", async () => {
