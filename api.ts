@@ -21,11 +21,13 @@ import {
   type Database,
   databaseId,
   explainMysql,
+  guessRows,
   inspectTable,
   isTransientMysql,
   type MysqlSettings,
   readPage,
   type SourceTable,
+  tryMs,
 } from "./db_conn.ts";
 import { patiently, type Table, tableNames, tables, UsageError } from "./io.ts";
 import {
@@ -281,7 +283,8 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
-  const connect = () => patiently(() => connectMysql(mysql), patience);
+  const connectOnce = () => connectMysql(mysql, { waitMs: tryMs(waitMs) });
+  const connect = () => patiently(connectOnce, patience);
   const openReader = async (): Promise<TableReader> => {
     const opened = {
       db: await connect(),
@@ -299,7 +302,10 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
       try {
         return await ask(by.db);
       } catch (error) {
-        if (isTransientMysql(error)) await by.reconnect();
+        if (isTransientMysql(error)) {
+          by.db.destroy();
+          by.db = await connectOnce(); // once: a server that is away must not be waited for twice
+        }
         throw explainMysql(error, mysql);
       }
     }, patience);
@@ -699,12 +705,7 @@ async function estimateRows(db: Database, source: SourceTable, plan: Plan, check
   const begun = unfinished(checkpoint);
   const after = begun ? begun.lastKey : plan.full && plan.full !== checkpoint.full?.id ? null : checkpoint.lastKey;
   const span = Number(BigInt(greatest) - (after === null ? BigInt(least) - 1n : BigInt(after)));
-  const [rows] = await db.query({
-    sql: "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
-    values: [tables[source.table].source],
-    rowsAsArray: true,
-  });
-  const guess = Number((rows as unknown as string[][])[0]?.[0] ?? 0);
+  const guess = await guessRows(db, source.table);
   return Math.max(0, span <= 2 * guess + 100_000 ? span : guess);
 }
 

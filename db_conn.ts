@@ -4,6 +4,7 @@
  * @module
  */
 import { isIP } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import mysql2 from "mysql2";
 import mysql from "mysql2/promise";
 import { type ColumnKind, type Row, type Table, tables, UsageError } from "./io.ts";
@@ -23,11 +24,22 @@ export interface MysqlSettings {
 export type Database = mysql.Connection;
 
 /**
+ * How long one of several tries may wait for MySQL, ms, where all of them together may take `waitMs`: short enough that
+ * the user hears of it, long enough to get its turn among others who want the same table.
+ */
+export const tryMs = (waitMs: number): number => Math.min(Math.max(waitMs / 4, 1_000), 10_000);
+
+/**
  * Connects to MySQL. TLS is used where the server is elsewhere and offers it, or where it asks for it.
  *
+ * @param options.waitMs how long a statement may wait for a lock of others, and for a server that answers nobody, ms;
+ * a statement that works takes its time. Default 60 s
  * @throws `UsageError` where user, password or database are refused
  */
-export async function connectMysql(settings: MysqlSettings): Promise<Database> {
+export async function connectMysql(
+  settings: MysqlSettings,
+  { waitMs = 60_000 }: { waitMs?: number } = {},
+): Promise<Database> {
   const { ca, ...rest } = settings;
   const connect = (tls: boolean) =>
     mysql.createConnection({
@@ -36,7 +48,7 @@ export async function connectMysql(settings: MysqlSettings): Promise<Database> {
       timezone: "Z",
       // MySQL's own digits and dates: a JS number or Date would lose some of them.
       typeCast: (field) => field.string(),
-      connectTimeout: 10_000,
+      connectTimeout: Math.min(Math.max(waitMs, 5_000), 10_000),
       enableKeepAlive: true,
       ...(tls && {
         // mysql2 would compare an address with the name "localhost".
@@ -60,12 +72,60 @@ export async function connectMysql(settings: MysqlSettings): Promise<Database> {
     });
     // Without a listener, a connection that is lost while idle would end the program.
     connection.on("error", () => {});
-    // TIMESTAMP columns are shown in the session's zone; the messages are in UTC.
-    await connection.query({ sql: "SET time_zone = '+00:00'", timeout: 10_000 });
+    // TIMESTAMP columns are shown in the session's zone; the messages are in UTC. Locks of others are waited for, unless
+    // told otherwise, for a day (MariaDB) or a year (MySQL).
+    const lockSeconds = Math.max(1, Math.floor(waitMs / 1_000));
+    const sql = `SET time_zone = '+00:00', lock_wait_timeout = ${lockSeconds}`;
+    await connection.query({ sql, timeout: 10_000 });
+    origins.set(connection, { settings, waitMs });
     return connection;
   } catch (error) {
     throw explainMysql(error, settings);
   }
+}
+
+/** How the connections were made, for {@link whileAnswering}. */
+const origins = new WeakMap<Database, { settings: MysqlSettings; waitMs: number }>();
+
+/**
+ * Waits for a statement as long as the server answers at all. A lock that others hold ends a statement by
+ * `lock_wait_timeout`; one that counts millions of rows, or sends wide ones, takes as long as it takes.
+ *
+ * @throws where the server answers nobody: the connection is closed then
+ */
+async function whileAnswering<T>(db: Database, statement: Promise<T>): Promise<T> {
+  const origin = origins.get(db);
+  if (!origin) return statement;
+  const { settings, waitMs } = origin;
+  const ended = new AbortController();
+  const watch = async (): Promise<never> => {
+    for (;;) {
+      await sleep(Math.max(waitMs, 1_000), undefined, { signal: ended.signal, ref: false });
+      try {
+        (await connectMysql(settings, { waitMs })).destroy();
+      } catch (error) {
+        const { code = "" } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
+        if (code.startsWith("ER_")) continue; // it has too many connections, but it answers
+        if (!ended.signal.aborted) core(db).stream.destroy();
+        throw error;
+      }
+    }
+  };
+  try {
+    return await Promise.race([statement, watch()]);
+  } finally {
+    ended.abort();
+  }
+}
+
+/** Asks for rows: each column's text. */
+async function ask(
+  db: Database,
+  sql: string,
+  { values = [], timeout = pageTimeout }: { values?: unknown[]; timeout?: number } = {},
+): Promise<Row[]> {
+  const [rows] = await whileAnswering(db, db.query({ sql, values, rowsAsArray: true, timeout }));
+  return rows as unknown as Row[];
 }
 
 /** Says in one line what MySQL refused, where, and what to do about it. */
@@ -86,6 +146,12 @@ export function explainMysql(error: unknown, settings: MysqlSettings): Error {
   if (code === "HANDSHAKE_SSL_ERROR") {
     return new UsageError(
       `Cannot trust ${where}: ${message}; look at SSL_CA of your credentials, and at HOST, which must stand in the server's certificate unless it is an address`,
+      { cause: error },
+    );
+  }
+  if (code === "ER_LOCK_WAIT_TIMEOUT") {
+    return new Error(
+      `Cannot read from ${where}: another session has locked a table (${message}); SHOW FULL PROCESSLIST there names the session, wait for it or end it`,
       { cause: error },
     );
   }
@@ -122,12 +188,8 @@ export function isTransientMysql(error: unknown): boolean {
  */
 export async function databaseId(db: Database, settings: MysqlSettings): Promise<string> {
   const names = ["server_uuid", "report_host", "server_uid"];
-  const [rows] = await db.query({
-    sql: "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)",
-    values: [names],
-    rowsAsArray: true,
-  });
-  const found = new Map(rows as unknown as [string, string][]);
+  const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [names] });
+  const found = new Map(rows as [string, string][]);
   const server = names.map((name) => found.get(name)).find(Boolean) ?? `${settings.host}:${settings.port}`;
   return `${settings.database}@${server}`;
 }
@@ -180,9 +242,12 @@ const quote = (name: string) => mysql.escapeId(name, true);
  */
 export async function inspectTable(db: Database, database: string, table: Table): Promise<SourceTable> {
   const { source, key, columns: contract } = tables[table];
-  const ask = async (sql: string, values: unknown[] = []) =>
-    (await db.query({ sql, values, rowsAsArray: true, timeout: scanTimeout }))[0] as unknown as (string | null)[][];
-  const described = await ask(
+  const describe = async (sql: string, values: unknown[]) => {
+    const rows = await ask(db, sql, { values });
+    if (rows.length === 0) await refuseLocked(db);
+    return rows;
+  };
+  const described = await describe(
     `SELECT column_name, data_type, is_nullable FROM information_schema.columns
      WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position`,
     [database, source],
@@ -215,7 +280,7 @@ export async function inspectTable(db: Database, database: string, table: Table)
       `Cannot page through "${source}": its key "${key}" is ${keyType}, not a whole number; run ALTER TABLE ${quote(source)} MODIFY ${quote(key)} INT NOT NULL, then ${mend}`,
     );
   }
-  const indexes = await ask(
+  const indexes = await describe(
     `SELECT MIN(non_unique), MAX(seq_in_index) FROM information_schema.statistics
      WHERE table_schema = ? AND table_name = ? AND index_name IN (SELECT index_name FROM information_schema.statistics
        WHERE table_schema = ? AND table_name = ? AND column_name = ? AND seq_in_index = 1)
@@ -225,7 +290,8 @@ export async function inspectTable(db: Database, database: string, table: Table)
   const proven = nullable === "NO" && indexes.some(([nonUnique, columns]) => nonUnique === "0" && columns === "1");
   if (!proven) {
     const id = quote(key);
-    const [count] = await ask(`SELECT COUNT(*), COUNT(${id}), COUNT(DISTINCT ${id}) FROM ${quote(source)}`);
+    const sql = `SELECT COUNT(*), COUNT(${id}), COUNT(DISTINCT ${id}) FROM ${quote(source)}`;
+    const [count] = await ask(db, sql, { timeout: scanTimeout });
     const [rows, filled, distinct] = (count as string[]).map(Number) as [number, number, number];
     if (filled < rows || distinct < rows) {
       throw new UsageError(
@@ -238,10 +304,25 @@ export async function inspectTable(db: Database, database: string, table: Table)
       );
     }
   }
-  const [range] = await ask(`SELECT MIN(${quote(key)}), MAX(${quote(key)}) FROM ${quote(source)}`);
-  const [least, greatest] = range as (string | null)[];
+  const ends = `SELECT MIN(${quote(key)}), MAX(${quote(key)}) FROM ${quote(source)}`;
+  const [range] = await ask(db, ends, { timeout: scanTimeout });
+  const [least, greatest] = range as Row;
   const position = columns.findIndex(({ name }) => name === key);
   return { table, columns, key: position, keys: least && greatest ? { least, greatest } : undefined };
+}
+
+/** MariaDB leaves a table that it cannot lock out of information_schema, with no more than a warning. */
+async function refuseLocked(db: Database): Promise<void> {
+  const warnings = await ask(db, "SHOW WARNINGS");
+  const [, , message] = warnings.find(([, code]) => code === "1205") ?? [];
+  if (message) throw Object.assign(new Error(message), { code: "ER_LOCK_WAIT_TIMEOUT" });
+}
+
+/** About how many rows a table has, as the database estimates it; 0 where it does not say. */
+export async function guessRows(db: Database, table: Table): Promise<number> {
+  const sql = "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+  const [[rows] = []] = await ask(db, sql, { values: [tables[table].source] });
+  return Number(rows ?? 0);
 }
 
 /** Counts rows; with `upTo` those at or below that key. */
@@ -250,8 +331,8 @@ export async function countRows(db: Database, table: Table, upTo?: string): Prom
   const where = upTo === undefined ? "" : ` WHERE ${quote(key)} <= ?`;
   const values = upTo === undefined ? [] : [BigInt(upTo)];
   const sql = `SELECT COUNT(*) FROM ${quote(source)}${where}`;
-  const [rows] = await db.query({ sql, values, rowsAsArray: true, timeout: scanTimeout });
-  return Number((rows as unknown as string[][])[0]?.[0]);
+  const [[rows] = []] = await ask(db, sql, { values, timeout: scanTimeout });
+  return Number(rows);
 }
 
 /** Which rows to read: keys above `after` (all when undefined) up to `upTo`, at most `limit` of them, in key order. */
@@ -285,7 +366,7 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
   const { id, select } = selectOf(source);
   const sql = `${select} WHERE ${after === undefined ? "" : `${id} > ? AND `}${id} <= ? ORDER BY ${id} LIMIT ?`;
   const values = [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit];
-  return new Promise((resolve, reject) => {
+  const page = new Promise<Page>((resolve, reject) => {
     let rows = 0;
     let bytes = 0;
     const end = (settle: () => void, { lost }: { lost: boolean }) => {
@@ -321,6 +402,7 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
     };
     core(db).query(query);
   });
+  return whileAnswering(db, page);
 }
 
 /** The parts of a query for whole rows: the quoted key, and what stands before WHERE. */
@@ -363,8 +445,8 @@ export async function readRows(db: Database, source: SourceTable, keys: string[]
   if (keys.length === 0) return new Map();
   const { id, select } = selectOf(source);
   const sql = `${select} WHERE ${id} IN (?)`;
-  const [rows] = await db.query({ sql, values: [keys.map(BigInt)], rowsAsArray: true, timeout: pageTimeout });
-  return new Map((rows as unknown as Row[]).map((row) => [row[source.key] as string, row]));
+  const rows = await ask(db, sql, { values: [keys.map(BigInt)] });
+  return new Map(rows.map((row) => [row[source.key] as string, row]));
 }
 
 /**
@@ -376,16 +458,14 @@ export async function keysAt(db: Database, source: SourceTable, fractions: numbe
   const { source: name, key } = tables[source.table];
   const [least, greatest] = [BigInt(source.keys.least), BigInt(source.keys.greatest)];
   const from = fractions.map((fraction) => least + BigInt(Math.floor(fraction * Number(greatest - least + 1n))));
-  const ask = async (sql: string, values: unknown[]) => {
-    const [rows] = await db.query({ sql, values, rowsAsArray: true, timeout: pageTimeout });
-    return (rows as unknown as [string][]).map(([found]) => found);
-  };
-  const there = await ask(`SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} IN (?)`, [from]);
+  const keys = async (sql: string, values: unknown[]) =>
+    (await ask(db, sql, { values })).map(([found]) => found as string);
+  const there = await keys(`SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} IN (?)`, [from]);
   const found = new Map(there.map((text) => [BigInt(text), text]));
   const missing = [...new Set(from)].filter((value) => !found.has(value));
   // Only for gaps: a query of its own for each costs ten times as much.
   const next = `(SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} >= ? ORDER BY ${quote(key)} LIMIT 1)`;
-  const after = missing.length > 0 ? await ask(missing.map(() => next).join(" UNION ALL "), missing) : [];
+  const after = missing.length > 0 ? await keys(missing.map(() => next).join(" UNION ALL "), missing) : [];
   for (const [i, value] of missing.entries()) found.set(value, after[i] ?? source.keys.greatest);
   return from.map((value) => found.get(value) as string);
 }

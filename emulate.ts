@@ -20,6 +20,7 @@ import {
   type MysqlSettings,
   readRows,
   type SourceTable,
+  tryMs,
 } from "./db_conn.ts";
 import { patiently, rowToJson, type Table, tableNames, tables } from "./io.ts";
 import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf } from "./kafka.ts";
@@ -99,7 +100,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       const fractions = Array.from({ length: wanted }, real);
       const { posts, skipped } = await patiently(async () => {
         try {
-          source ??= await openSource(mysql, kafka);
+          source ??= await openSource(mysql, kafka, tryMs(waitMs));
           return await readPosts(source, fractions);
         } catch (error) {
           source?.db.destroy();
@@ -159,8 +160,8 @@ interface Source {
   tables: Record<Table, SourceTable>;
 }
 
-async function openSource(mysql: MysqlSettings, kafka: KafkaSettings): Promise<Source> {
-  const db = await connectMysql(mysql);
+async function openSource(mysql: MysqlSettings, kafka: KafkaSettings, waitMs: number): Promise<Source> {
+  const db = await connectMysql(mysql, { waitMs });
   try {
     const found: Partial<Record<Table, SourceTable>> = {};
     for (const table of tableNames) found[table] = await inspectTable(db, mysql.database, table);

@@ -14,6 +14,7 @@ import { environmentHasCredentials, isPrefix, prefixRule, readCredentials } from
 import {
   connectMysql,
   databaseId,
+  explainMysql,
   inspectTable,
   isTransientMysql,
   keysAt,
@@ -77,7 +78,11 @@ const options = {
     type: "boolean",
     text: "use a Kafka 3.9 with ZooKeeper instead of Kafka 4; services and lake lie at DIR/zookeeper then",
   },
-  wait: { type: "string", value: "SECONDS", text: "how long to wait for a service that is away (default: 60)" },
+  wait: {
+    type: "string",
+    value: "SECONDS",
+    text: "how long to wait for a service that is away, or a table that is locked (default: 60)",
+  },
   rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },
   index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
   limit: { type: "string", value: "N", text: "posts to make (default: until stopped)", only: ["emulate"] },
@@ -269,7 +274,7 @@ async function connect(
   context: Context,
   needs: { mysql: boolean; kafka: boolean; keep?: boolean },
 ): Promise<Connections> {
-  const { data, prefix, signal, screen, rows } = context;
+  const { data, prefix, signal, screen, rows, waitMs } = context;
   const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
   const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
   const from = creds?.from ?? "";
@@ -314,7 +319,8 @@ async function connect(
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
       const progress = screen.progress("sample");
       const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
-      const posts = await loadSample(services.mysql, { ...(rows !== undefined && { rows }), signal, onProgress });
+      const options = { ...(rows !== undefined && { rows }), waitMs, signal, onProgress };
+      const posts = await loadSample(services.mysql, options);
       progress.end();
       if (rows !== undefined && posts !== undefined && posts > rows)
         screen.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);
@@ -448,7 +454,7 @@ async function runClean(context: Context, connections: Connections | undefined):
       ? await clean({
           kafka: connections.kafka,
           lake,
-          ...(await databaseOf(connections)),
+          ...(await databaseOf(connections, context)),
           follow,
           waitMs,
           signal,
@@ -464,20 +470,25 @@ async function runClean(context: Context, connections: Connections | undefined):
 }
 
 /** Refuses the lake of another cluster, prefix or database before anything is posted for it. */
-async function checkLake({ lake, waitMs, signal, screen }: Context, connections: Connections): Promise<void> {
+async function checkLake(context: Context, connections: Connections): Promise<void> {
+  const { lake, waitMs, signal, screen } = context;
   const bound = await readBinding(lake);
   if (!bound) return;
   const { kafka } = connections;
   const onWait = (text: string) => screen.say(text);
   const connecting = () => connectReader(kafka);
   await using reader = await patiently(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
-  checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix, ...(await databaseOf(connections)) });
+  const database = await databaseOf(connections, context);
+  checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix, ...database });
 }
 
 /** The id of the database that the settings name, so that the lake of another one is refused; none when it is away. */
-async function databaseOf({ mysql, services }: Connections): Promise<{ database?: string }> {
+async function databaseOf(
+  { mysql, services }: Connections,
+  { waitMs }: Pick<Context, "waitMs">,
+): Promise<{ database?: string }> {
   if (!mysql || (services && !services.mysql)) return {};
-  const db = await connectMysql(mysql).catch((error: unknown) => {
+  const db = await connectMysql(mysql, { waitMs }).catch((error: unknown) => {
     if (isTransientMysql(error)) return undefined;
     throw error;
   });
@@ -494,7 +505,7 @@ async function runReport(context: Context, connections: Connections | undefined)
   const { screen, signal, lake, flags } = context;
   const started = Date.now();
   const found = await report({ lake, signal });
-  const sources = connections ? await countSources(connections, screen) : undefined;
+  const sources = connections ? await countSources(connections, context) : undefined;
   screen.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
   if (!flags.has("json")) {
     for (const [name, question] of Object.entries(questions)) {
@@ -508,8 +519,11 @@ async function runReport(context: Context, connections: Connections | undefined)
   return { ...found, sources };
 }
 
-async function countSources({ mysql, kafka }: Connections, screen: Screen): Promise<Record<Table, Source>> {
-  await using reader = openStatus({ mysql, kafka });
+async function countSources(
+  { mysql, kafka }: Connections,
+  { screen, waitMs }: Context,
+): Promise<Record<Table, Source>> {
+  await using reader = openStatus({ mysql, kafka, waitMs });
   const { tables: found, trouble } = await reader.sources();
   for (const text of trouble) screen.warn(text);
   return found;
@@ -529,8 +543,8 @@ function formatLedger(ledger: LedgerRow[], sources: Record<Table, Source> | unde
 }
 
 async function explore(context: Context, { mysql }: Connections): Promise<unknown> {
-  const { screen, flags } = context;
-  const db = await connectMysql(mysql);
+  const { screen, flags, waitMs } = context;
+  const db = await connectMysql(mysql, { waitMs });
   try {
     const pin = await inspectTable(db, mysql.database, "pin");
     const index = context.index ?? (await keysAt(db, pin, [Math.random()]))[0];
@@ -551,13 +565,15 @@ async function explore(context: Context, { mysql }: Connections): Promise<unknow
     if (flags.has("json")) screen.print(`{${parts.join(",")}}`);
     if (!found) throw new Error(`No table has a row of the post ${index}`);
     return undefined;
+  } catch (error) {
+    throw explainMysql(error, mysql);
   } finally {
     db.destroy();
   }
 }
 
-async function status({ screen, lake, flags }: Context, { mysql, kafka }: Connections): Promise<unknown> {
-  await using reader = openStatus({ mysql, kafka });
+async function status({ screen, lake, flags, waitMs }: Context, { mysql, kafka }: Connections): Promise<unknown> {
+  await using reader = openStatus({ mysql, kafka, waitMs });
   const { tables: found, trouble } = await reader.read(lake);
   for (const text of trouble) screen.warn(text);
   if (flags.has("json")) return found;

@@ -4,7 +4,14 @@
  * @module
  */
 import { readCheckpoint } from "./api.ts";
-import { connectMysql, countRows, type Database, isTransientMysql, type MysqlSettings } from "./db_conn.ts";
+import {
+  connectMysql,
+  countRows,
+  type Database,
+  explainMysql,
+  isTransientMysql,
+  type MysqlSettings,
+} from "./db_conn.ts";
 import { type Table, tableNames } from "./io.ts";
 import {
   connectReader,
@@ -52,6 +59,8 @@ export interface Status {
 export interface StatusOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
+  /** How long a look may wait for a table that others have locked, and for a database that answers nobody, ms. */
+  waitMs: number;
   /** How long a count of MySQL's rows serves before the next one, ms; a slow one serves longer. Default 0. */
   countEveryMs?: number;
 }
@@ -66,7 +75,7 @@ export interface StatusReader extends AsyncDisposable {
 }
 
 /** Opens a reader; it connects when it first looks. Its calls must follow one another. */
-export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): StatusReader {
+export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOptions): StatusReader {
   let db: Database | undefined;
   let reader: KafkaReader | undefined;
   let counted: { until: number; rows: Record<Table, number | null> } | undefined;
@@ -74,12 +83,12 @@ export function openStatus({ mysql, kafka, countEveryMs = 0 }: StatusOptions): S
   const count = async (): Promise<Record<Table, number | null>> => {
     if (counted && Date.now() < counted.until) return counted.rows;
     const began = Date.now();
-    db ??= await connectMysql(mysql);
+    db ??= await connectMysql(mysql, { waitMs });
     const rows = { pin: null, geo: null, user: null } as Record<Table, number | null>;
     for (const table of tableNames) {
       // A table that is not there or may not be read: there is nothing to count.
       rows[table] = await countRows(db, table).catch((error: unknown) => {
-        if (isTransientMysql(error)) throw error;
+        if (isTransientMysql(error)) throw explainMysql(error, mysql);
         return null;
       });
     }

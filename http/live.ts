@@ -92,7 +92,7 @@ const rawCharacters = 200_000;
 const waitingQueries = 8;
 
 export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: KafkaSettings; lake: string }): Live {
-  const reader = openStatus({ mysql, kafka, countEveryMs: 5_000 });
+  const reader = openStatus({ mysql, kafka, waitMs: 1_000, countEveryMs: 5_000 });
   const listeners = new Set<(picture: Picture) => void>();
   const posts = latestPosts(kafka);
   let newest: Picture = { at: 0, tables: null, posts: [], trouble: [] };

@@ -22,6 +22,8 @@ export interface SampleOptions {
   seed?: number;
   /** Gets the rows of a table that are there, while they grow. */
   onProgress?: (table: Table, done: number, total: number) => void;
+  /** How long to wait for a table that others have locked, ms; another load is waited for to its end. Default 60 s. */
+  waitMs?: number;
   /** Ends the load early; the next one goes on from there. */
   signal?: AbortSignal;
 }
@@ -33,8 +35,8 @@ export interface SampleOptions {
  * @returns how many posts there are; none where the tables are somebody else's
  */
 export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<number | undefined> {
-  const { seed = 1, onProgress, signal } = options;
-  const connections = await Promise.all(tableNames.map(() => open(address)));
+  const { seed = 1, waitMs = 60_000, onProgress, signal } = options;
+  const connections = await Promise.all(tableNames.map(() => open(address, waitMs)));
   const [first] = connections as [Connection];
   try {
     // Of two programs at once the second waits for the first. The server drops the lock with its connection.
@@ -62,6 +64,12 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
     );
     signal?.throwIfAborted();
     return plan.total;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ER_LOCK_WAIT_TIMEOUT") throw error;
+    throw new Error(
+      "Cannot fill the sample tables: another session has locked one of them; wait for it or end it, then run the same command again",
+      { cause: error },
+    );
   } finally {
     for (const connection of connections) connection.destroy();
   }
@@ -83,6 +91,8 @@ async function find(connection: Connection, table: Table): Promise<Found | "fore
   const { source, key } = tables[table];
   const where = `FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '${source}'`;
   const comment = await one(connection, `SELECT TABLE_COMMENT AS value ${where}`);
+  // MariaDB says so instead of an error.
+  if (/^Lock wait timeout/.test(String(comment))) throw Object.assign(new Error(), { code: "ER_LOCK_WAIT_TIMEOUT" });
   if (comment === undefined) return { exists: false, seed: 0, total: 0, next: 0 };
   const [, seed, from, to] = /^Sample posts, seed (\d+), (\d+)(?: to (\d+))?$/.exec(String(comment))?.map(Number) ?? [];
   if (seed === undefined || from === undefined) return "foreign";
@@ -139,8 +149,10 @@ const varchar: Record<string, string> = {
   last_name: "varchar(64)",
 };
 
-function open({ host, port, user, password, database }: MysqlAddress): Promise<Connection> {
-  return mysql.createConnection({ host, port, user, password, database, charset: "utf8mb4" });
+async function open({ host, port, user, password, database }: MysqlAddress, waitMs: number): Promise<Connection> {
+  const connection = await mysql.createConnection({ host, port, user, password, database, charset: "utf8mb4" });
+  await connection.query(`SET lock_wait_timeout = ${Math.max(1, Math.floor(waitMs / 1_000))}`);
+  return connection;
 }
 
 async function one(connection: Connection, sql: string): Promise<unknown> {

@@ -3,13 +3,15 @@
  * in the lake is read by other means.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Connection } from "mysql2/promise";
-import { connectMysql, inspectTable, type MysqlSettings, readPage } from "../db_conn.ts";
+import { connectMysql, countRows, inspectTable, type MysqlSettings, readPage } from "../db_conn.ts";
 import { rowToJson, type Table, tableNames, tables } from "../io.ts";
 import { type KafkaSettings, kafkaClient } from "../kafka.ts";
 import { sampleRow } from "../local/sample.ts";
@@ -487,6 +489,59 @@ test("status shows each table's way, also as JSON", async () => {
   assert.equal(json.geo.in_mysql, 2002);
   assert.equal(json.geo.lag, 0);
   assert.deepEqual(json.pin.reasons, { empty_message: 1, not_json: 1 });
+});
+
+test("--wait bounds how long each command waits for a table that another session has locked", async () => {
+  const own = ["--creds", creds, "--prefix", "locked", "--data", join(folder.path, "locked")];
+  const cases: { args: string[]; code: number }[] = [
+    { args: ["post", ...own], code: 1 },
+    { args: ["emulate", "--limit", "1", ...own], code: 1 },
+    { args: ["explore", ...own], code: 1 },
+    { args: ["status", "--data", data, "--prefix", "whole"], code: 0 },
+    { args: ["report", "--data", data, "--prefix", "whole"], code: 0 },
+  ];
+  const holder = await connectMysql(mysql);
+  await holder.query("LOCK TABLES geolocation_data WRITE");
+  const late = setTimeout(() => holder.destroy(), 30_000);
+  const results = await Promise.all(cases.map(({ args }) => run([...args, "--wait", "1"])));
+  clearTimeout(late);
+  holder.destroy();
+  for (const [i, { args, code }] of cases.entries()) {
+    const { stderr, code: found } = results[i] as Run;
+    assert.match(stderr, /Cannot read from MySQL at .*: another session has locked a table \(Lock wait/, args[0]);
+    assert.equal(found, code, stderr);
+  }
+});
+
+test("a table that is locked while it is made is no missing table", async () => {
+  await db.query("CREATE DATABASE pinterest_made");
+  const [maker, reader] = [await connectMysql(mysql), await connectMysql(mysql, { waitMs: 1_000 })];
+  const making = maker.query("CREATE TABLE pinterest_made.geolocation_data AS SELECT SLEEP(6) AS ind");
+  await sleep(300);
+  await assert.rejects(inspectTable(reader, "pinterest_made", "geo"), { code: "ER_LOCK_WAIT_TIMEOUT" });
+  await making;
+  maker.destroy();
+  reader.destroy();
+});
+
+test("a statement may take longer than --wait while the database works, and not while it answers nobody", async () => {
+  await db.query("CREATE DATABASE pinterest_slow");
+  const slow = "SELECT * FROM pinterest_data.geolocation_data WHERE ind < 300 AND SLEEP(0.01 + 0 * ind) = 0";
+  await db.query(`CREATE VIEW pinterest_slow.geolocation_data AS ${slow}`);
+  let silent = false;
+  const proxy = createServer((client) => {
+    const server = connect(mysql.port, mysql.host);
+    server.on("data", (bytes) => silent || client.write(bytes)).on("error", () => client.destroy());
+    client.pipe(server).on("error", () => {});
+    client.on("error", () => {}).on("close", () => server.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const { port } = proxy.address() as AddressInfo;
+  const through = await connectMysql({ ...mysql, port, database: "pinterest_slow" }, { waitMs: 1_000 });
+  assert.equal(await countRows(through, "geo"), 300);
+  silent = true;
+  proxy.close();
+  await assert.rejects(countRows(through, "geo"), /Cannot reach MySQL at .*ECONNREFUSED/);
 });
 
 test("bronze that lacks a file is noticed by clean and by clean --rebuild, and nothing is changed", async () => {
