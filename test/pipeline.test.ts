@@ -141,6 +141,29 @@ test("a row inserted below the last key is warned about, and post --full posts e
   await db.query("DELETE FROM user_data WHERE ind = -5");
 });
 
+test("post waits for its count of rows where that takes longer than the posting, and warns of what it finds", async () => {
+  await db.query("CREATE DATABASE pinterest_counted");
+  for (const { source } of Object.values(tables)) {
+    const name = source === "geolocation_data" ? "kept_data" : source;
+    await db.query(`CREATE TABLE pinterest_counted.${name} AS SELECT * FROM ${source} LIMIT 40`);
+  }
+  const view = "CREATE OR REPLACE VIEW pinterest_counted.geolocation_data AS SELECT * FROM pinterest_counted.kept_data";
+  await db.query(view);
+  const path = join(folder.path, "counted.yaml");
+  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_counted");
+  await writeFile(path, text, { mode: 0o600 });
+  const args = ["post", "--creds", path, "--prefix", "counted", "--data", folder.path, "--json"];
+  ok(await run(args));
+  await db.query("DELETE FROM pinterest_counted.kept_data WHERE ind = 7");
+  await db.query("INSERT INTO pinterest_counted.kept_data VALUES (40, NULL, NULL, NULL, NULL)");
+  await db.query(`${view} WHERE SLEEP(0.03 + 0 * ind) = 0`);
+  const again = ok(await run(args));
+  assert.match(again.stderr, /Warning: "geolocation_data" has 1 rows less up to key 39 than were posted/);
+  assert.deepEqual((JSON.parse(again.stdout) as { posted: object[] }).posted[1], {
+    ...{ table: "geo", rows: 1, lastKey: "40" },
+  });
+});
+
 test("clean --rebuild makes the same silver, rejects and gold from bronze alone", async () => {
   const lake = join(data, "lake");
   const read = async () => [
