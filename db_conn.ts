@@ -7,7 +7,7 @@ import { isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import mysql2 from "mysql2";
 import mysql from "mysql2/promise";
-import { type ColumnKind, type Row, type Table, tables, UsageError } from "./io.ts";
+import { type ColumnKind, jsonNumber, type Row, type Table, tables, UsageError } from "./io.ts";
 
 /** How to reach MySQL. */
 export interface MysqlSettings {
@@ -308,7 +308,12 @@ export async function inspectTable(db: Database, database: string, table: Table)
   const [range] = await ask(db, ends, { timeout: scanTimeout });
   const [least, greatest] = range as Row;
   const position = columns.findIndex(({ name }) => name === key);
-  return { table, columns, key: position, keys: least && greatest ? { least, greatest } : undefined };
+  return {
+    table,
+    columns,
+    key: position,
+    keys: least && greatest ? { least: jsonNumber(least), greatest: jsonNumber(greatest) } : undefined,
+  };
 }
 
 /** MariaDB leaves a table that it cannot lock out of information_schema, with no more than a warning. */
@@ -440,13 +445,13 @@ interface RowQuery {
   row: RowStep;
 }
 
-/** Reads the rows of some keys, by key; a key without a row is left out. */
+/** Reads the rows of some keys, by key as plain decimal text; a key without a row is left out. */
 export async function readRows(db: Database, source: SourceTable, keys: string[]): Promise<Map<string, Row>> {
   if (keys.length === 0) return new Map();
   const { id, select } = selectOf(source);
   const sql = `${select} WHERE ${id} IN (?)`;
   const rows = await ask(db, sql, { values: [keys.map(BigInt)] });
-  return new Map(rows.map((row) => [row[source.key] as string, row]));
+  return new Map(rows.map((row) => [jsonNumber(row[source.key] as string), row]));
 }
 
 /**
@@ -459,7 +464,7 @@ export async function keysAt(db: Database, source: SourceTable, fractions: numbe
   const [least, greatest] = [BigInt(source.keys.least), BigInt(source.keys.greatest)];
   const from = fractions.map((fraction) => least + BigInt(Math.floor(fraction * Number(greatest - least + 1n))));
   const keys = async (sql: string, values: unknown[]) =>
-    (await ask(db, sql, { values })).map(([found]) => found as string);
+    (await ask(db, sql, { values })).map(([found]) => jsonNumber(found as string));
   const there = await keys(`SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} IN (?)`, [from]);
   const found = new Map(there.map((text) => [BigInt(text), text]));
   const missing = [...new Set(from)].filter((value) => !found.has(value));

@@ -75,8 +75,8 @@ export function rowToJson(columns: readonly { name: string; kind: ColumnKind }[]
   return `${json}}`;
 }
 
-/** MySQL pads ZEROFILL columns with zeros, which JSON does not allow. */
-function jsonNumber(text: string): string {
+/** A number as MySQL writes it, without the zeros that pad a ZEROFILL column: JSON and keys have none. */
+export function jsonNumber(text: string): string {
   return text.charCodeAt(0) === 48 /* 0 */ && text.length > 1 ? text.replace(/^0+(?=\d)/, "") : text;
 }
 

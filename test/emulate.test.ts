@@ -118,6 +118,36 @@ test("a key that one table lacks is skipped and told", async () => {
   }
 });
 
+test("keys that MySQL pads with zeros are posted as plain decimal text", async () => {
+  const db = (await connectMysql(site.mysql)) as unknown as Connection;
+  const alter = async (type: string) => {
+    await db.query(`ALTER TABLE pinterest_data MODIFY \`index\` ${type} NOT NULL`);
+    await db.query(`ALTER TABLE geolocation_data MODIFY ind ${type} NOT NULL`);
+  };
+  await alter("INT(10) UNSIGNED ZEROFILL");
+  try {
+    const args = ["--seed", "5", "--rate", "1000/s", "--limit", "30", "--json"];
+    const { skipped } = JSON.parse(ok(await run(emulation("padded", ...args))).stdout) as { skipped: number };
+    assert.equal(skipped, 0);
+    const post = ["post", "--full", "--data", data, "--prefix", "padded", "--json"];
+    const { posted } = JSON.parse(ok(await run(post)).stdout) as { posted: { lastKey: string }[] };
+    assert.deepEqual(
+      posted.map(({ lastKey }) => lastKey),
+      ["299", "299", "299"],
+    );
+  } finally {
+    await alter("INT");
+    await db.end();
+  }
+  ok(await run(emulation("plain", "--seed", "5", "--rate", "1000/s", "--limit", "30")));
+  const keys = await keysIn("padded");
+  assert.deepEqual(keys.slice(0, 30), await keysIn("plain"));
+  assert.deepEqual(
+    keys.slice(30),
+    Array.from({ length: 300 }, (_, key) => String(key)),
+  );
+});
+
 test("an emulation that is stopped has posted whole batches, and ends with exit code 143", async () => {
   const running = start(emulation("stopped", "--rate", "2000/s"));
   await running.said(/user_result/);
