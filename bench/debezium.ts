@@ -34,7 +34,9 @@ const folder = await temporaryFolder();
 const { tools, kafka, server } = await prepare(folder.path);
 const libs = join(folder.path, "libs");
 console.log("Getting Debezium 3.5.0 and Kafka Connect 4.2.1 by Maven");
-execFileSync("mvn", ["-q", "-f", file("debezium.xml"), "generate-resources", `-Dto=${libs}`], { stdio: "inherit" });
+execFileSync("mvn", ["-q", "--strict-checksums", "-f", file("debezium.xml"), "generate-resources", `-Dto=${libs}`], {
+  stdio: "inherit",
+});
 
 const binlog = ["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"];
 const home = join(folder.path, "kafka-home");

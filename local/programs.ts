@@ -179,8 +179,9 @@ async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
     if (pid && !isAlive(Number(pid))) rmSync(join(cacheFolder(), file), { recursive: true, force: true });
   }
   const unfinished = join(cacheFolder(), `.${profile}.${process.pid}`);
-  const chosen = `-D${profile}.version=${version(property)}`;
-  const args = ["-U", "-f", pom, "-P", profile, chosen, "-Dstyle.color=never", `-Dto=${unfinished}`];
+  const chosen = ["-P", profile, `-D${profile}.version=${version(property)}`];
+  // By itself Maven accepts a wrong checksum with a warning.
+  const args = ["-U", "--strict-checksums", "-f", pom, ...chosen, "-Dstyle.color=never", `-Dto=${unfinished}`];
   const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: cacheFolder() });
   try {
     const failure = await follow(maven, signal, (done) =>

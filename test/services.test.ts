@@ -236,6 +236,27 @@ test("where Java and Maven are missing, one error names the ways out", async () 
   for (const word of ["MARIADB_HOME", "KAFKA_HOME", "db_creds.yaml"]) assert.ok(stderr.includes(word), stderr);
 });
 
+test("a download whose checksum is wrong is refused", async () => {
+  const repository = join(folder.path, "repository");
+  const plugin = "org/apache/maven/plugins/maven-dependency-plugin/3.8.1";
+  const pom = join(repository, plugin, "maven-dependency-plugin-3.8.1.pom");
+  await mkdir(join(repository, plugin), { recursive: true });
+  const name = `<groupId>org.apache.maven.plugins</groupId><artifactId>maven-dependency-plugin</artifactId>`;
+  await writeFile(
+    pom,
+    `<project><modelVersion>4.0.0</modelVersion>${name}<version>3.8.1</version><packaging>maven-plugin</packaging></project>`,
+  );
+  await writeFile(`${pom}.sha1`, "0".repeat(40));
+  const home = join(folder.path, "home");
+  await mkdir(join(home, ".m2"), { recursive: true });
+  const mirror = `<id>here</id><mirrorOf>*</mirrorOf><url>file://${repository}</url>`;
+  await writeFile(join(home, ".m2/settings.xml"), `<settings><mirrors><mirror>${mirror}</mirror></mirrors></settings>`);
+  const env = { MAVEN_OPTS: `-Duser.home=${home}`, XDG_CACHE_HOME: join(folder.path, "cache"), MARIADB_HOME: "" };
+  const { code, stderr } = await run(["explore", "--data", join(folder.path, "checked")], { env });
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: Cannot download MariaDB by Maven: .*Checksum validation failed/);
+});
+
 test("no password stands in an argument list, a log or a file that others can read", async () => {
   const following = await follow();
   const up = await run(["up", "--data", data, "--rows", "10"]);

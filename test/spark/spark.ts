@@ -32,7 +32,15 @@ export async function findSpark(): Promise<Spark> {
     const unfinished = `${jars}.${process.pid}`;
     mkdirSync(unfinished, { recursive: true });
     try {
-      await output("mvn", ["-q", "-B", "-f", pom, "dependency:copy-dependencies", `-DoutputDirectory=${unfinished}`]);
+      await output("mvn", [
+        "-q",
+        "-B",
+        "--strict-checksums",
+        "-f",
+        pom,
+        "dependency:copy-dependencies",
+        `-DoutputDirectory=${unfinished}`,
+      ]);
       renameSync(unfinished, jars);
     } finally {
       rmSync(unfinished, { recursive: true, force: true });
