@@ -11,8 +11,10 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -187,16 +189,28 @@ const quickCompiler = "-XX:TieredStopAtLevel=1";
 
 /** Half of a start is loading some 7,000 classes. Java can keep them as they are in memory: a start takes half the CPU. */
 const quickClasses = ({ archive }: KafkaProgram) =>
-  archive && existsSync(archive) ? [`-XX:SharedArchiveFile=${archive}`, "-Xlog:disable"] : [];
+  archive && isFilled(archive) ? [`-XX:SharedArchiveFile=${archive}`, "-Xlog:disable"] : [];
 
-/** Makes that archive by a start in a folder of its own. Should it fail, Kafka goes without. */
+const isFilled = (path: string) => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
+
+/** How long a failure to keep classes is taken to last, ms: a disk that was full, a cache that was read-only. */
+const failureLasts = 24 * 3_600_000;
+
+/**
+ * Makes that archive by a start in a folder of its own. Should it fail, Kafka goes without, and it is tried again after a
+ * day, or at once for another version.
+ */
 export async function keepClasses(program: KafkaProgram, services: string, tools: Tools): Promise<void> {
   const { archive } = program;
-  if (!archive || existsSync(archive)) return;
+  if (!archive || isFilled(archive)) return;
+  const failure = join(services, "kafka-classes.failed");
+  const failed = statSync(failure, { throwIfNoEntry: false });
+  if (failed && Date.now() - failed.mtimeMs < failureLasts && readFileSync(failure, "utf8") === archive) return;
   tools.say(`Preparing ${program.name} for quick starts, once`);
   const folder = join(services, "kafka-classes");
   const unfinished = `${archive}.${process.pid}`;
   try {
+    rmSync(archive, { force: true }); // an empty one, as earlier versions left it
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder);
     const ports = { broker: await freePort(), controller: await freePort() };
@@ -205,11 +219,18 @@ export async function keepClasses(program: KafkaProgram, services: string, tools
     service.child.kill("SIGTERM");
     if (!(await within(60_000, service.ended))) await service.stop();
     tools.signal.throwIfAborted();
+    if (!isFilled(join(folder, "archive"))) throw new Error("Java wrote no archive of its classes");
     copyFileSync(join(folder, "archive"), unfinished);
     renameSync(unfinished, archive);
+    rmSync(failure, { force: true });
   } catch (error) {
     if (tools.signal.aborted) throw error;
-    writeFileSync(archive, ""); // Java makes nothing of it and goes without
+    const [reason] = (error as Error).message.split("\n");
+    tools.say(
+      `Cannot prepare ${program.name} for quick starts: ${reason}; it starts without, and tries again in a day`,
+    );
+    // In this folder, since the cache may be what cannot be written.
+    writeFileSync(failure, archive);
   } finally {
     rmSync(folder, { recursive: true, force: true });
     rmSync(unfinished, { force: true });

@@ -2,11 +2,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rmdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rmdir, symlink, utimes, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { keepClasses } from "../local/broker.ts";
 import { ask, spawnGuarded, within } from "../local/processes.ts";
 import { findServices, useServices } from "../local/services.ts";
 import { readState } from "../local/state.ts";
@@ -255,6 +256,29 @@ test("a download whose checksum is wrong is refused", async () => {
   const { code, stderr } = await run(["explore", "--data", join(folder.path, "checked")], { env });
   assert.equal(code, 1);
   assert.match(stderr, /Error: Cannot download MariaDB by Maven: .*Checksum validation failed/);
+});
+
+test("classes that could not be kept are tried again the next day and with another version, and no empty archive stays", async () => {
+  const services = join(folder.path, "classes");
+  await mkdir(services);
+  const said: string[] = [];
+  const tools = { spawn: spawnGuarded, say: (line: string) => said.push(line), signal: new AbortController().signal };
+  const tries = async (version: string) => {
+    const before = said.length;
+    const archive = join(services, `java-${version}.jsa`);
+    await keepClasses({ java: "false", classpath: "none", name: "Kafka", archive }, services, tools);
+    assert.ok(!existsSync(archive));
+    return said.length > before;
+  };
+  await writeFile(join(services, "java-17.jsa"), ""); // as earlier versions left it
+  assert.equal(await tries("17"), true);
+  assert.match(said.join("\n"), /Cannot prepare Kafka for quick starts: .* exit code 1.*; it starts without/);
+  assert.equal(await tries("17"), false);
+  assert.equal(await tries("21"), true);
+  assert.equal(await tries("21"), false);
+  const aDayAgo = new Date(Date.now() - 25 * 3_600_000);
+  await utimes(join(services, "kafka-classes.failed"), aDayAgo, aDayAgo);
+  assert.equal(await tries("21"), true);
 });
 
 test("no password stands in an argument list, a log or a file that others can read", async () => {
