@@ -11,7 +11,6 @@
  *
  * @module
  */
-import { existsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -20,7 +19,7 @@ import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { readCheckpoint } from "./api.ts";
 import { literal, literals, parquetRows } from "./duckdb.ts";
-import { patiently, type Table, tableNames, UsageError } from "./io.ts";
+import { isAlive, patiently, type Table, tableNames, UsageError } from "./io.ts";
 import {
   connectReader,
   explainKafka,
@@ -215,7 +214,7 @@ async function openWork(lake: string, options: LandedOptions, root = lake): Prom
     // What is unfinished is done again; other programs' files there are their own.
     for (const name of await readdir(paths(lake).tmp).catch(() => [])) {
       const owner = /-(\d+)(?:-\d+)?(?:\.\w+)?$/.exec(name)?.[1];
-      if (/^(land|clean|silver|rejects)-|^rebuild$/.test(name) || (owner && !existsSync(`/proc/${owner}`))) {
+      if (/^(land|clean|silver|rejects)-|^rebuild$/.test(name) || (owner && !isAlive(Number(owner)))) {
         await rm(join(paths(lake).tmp, name), { recursive: true, force: true });
       }
     }

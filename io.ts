@@ -80,6 +80,16 @@ export function jsonNumber(text: string): string {
   return text.charCodeAt(0) === 48 /* 0 */ && text.length > 1 ? text.replace(/^0+(?=\d)/, "") : text;
 }
 
+/** Whether a process with this id runs, also one of another user. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
 /** How long, and for what, {@link patiently} waits. */
 export interface Patience {
   /** Give up so long after the first error, ms: a program that was itself frozen has lost no time. */

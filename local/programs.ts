@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
+import { isAlive } from "../io.ts";
 import type { Guarded, spawnGuarded } from "./processes.ts";
 import type { ServiceName } from "./state.ts";
 
@@ -252,13 +253,4 @@ async function follow(
     await sleep(50);
   }
   return how === "exit code 0" ? undefined : (errors[0] || complaints.join(" ") || how)?.slice(0, 800);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

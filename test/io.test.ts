@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { patiently, rowToJson } from "../io.ts";
+import { isAlive, patiently, rowToJson } from "../io.ts";
 import { isTransientKafka, partitionOf } from "../kafka.ts";
 import { bronzeLines, decodeRecords, keyBytes, valueBytes } from "../records.ts";
 import { viewOf } from "./lake_of.ts";
@@ -269,4 +272,28 @@ test("patiently() counts its wait from the first error on: a program that was fr
     patiently(() => Promise.reject(new Error("away")), patience),
     /away/,
   );
+});
+
+test("a process is alive while it runs, whoever it belongs to, and not when it has ended", async () => {
+  assert.ok(isAlive(process.pid));
+  assert.ok(isAlive(1));
+  const child = spawn("true");
+  await once(child, "exit");
+  assert.ok(!isAlive(child.pid as number));
+});
+
+test("only local/processes.ts, which asks ps where there is no /proc, looks there", async () => {
+  const root = new URL("../", import.meta.url);
+  const files = (
+    await Promise.all(
+      ["./", "local/", "http/", "report/"].map((folder) =>
+        readdir(new URL(folder, root)).then((names) => names.map((name) => folder + name)),
+      ),
+    )
+  ).flat();
+  const found = [];
+  for (const file of files.filter((name) => name.endsWith(".ts"))) {
+    if ((await readFile(new URL(file, root), "utf8")).includes("/proc/$")) found.push(file);
+  }
+  assert.deepEqual(found, ["local/processes.ts"]);
 });
