@@ -188,6 +188,8 @@ export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
 /**
  * Connects a transactional producer that has fenced whoever held its id and ended their transaction. Its caller
  * disconnects it.
+ *
+ * @throws `UsageError` where the brokers allow no transaction of that length
  */
 export async function openProducer(
   settings: KafkaSettings,
@@ -206,7 +208,12 @@ export async function openProducer(
     return producer;
   } catch (error) {
     void producer.disconnect().catch(() => {});
-    throw error;
+    if ((rootCause(error) as { type?: string }).type !== "INVALID_TRANSACTION_TIMEOUT") throw error;
+    const timeout = options.transactionTimeout ?? 60_000; // kafkajs' own default
+    throw new UsageError(
+      `Kafka at ${settings.brokers.join(", ")} refuses transactions of up to ${timeout / 1000} s: set transaction.max.timeout.ms of its brokers to ${timeout} or more`,
+      { cause: error },
+    );
   }
 }
 

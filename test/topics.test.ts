@@ -6,9 +6,10 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
 import { untilReadable } from "../api.ts";
-import { patiently } from "../io.ts";
+import { patiently, UsageError } from "../io.ts";
 import {
   connectReader,
+  explainKafka,
   isTransientKafka,
   type KafkaSettings,
   kafkaClient,
@@ -201,3 +202,17 @@ for (const end of ["commit", "abort"] as const) {
     );
   });
 }
+
+test("a transaction time-out that the broker does not allow is a wrong setting, not an outage", async () => {
+  const opening = openProducer(kafka, { transactionalId: "slow", transactionTimeout: 2_000_000 });
+  await assert.rejects(opening, (error: Error) => {
+    assert.ok(error instanceof UsageError);
+    assert.ok(!isTransientKafka(error));
+    assert.equal(explainKafka(error, kafka), error);
+    assert.match(
+      error.message,
+      /^Kafka at 127\.0\.0\.1:\d+ refuses transactions of up to 2000 s: set transaction\.max\.timeout\.ms of its brokers to 2000000 or more$/,
+    );
+    return true;
+  });
+});
