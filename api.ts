@@ -560,6 +560,13 @@ function sessionOpener(
 ): (source: SourceTable, database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
   let firstSeen: number | undefined;
+  let warned = false;
+  const onStrange = (records: number) => {
+    if (warned) return;
+    warned = true;
+    const text = `Topic "${checkpointTopic(kafka)}" holds ${records} records in partition ${checkpointPartition(table)} that are no checkpoints of "${table}": post skips them; find out who writes there`;
+    tell({ fact: "warned", table, text });
+  };
   const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
     const checkpoint = table === leader ? own : await readCheckpoint(reader, kafka, leader);
     firstSeen ??= table === leader ? (checkpoint?.claim ?? 0) : -1;
@@ -577,7 +584,7 @@ function sessionOpener(
       createPartitioner: () => (args) => args.message.partition as number,
     });
     try {
-      const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true });
+      const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true, onStrange });
       await check(reader, checkpoint);
       checkDatabase(kafka, checkpoint, database);
       const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
@@ -628,12 +635,13 @@ export function checkDatabase(kafka: KafkaSettings, checkpoint: Checkpoint | und
  * Reads a table's newest committed checkpoint.
  *
  * @param options.complete waits until no transaction is open in its partition, so that nothing newer can appear
+ * @param options.onStrange told how many records there were that are no checkpoint of the table: they are skipped
  */
 export async function readCheckpoint(
   reader: KafkaReader,
   kafka: KafkaSettings,
   table: Table,
-  { complete = false }: { complete?: boolean } = {},
+  { complete = false, onStrange }: { complete?: boolean; onStrange?: (records: number) => void } = {},
 ): Promise<Checkpoint | undefined> {
   const topic = checkpointTopic(kafka);
   const partition = checkpointPartition(table);
@@ -650,7 +658,8 @@ export async function readCheckpoint(
       await sleep(20);
       continue;
     }
-    let newest: string | undefined;
+    let newest: Checkpoint | undefined;
+    let strange = 0;
     const positions = new Map([[partition, range.start]]);
     const until = new Map([[partition, range.stable]]);
     while ((positions.get(partition) as number) < range.stable) {
@@ -659,12 +668,42 @@ export async function readCheckpoint(
         positions,
         until,
         onRecord: (_partition, record) => {
-          if (keyBytes(record)?.toString() === table) newest = valueBytes(record)?.toString() ?? newest;
+          const checkpoint = parseCheckpoint(record, table);
+          if (checkpoint) newest = checkpoint;
+          else strange++;
         },
       });
     }
-    return newest === undefined ? undefined : (JSON.parse(newest) as Checkpoint);
+    if (strange > 0) onStrange?.(strange);
+    return newest;
   }
+}
+
+/** A record as a checkpoint of the table; `undefined` where somebody else wrote it. */
+function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefined {
+  if (keyBytes(record)?.toString() !== table) return undefined;
+  let found: Checkpoint | null;
+  try {
+    found = JSON.parse(valueBytes(record)?.toString() ?? "null") as Checkpoint | null;
+  } catch {
+    return undefined;
+  }
+  const isKey = (key: unknown) => key === null || (typeof key === "string" && /^-?\d+$/.test(key));
+  const isText = (value: unknown) => typeof value === "string";
+  const { owner, full, last } = found ?? {};
+  const fits =
+    found?.table === table &&
+    isText(found.database) &&
+    [owner?.id, owner?.host, owner?.started].every(isText) &&
+    [owner?.pid, found.claim, found.rows].every(Number.isSafeInteger) &&
+    isKey(found.lastKey) &&
+    (full === null ||
+      (isText(full?.id) &&
+        [full?.upTo, full?.lastKey].every(isKey) &&
+        Number.isSafeInteger(full?.rows) &&
+        typeof full?.done === "boolean")) &&
+    (last === null || (isText(last?.key) && [last?.partition, last?.offset].every(Number.isSafeInteger)));
+  return fits ? (found as Checkpoint) : undefined;
 }
 
 // Its sender is fenced, so the broker should have ended it.

@@ -20,7 +20,7 @@ import {
 } from "../kafka.ts";
 import { names, paths, readBinding, writeBinding } from "../lake.ts";
 import { openLander } from "../land.ts";
-import { openSite, run, type Site, start } from "./support.ts";
+import { openSite, readTopic, run, type Site, start } from "./support.ts";
 
 let site: Site;
 let kafka: KafkaSettings;
@@ -202,6 +202,44 @@ for (const end of ["commit", "abort"] as const) {
     );
   });
 }
+
+test("post skips strange records among its checkpoints with one warning, and so does post --full", async () => {
+  const args = ["post", "--creds", site.creds, "--prefix", "strange", "--data", site.folder.path];
+  const first = await run(args);
+  assert.equal(first.code, 0, first.stderr);
+  const real = await readTopic(kafka, "strange.checkpoints");
+  const newest = JSON.parse(String(real.findLast(({ key }) => key?.toString() === "geo")?.value)) as object;
+  const values = [
+    "no JSON",
+    "null",
+    "[]",
+    "{}",
+    JSON.stringify({ ...newest, table: "pin" }),
+    JSON.stringify({ ...newest, rows: "many" }),
+    JSON.stringify({ ...newest, owner: null }),
+    JSON.stringify({ ...newest, full: { id: "x" } }),
+    JSON.stringify({ ...newest, last: { partition: 0 } }),
+  ];
+  const messages = [
+    ...values.map((value) => ({ key: "geo", value, partition: 1 })),
+    { key: "pin", value: JSON.stringify(newest), partition: 1 },
+    { key: "geo", value: null, partition: 1 },
+  ];
+  await producer.send({ topic: "strange.checkpoints", messages });
+  for (const more of [[], ["--full"]]) {
+    const { code, stderr } = await run([...args, ...more]);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual(stderr.match(/Warning: .*/g), [
+      'Warning: Topic "strange.checkpoints" holds 11 records in partition 1 that are no checkpoints of "geo": post skips them; find out who writes there',
+    ]);
+  }
+  const sent = await readTopic(kafka, "strange.geo");
+  assert.equal(sent.length, 20);
+  assert.equal(
+    (await run(["status", "--creds", site.creds, "--prefix", "strange", "--data", site.folder.path])).code,
+    0,
+  );
+});
 
 test("a transaction time-out that the broker does not allow is a wrong setting, not an outage", async () => {
   const opening = openProducer(kafka, { transactionalId: "slow", transactionTimeout: 2_000_000 });
