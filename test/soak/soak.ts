@@ -1,0 +1,71 @@
+/**
+ * A long calm run: `npm run test:soak -- [--minutes 60] [--rate 100/s]`.
+ *
+ * `emulate` posts, `clean --follow` cleans, and `serve` shows its page to a browser all the while. Every minute a line
+ * tells memory and open files of each. At the end the lake must equal what the test's oracle makes of the topics, and no
+ * program may have warned of listeners that pile up.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { tableNames } from "../../io.ts";
+import { findBrowser, openBrowser } from "../browser.ts";
+import { readSilver } from "../lake_of.ts";
+import { cleanTable } from "../oracle.ts";
+import { openSite, query, readTopic, run, start } from "../support.ts";
+
+const { values } = parseArgs({
+  options: { minutes: { type: "string", default: "60" }, rate: { type: "string", default: "100/s" } },
+});
+const end = Date.now() + Number(values.minutes) * 60_000;
+const site = await openSite({ rows: 11_154 });
+const browser = findBrowser();
+const running = browser === undefined ? undefined : await openBrowser(browser);
+try {
+  const at = ["--data", site.data, "--creds", site.creds];
+  const env = { NODE_OPTIONS: "--trace-warnings" };
+  const programs = {
+    clean: start(["clean", "--follow", ...at], { env }),
+    emulate: start(["emulate", "--quiet", "--rate", values.rate, ...at], { env }),
+    serve: start(["serve", "--port", "0", ...at], { env }),
+  };
+  await programs.serve.said(/Listening on \S+\n/);
+  const page = await running?.newPage();
+  await page?.goto(/Listening on (\S+)/.exec(programs.serve.output())?.[1] as string);
+  const ended = Promise.race(Object.values(programs).map(({ done }) => done));
+  const look = (pid: number) => {
+    const [, kilobytes] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
+    return `${Math.round(Number(kilobytes) / 1000)} MB, ${readdirSync(`/proc/${pid}/fd`).length} files`;
+  };
+  while (Date.now() < end) {
+    const seen = Object.entries(programs).map(([name, { pid }]) => `${name} ${look(pid)}`);
+    process.stderr.write(`${new Date().toISOString().slice(11, 19)}  ${seen.join("; ")}\n`);
+    const over = await Promise.race([ended, sleep(Math.min(60_000, end - Date.now()))]);
+    assert.equal(over, undefined, `A program has ended: ${over?.stderr.slice(-2_000)}`);
+  }
+  await page?.close();
+  for (const name of ["emulate", "clean", "serve"] as const) {
+    programs[name].kill("SIGTERM");
+    const { code, stderr } = await programs[name].done;
+    assert.equal(code, 143, stderr);
+    assert.doesNotMatch(stderr, /MaxListenersExceeded|DeprecationWarning/);
+  }
+  const last = await run(["clean", ...at]);
+  assert.equal(last.code, 0, last.stderr);
+  for (const table of tableNames) {
+    const messages = await readTopic(site.kafka, `${site.kafka.prefix}.${table}`);
+    const wanted = cleanTable(table, messages);
+    const rows = [...wanted.rows.values()].sort((a, b) => Number(a.ind - b.ind));
+    assert.deepEqual(await readSilver(join(site.data, "lake"), table), rows);
+    const [ledger] = await query(`FROM '${site.data}/lake/gold/ledger.parquet' WHERE "table" = '${table}'`);
+    assert.deepEqual([ledger?.messages, ledger?.superseded], [BigInt(messages.length), BigInt(wanted.superseded)]);
+    process.stderr.write(`${table}: ${messages.length} messages, ${rows.length} rows, as the oracle has them\n`);
+  }
+} finally {
+  await running?.close();
+  await site.close();
+}
