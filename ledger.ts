@@ -13,6 +13,7 @@ import {
   type BronzeFile,
   blockKeys,
   bronzeColumns,
+  explainDisk,
   landedOffsets,
   listBronze,
   names,
@@ -269,6 +270,14 @@ interface Holder {
  * @throws `Error` that names the process that holds it
  */
 export async function lockLake(lake: string): Promise<AsyncDisposable> {
+  try {
+    return await takeLock(lake);
+  } catch (error) {
+    throw explainDisk(error, lake);
+  }
+}
+
+async function takeLock(lake: string): Promise<AsyncDisposable> {
   const { lock } = paths(lake);
   await mkdir(lake, { recursive: true });
   const take = () => openInstance(lock);
@@ -280,19 +289,32 @@ export async function lockLake(lake: string): Promise<AsyncDisposable> {
     }
     if (!/Could not set lock/.test(error.message)) throw error;
     const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
-    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = JSON.parse(text) as Partial<Holder>;
+    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = parseHolder(text);
     throw new Error(
       `Another clean of the lake in "${lake}" is running: process ${pid}${started ? `, since ${started}` : ""}; let it finish, or stop it first`,
     );
   });
-  const holder: Holder = { pid: process.pid, started: new Date().toISOString() };
-  await writeFile(`${lock}.json`, JSON.stringify(holder));
-  return {
-    [Symbol.asyncDispose]: async () => {
-      await rm(`${lock}.json`, { force: true });
-      instance.closeSync();
-    },
+  const release = async () => {
+    await rm(`${lock}.json`, { force: true });
+    instance.closeSync();
   };
+  const holder: Holder = { pid: process.pid, started: new Date().toISOString() };
+  try {
+    await writeFile(`${lock}.json`, JSON.stringify(holder));
+  } catch (error) {
+    await release();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: release };
+}
+
+/** Nothing of what is being written just now. */
+function parseHolder(text: string): Partial<Holder> {
+  try {
+    return JSON.parse(text) as Partial<Holder>;
+  } catch {
+    return {};
+  }
 }
 
 const sqlFolder = new URL("./sql/", import.meta.url);

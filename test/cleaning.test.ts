@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { appendFile, mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Table, tableNames } from "../io.ts";
+import { lockLake } from "../ledger.ts";
 import { questions, report } from "../report.ts";
 import { makeLake, readRejects, readSilver } from "./lake_of.ts";
 import { bigMessages, hostileMessages } from "./messages.ts";
@@ -331,4 +335,25 @@ test("silver has the columns of the contract, in order", async () => {
     await columns("user"),
     `ind BIGINT, user_name VARCHAR, age INTEGER, date_joined TIMESTAMP WITH TIME ZONE, ${source}`,
   );
+});
+
+test("a disk that is full when the lake is locked is told as such, and the lock is free once there is room", async (t) => {
+  if (process.platform !== "linux" || process.getuid?.() !== 0) return t.skip("only root can mount a small disk");
+  const disk = join(folder.path, "small");
+  const lake = join(disk, "lake");
+  await mkdir(disk);
+  // Room for nothing, for the lock's first page alone, and for all but who holds it.
+  for (const room of [0, 4_096, 12_288]) {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]);
+    try {
+      await mkdir(lake);
+      const filled = join(disk, "filled");
+      await appendFile(filled, Buffer.alloc(65_536 - room)).catch(() => {});
+      await assert.rejects(lockLake(lake), /^Error: The disk that holds ".*lake" is full \(.*\): make room there/);
+      execFileSync("rm", [filled]);
+      await (await lockLake(lake))[Symbol.asyncDispose]();
+    } finally {
+      execFileSync("umount", [disk]);
+    }
+  }
 });
