@@ -364,7 +364,7 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
         "retention.ms": "-1",
         "retention.bytes": "-1",
         "cleanup.policy": "delete",
-        // The broker unpacks what others compress: clean reads gzip, and no codec that would need a package of its own.
+        // The broker unpacks what others compress, so that readers need no codec.
         "compression.type": "uncompressed",
         "max.message.bytes": String(maxMessageBytes),
       }),
@@ -589,7 +589,7 @@ export interface FetchOptions {
  * Fetches once from each leader and hands over the committed records below `until`, in order within a partition.
  * Aborted records, control records and gaps of compaction move the position on without a record.
  *
- * @throws where a batch's checksum is wrong, its codec is not known, or an offset is out of range
+ * @throws where a batch's checksum is wrong, its records cannot be unpacked, or an offset is out of range
  */
 export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
   const { topic, positions, until, onRecord, onSkipped, maxBytes = 4_000_000, maxWait = 500 } = options;
@@ -616,7 +616,7 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
       });
       for (const { partition, messages, abortedTransactions } of responses[0]?.partitions ?? []) {
         const from = positions.get(partition) as number;
-        const next = decodeRecords(messages, {
+        const next = await decodeRecords(messages, {
           from,
           until: until.get(partition) ?? 0,
           abortedTransactions: abortedTransactions ?? [],

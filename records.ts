@@ -16,8 +16,8 @@
  * @module
  */
 import { isUtf8 } from "node:buffer";
-import { gunzipSync } from "node:zlib";
 import { crc32c } from "@node-rs/crc32";
+import { unpack } from "./codecs.ts";
 import type { ColumnKind } from "./io.ts";
 
 /** Free bytes before each batch, where a request's own head is put, so that nothing is copied once more. */
@@ -394,7 +394,7 @@ export const messageBytes = ({ keyStart, keyEnd, valueStart, valueEnd }: RecordV
  * @returns the next offset to fetch
  * @see https://kafka.apache.org/documentation/#recordbatch
  */
-export function decodeRecords(bytes: Buffer, options: DecodeOptions): number {
+export async function decodeRecords(bytes: Buffer, options: DecodeOptions): Promise<number> {
   const { from, until, where, onRecord, onSkipped } = options;
   const aborted = options.abortedTransactions
     .map(({ producerId, firstOffset }) => ({ producerId: BigInt(producerId), first: Number(firstOffset) }))
@@ -426,7 +426,9 @@ export function decodeRecords(bytes: Buffer, options: DecodeOptions): number {
     } else if (attributes & bits.transactional && openAborted.has(producerId)) {
       onSkipped?.(base, last);
     } else if (last >= from) {
-      const records = decompress(batch.subarray(at.records), attributes & bits.codec, `offset ${base} of ${where}`);
+      const codec = attributes & bits.codec;
+      const packed = batch.subarray(at.records);
+      const records = codec === 0 ? packed : await unpack(packed, codec, { where: `offset ${base} of ${where}` });
       const count = batch.readInt32BE(at.count);
       const firstTime = Number(batch.readBigInt64BE(at.firstTime));
       const appendTime = attributes & bits.appendTime ? Number(batch.readBigInt64BE(at.maxTime)) : undefined;
@@ -482,13 +484,6 @@ function decodeBatch(bytes: Buffer, { count, base, from, firstTime, appendTime, 
     }
     p = end; // past the headers
   }
-}
-
-function decompress(records: Buffer, codec: number, where: string): Buffer {
-  if (codec === 0) return records;
-  if (codec === 1) return gunzipSync(records, { maxOutputLength: 1 << 29 });
-  const name = ["none", "gzip", "snappy", "lz4", "zstd"][codec] ?? `codec ${codec}`;
-  throw new Error(`Cannot read ${where}: it is compressed by ${name}; let its producer use gzip or none`);
 }
 
 /**

@@ -155,7 +155,7 @@ test("rows become the bytes that JSON.stringify and kafkajs would make of them, 
   }
 });
 
-test("a row of more than 16 MB is a batch of its own, also when every byte of it is escaped", () => {
+test("a row of more than 16 MB is a batch of its own, also when every byte of it is escaped", async () => {
   const encoder = rowEncoder({ columns, key: 1, partitions: 1, partitionOf, maxBytes: 1_000_000 });
   const rows: Row[] = [
     ["small", "1", null, null, null],
@@ -167,7 +167,7 @@ test("a row of more than 16 MB is a batch of its own, also when every byte of it
   const found: [string | undefined, string | undefined][] = [];
   for (const batch of encoder.take()) {
     const bytes = sealBatch(batch, { producerId: 1n, producerEpoch: 0, baseSequence: 0 });
-    decodeRecords(bytes, {
+    await decodeRecords(bytes, {
       from: 0,
       until: 10,
       abortedTransactions: [],

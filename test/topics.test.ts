@@ -1,6 +1,7 @@
 /** Topics as other people leave them: what they hold, how it is packed, and topics that are deleted and made again. */
 import assert from "node:assert/strict";
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -55,6 +56,10 @@ async function makeTopic(topic: string, numPartitions = 1): Promise<void> {
 const geo = (ind: number): string =>
   JSON.stringify({ ind, timestamp: "2020-08-28 03:52:47", latitude: 1.5, longitude: 2.5, country: "Albania" });
 
+const cleanArgs = (prefix: string, ...more: string[]) => [
+  ...["clean", "--creds", site.creds, "--prefix", prefix, "--data", join(site.folder.path, prefix), ...more],
+];
+
 test("topics that are missing do not disturb those that are asked for at the same time", async () => {
   await makeTopic("some.geo");
   for (let times = 0; times < 3; times++) {
@@ -103,15 +108,35 @@ test("clean lands more files at once than a process may open", async () => {
   assert.match(stdout, /geo +90 +90 /);
 });
 
+test("clean reads batches that were packed by snappy, lz4 or zstd", async () => {
+  const { CompressionCodecs } = createRequire(import.meta.url)("kafkajs") as typeof import("kafkajs");
+  const packed = JSON.parse(await readFile(new URL("batches.json", import.meta.url), "utf8")) as Record<string, string>;
+  await makeTopic("packed.geo");
+  // The records of a client's batch take the place of as many others.
+  const messages = Array.from({ length: 800 }, () => ({ value: "-" }));
+  for (const [compression, name] of [
+    [2, "snappy"],
+    [3, "lz4"],
+    [4, "zstd"],
+  ] as const) {
+    const records = Buffer.from(packed[`java ${name}`] as string, "base64").subarray(61);
+    CompressionCodecs[compression] = () => ({
+      compress: async () => records,
+      decompress: async (bytes: Buffer) => bytes,
+    });
+    await producer.send({ topic: "packed.geo", compression, messages });
+  }
+  const { code, stdout, stderr } = await run(cleanArgs("packed"));
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /geo +2,400 +800 +1,600 +0 +yes/);
+});
+
 /** Makes a topic anew under its name, as an impatient colleague would. */
 async function makeAgain(topic: string): Promise<void> {
   await admin.deleteTopics({ topics: [topic] });
   await makeTopic(topic);
 }
 
-const cleanArgs = (prefix: string, ...more: string[]) => [
-  ...["clean", "--creds", site.creds, "--prefix", prefix, "--data", join(site.folder.path, prefix), ...more],
-];
 const bindingOf = async (prefix: string) =>
   (await readBinding(join(site.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readBinding>>>;
 
