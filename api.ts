@@ -45,6 +45,7 @@ import {
   partitionOf,
   readRecord,
   retriable,
+  topicIds,
   topicOf,
   topicRanges,
   unacknowledged,
@@ -67,6 +68,8 @@ export interface Checkpoint {
   full: { id: string; upTo: string | null; lastKey: string | null; rows: number; done: boolean } | null;
   /** Where the last row posted stands in the topic. */
   last: { partition: number; offset: number; key: string } | null;
+  /** Kafka's id of the topic that the rows were posted to, where it gives one. */
+  topicId?: string;
 }
 
 /** What a posting thread tells, in the past tense. */
@@ -590,7 +593,10 @@ function sessionOpener(
       const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
       const partitions = ranges.length;
       if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
-      const inTopic = !checkpoint?.last || (await holdsLast(reader, topicOf(kafka, table), checkpoint.last));
+      const topicId = (await topicIds(reader, [topicOf(kafka, table)])).get(topicOf(kafka, table));
+      const madeAgain = topicId && checkpoint?.topicId && topicId !== checkpoint.topicId;
+      const inTopic =
+        !checkpoint?.last || (!madeAgain && (await holdsLast(reader, topicOf(kafka, table), checkpoint.last)));
       if (!inTopic && !job.full) throw new Error(topicGone(topicOf(kafka, table), checkpoint.last as Last));
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
       const claim = (checkpoint?.claim ?? 0) + 1;
@@ -598,7 +604,7 @@ function sessionOpener(
         const text = `Topic "${topicOf(kafka, table)}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
         tell({ fact: "warned", table, text });
       }
-      const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim };
+      const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
       const transaction = await producer.transaction();
       await sendCheckpoint(transaction, kafka, claimed);
       step("claiming", table);
@@ -693,7 +699,7 @@ function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefin
   const { owner, full, last } = found ?? {};
   const fits =
     found?.table === table &&
-    isText(found.database) &&
+    [found.database, found.topicId ?? ""].every(isText) &&
     [owner?.id, owner?.host, owner?.started].every(isText) &&
     [owner?.pid, found.claim, found.rows].every(Number.isSafeInteger) &&
     isKey(found.lastKey) &&
@@ -712,7 +718,7 @@ const lostMark = (topic: string, { partition, stable }: PartitionRange): string 
 
 type Last = NonNullable<Checkpoint["last"]>;
 
-/** Whether the last row posted is still where it was; not so in a topic that was deleted and made again. */
+/** Whether the last row posted is still where it was; mostly not so in a topic that was deleted and made again. */
 async function holdsLast(reader: KafkaReader, topic: string, { partition, offset, key }: Last): Promise<boolean> {
   const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
   if (!range || offset >= range.end) return false;

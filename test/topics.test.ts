@@ -266,6 +266,20 @@ test("post skips strange records among its checkpoints with one warning, and so 
   );
 });
 
+test("post notices a topic that was made again, also where the last row posted is in its old place", async () => {
+  const args = ["post", "--creds", site.creds, "--prefix", "posted", "--data", site.folder.path];
+  const first = await run(args);
+  assert.equal(first.code, 0, first.stderr);
+  const rows = await readTopic(kafka, "posted.geo");
+  await makeAgain("posted.geo");
+  await producer.send({ topic: "posted.geo", messages: rows.map(({ key, value }) => ({ key, value })) });
+  const { code, stderr } = await run(args);
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, /Error: Topic "posted\.geo" no longer holds the last row posted .* made again; run post --full/);
+  const full = await run([...args, "--full"]);
+  assert.equal(full.code, 0, full.stderr);
+});
+
 test("a transaction time-out that the broker does not allow is a wrong setting, not an outage", async () => {
   const opening = openProducer(kafka, { transactionalId: "slow", transactionTimeout: 2_000_000 });
   await assert.rejects(opening, (error: Error) => {
