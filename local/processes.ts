@@ -192,7 +192,7 @@ const isFree = (port: number) =>
   });
 
 /** More than any of the servers says, bytes: somebody else's server on their port may never end. */
-const mostSaid = 16_000_000;
+const mostSaid = 4_000_000;
 
 /** What a server on 127.0.0.1 says, until it closes, is silent for a second, or has said enough; nothing without one. */
 export const ask = (port: number, words: string | Buffer, enough: (said: Buffer) => boolean = () => false) =>
