@@ -738,6 +738,8 @@ async function main(argv: string[], signal: AbortSignal): Promise<number> {
   }
 }
 
+/** How long a stop may take before it is cut short, ms: the process then still has to end, and has 3 s in all. */
+const stopWithin = 2_500;
 const stopping = new AbortController();
 let firstSignal: number | undefined;
 for (const [name, code] of [
@@ -751,7 +753,7 @@ for (const [name, code] of [
     firstSignal = Date.now();
     process.exitCode = code;
     stopping.abort(new Error(`Stopped by ${name}`));
-    setTimeout(() => process.exit(code), 2_900).unref();
+    setTimeout(() => process.exit(code), stopWithin).unref();
   });
 }
 try {

@@ -18,7 +18,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { endOrphan, isRunning, logTail, within } from "./processes.ts";
+import { endOrphan, isRunning, logTail, stopDeadline, within } from "./processes.ts";
 import {
   type Addresses,
   credsPath,
@@ -63,8 +63,8 @@ export interface UseOptions {
   signal?: AbortSignal;
 }
 
-/** How long leaving waits, in ms. The services' own deadline is shorter. */
-const leaveDeadline = 3_000;
+/** How long leaving waits, in ms: for the services' own deadline, and to hear that they have ended; in all less than 3 s. */
+const leaveDeadline = stopDeadline + 300;
 
 /** Uses the services of a data folder, starting those that do not run. */
 export async function useServices(options: UseOptions): Promise<Services> {
@@ -150,7 +150,7 @@ export async function stopServices({ dataDir, say }: Pick<UseOptions, "dataDir" 
   if (line) {
     say("Stopping the local services");
     send(line, { token: line.token, stop: true });
-    const ended = await within(leaveDeadline + 1_000, line.closed);
+    const ended = await within(stopDeadline + 1_500, line.closed);
     line.socket.destroy();
     if (!ended && supervisor && isRunning(supervisor, state.folder)) process.kill(supervisor.pid, "SIGKILL");
   }

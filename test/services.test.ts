@@ -75,6 +75,19 @@ test("two commands share the services, and the last one to leave ends them", asy
   await untilGone(all);
 });
 
+test("a command that is stopped ends within 3 s, also where its services do not", async () => {
+  const following = await follow();
+  const pids = pidsOf(await state());
+  process.kill(pids[0] as number, "SIGSTOP");
+  const stopped = Date.now();
+  following.kill("SIGINT");
+  assert.equal((await following.done).code, 130);
+  const took = Date.now() - stopped;
+  process.kill(pids[0] as number, "SIGCONT");
+  assert.ok(took < 3_000, `${took} ms`);
+  await untilGone(pids);
+});
+
 test("Kafka is quick to start for one command and quick for long where it stays, and ready for its first transaction", async () => {
   const javaOf = async () => (await state()).children.findLast(({ name }) => name === "java")?.pid as number;
   const isBrief = async (pid: number) =>
