@@ -9,6 +9,7 @@
  *
  * @module
  */
+
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -29,7 +30,7 @@ import {
   type SourceTable,
   tryMs,
 } from "./db_conn.ts";
-import { patiently, type Table, tableNames, tables, UsageError } from "./io.ts";
+import { type Table, tableNames, tables } from "./io.ts";
 import {
   checkpointPartition,
   checkpointTopic,
@@ -51,8 +52,10 @@ import {
   unacknowledged,
 } from "./kafka.ts";
 import { keyBytes, type RecordBatch, type RecordView, type RowEncoder, rowEncoder, valueBytes } from "./records.ts";
-import { step } from "./steps.ts";
-import { threadCode } from "./threads.ts";
+import { UsageError } from "./runtime/errors.ts";
+import { patiently } from "./runtime/retry.ts";
+import { step } from "./runtime/steps.ts";
+import { threadCode } from "./runtime/threads.ts";
 
 /** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
 export interface Checkpoint {

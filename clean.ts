@@ -11,6 +11,7 @@
  *
  * @module
  */
+
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -18,8 +19,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { readCheckpoint } from "./api.ts";
-import { literal, literals, parquetRows } from "./duckdb.ts";
-import { isAlive, patiently, type Table, tableNames, UsageError } from "./io.ts";
+import { type Table, tableNames } from "./io.ts";
 import {
   connectReader,
   explainKafka,
@@ -81,7 +81,11 @@ import {
   writeLedger,
 } from "./ledger.ts";
 import { bronzeLines, type RecordView } from "./records.ts";
-import { step } from "./steps.ts";
+import { literal, literals, parquetRows } from "./runtime/duckdb.ts";
+import { UsageError } from "./runtime/errors.ts";
+import { isAlive } from "./runtime/process.ts";
+import { patiently } from "./runtime/retry.ts";
+import { step } from "./runtime/steps.ts";
 
 /** What the consumer tells, in the past tense. */
 export type CleanFact =

@@ -3,14 +3,15 @@
  *
  * @module
  */
+
 import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import type { MysqlSettings } from "./db_conn.ts";
-import { UsageError } from "./io.ts";
 import type { KafkaSettings } from "./kafka.ts";
+import { UsageError } from "./runtime/errors.ts";
 
 /** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */
 export interface Credentials {

@@ -3,11 +3,13 @@
  *
  * @module
  */
+
 import { isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import mysql2 from "mysql2";
 import mysql from "mysql2/promise";
-import { type ColumnKind, jsonNumber, type Row, type Table, tables, UsageError } from "./io.ts";
+import { type ColumnKind, jsonNumber, type Row, type Table, tables } from "./io.ts";
+import { UsageError } from "./runtime/errors.ts";
 
 /** How to reach MySQL. */
 export interface MysqlSettings {

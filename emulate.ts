@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { checkDatabase, readCheckpoint, untilReadable } from "./api.ts";
@@ -22,9 +23,10 @@ import {
   type SourceTable,
   tryMs,
 } from "./db_conn.ts";
-import { patiently, rowToJson, type Table, tableNames, tables } from "./io.ts";
+import { rowToJson, type Table, tableNames, tables } from "./io.ts";
 import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf } from "./kafka.ts";
 import { openPublisher } from "./produce.ts";
+import { patiently } from "./runtime/retry.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */
 export interface Post {

@@ -14,10 +14,12 @@
  *
  * @module
  */
+
 import { mkdir, open, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
-import { type Table, UsageError } from "./io.ts";
-import { step } from "./steps.ts";
+import type { Table } from "./io.ts";
+import { UsageError } from "./runtime/errors.ts";
+import { step } from "./runtime/steps.ts";
 
 /** Next offset to read, by partition. */
 export type Offsets = Map<number, number>;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { writeFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -22,8 +23,8 @@ import {
   syncPath,
 } from "./lake.ts";
 import { bronzeLines, messageBytes } from "./records.ts";
-import { step } from "./steps.ts";
-import { threadCode } from "./threads.ts";
+import { step } from "./runtime/steps.ts";
+import { threadCode } from "./runtime/threads.ts";
 
 /** What to land: from `positions` up to `until`, or as much as one batch holds. */
 export interface LandOptions {

@@ -3,12 +3,12 @@
  *
  * @module
  */
+
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
-import { literal, literals, openInstance, parquetRows } from "./duckdb.ts";
-import { type Table, tableNames, UsageError } from "./io.ts";
+import { type Table, tableNames } from "./io.ts";
 import {
   type BronzeFile,
   blockKeys,
@@ -23,6 +23,8 @@ import {
   sharedFrom,
   temporaryPath,
 } from "./lake.ts";
+import { literal, literals, openInstance, parquetRows } from "./runtime/duckdb.ts";
+import { UsageError } from "./runtime/errors.ts";
 
 /** What a Parquet file of the lake says of itself. */
 export interface FileState {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { existsSync } from "node:fs";
 import { readFile, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -22,7 +23,7 @@ import {
   readRows,
 } from "./db_conn.ts";
 import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
-import { patiently, rowToJson, type Table, tableNames, tables, UsageError } from "./io.ts";
+import { rowToJson, type Table, tableNames, tables } from "./io.ts";
 import { connectReader, isTransientKafka, type KafkaSettings } from "./kafka.ts";
 import { checkBinding, readBinding } from "./lake.ts";
 import { addsUp, checkLedger, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
@@ -30,6 +31,8 @@ import { loadSample } from "./local/sample.ts";
 import { findServices, type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { needLake, type Question, questions, report } from "./report.ts";
+import { UsageError } from "./runtime/errors.ts";
+import { patiently } from "./runtime/retry.ts";
 import { count, duration, formatTable, openScreen, printable, type Screen, some } from "./screen.ts";
 import type { ServeFact } from "./serve.ts";
 import { openStatus, type Source } from "./status.ts";

@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, Transaction } from "kafkajs";
 import {

@@ -15,6 +15,7 @@
  * @see https://kafka.apache.org/documentation/#recordbatch
  * @module
  */
+
 import { isUtf8 } from "node:buffer";
 import { crc32c } from "@node-rs/crc32";
 import { unpack } from "./codecs.ts";

@@ -3,13 +3,14 @@
  *
  * @module
  */
+
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
-import { duckdb, parquetRows } from "./duckdb.ts";
 import { type Table, tableNames } from "./io.ts";
 import { hasSilver, paths, readBinding, writeInPlace } from "./lake.ts";
 import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql, silverColumns } from "./ledger.ts";
+import { duckdb, parquetRows } from "./runtime/duckdb.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {

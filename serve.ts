@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type FastifyInstance, fastify } from "fastify";
@@ -20,9 +21,10 @@ import { openMetrics } from "./http/metrics.ts";
 import { openApi } from "./http/openapi.ts";
 import { addPage } from "./http/page.ts";
 import { openTopics } from "./http/topics.ts";
-import { tableNames, UsageError } from "./io.ts";
+import { tableNames } from "./io.ts";
 import type { KafkaSettings } from "./kafka.ts";
 import { openPublisher } from "./produce.ts";
+import { UsageError } from "./runtime/errors.ts";
 
 /** What the server tells, in the past tense. */
 export type ServeFact =

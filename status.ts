@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { readCheckpoint } from "./api.ts";
 import {
   connectMysql,

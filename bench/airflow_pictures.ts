@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

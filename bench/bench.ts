@@ -7,6 +7,7 @@
  *
  * @module
  */
+
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";

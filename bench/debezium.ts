@@ -7,6 +7,7 @@
  *
  * @module
  */
+
 import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -7,6 +7,7 @@
  *
  * @module
  */
+
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -7,6 +7,7 @@
  *
  * @module
  */
+
 import { type EventEmitter, once } from "node:events";
 import { parseArgs } from "node:util";
 import autocannon from "autocannon";

@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { isTransientKafka } from "../kafka.ts";
 import { messageBytes, NoAnswer, type Outcome, type Outgoing, type Publisher } from "../produce.ts";

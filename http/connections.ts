@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import diagnostics from "node:diagnostics_channel";
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import { hostname } from "node:os";

@@ -5,6 +5,7 @@
  *
  * @module
  */
+
 import { isUtf8 } from "node:buffer";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Table, tableNames, tables } from "../io.ts";

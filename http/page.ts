@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { FastifyInstance, FastifyReply } from "fastify";

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { patiently, type Table, tableNames } from "../io.ts";
+import { type Table, tableNames } from "../io.ts";
 import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "../kafka.ts";
+import { patiently } from "../runtime/retry.ts";
 
 export interface Topics {
   /** Tries until Kafka is there or the signal says stop; returns what the topics' settings risk. */

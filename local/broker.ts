@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { randomBytes } from "node:crypto";
 import {
   closeSync,

@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { execFile } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
@@ -11,7 +12,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
-import { isAlive } from "../io.ts";
+import { isAlive } from "../runtime/process.ts";
 import type { Guarded, spawnGuarded } from "./processes.ts";
 import type { ServiceName } from "./state.ts";
 

@@ -5,6 +5,7 @@
  *
  * @module
  */
+
 import { Readable } from "node:stream";
 import { setImmediate as breathe } from "node:timers/promises";
 import mysql, { type Connection, type ResultSetHeader, type RowDataPacket } from "mysql2/promise";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { timingSafeEqual } from "node:crypto";
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";

@@ -5,13 +5,14 @@
  *
  * @module
  */
+
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
-import { openInstance } from "../duckdb.ts";
+import { openInstance } from "../runtime/duckdb.ts";
 import { checkMode, keepClasses, startKafka, startZookeeper } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
 import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";

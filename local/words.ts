@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 const list = (text: string) => text.split("|").map((item) => item.trim());
 
 /** A text with holes: texts, and between them the lists that fill the holes, undefined for the post's own things. */

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { readFile } from "node:fs/promises";
 import { addsUp, type LedgerRow } from "../ledger.ts";
 import type { Cell, Question, Report } from "../report.ts";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import type { Cell } from "../report.ts";
 import { asHtml, type Html, html, oneLine, type Piece } from "./html.ts";
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { readFileSync } from "node:fs";
 import { type ExtendedFeature, geoBounds, geoEqualEarth, geoPath } from "d3-geo";
 import { feature } from "topojson-client";

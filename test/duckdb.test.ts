@@ -3,7 +3,7 @@ import { readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { literal, openInstance, parquetRows } from "../duckdb.ts";
+import { literal, openInstance, parquetRows } from "../runtime/duckdb.ts";
 import { temporaryFolder } from "./support.ts";
 
 test("a file that takes another's place is read as it is now, by whatever name it had before", async () => {

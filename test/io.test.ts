@@ -5,9 +5,11 @@ import { readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { isAlive, patiently, rowToJson } from "../io.ts";
+import { rowToJson } from "../io.ts";
 import { isTransientKafka, partitionOf } from "../kafka.ts";
 import { bronzeLines, decodeRecords, keyBytes, valueBytes } from "../records.ts";
+import { isAlive } from "../runtime/process.ts";
+import { patiently } from "../runtime/retry.ts";
 import { viewOf } from "./lake_of.ts";
 
 test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's own digits", () => {

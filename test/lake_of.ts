@@ -3,10 +3,10 @@
  *
  * @module
  */
+
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { CleanResult } from "../clean.ts";
-import { rebuild } from "../clean.ts";
+import { type CleanResult, rebuild } from "../clean.ts";
 import { type Table, tableNames } from "../io.ts";
 import { bronzeName, largeMessage, paths, writeBinding } from "../lake.ts";
 import { bronzeLines, type RecordView } from "../records.ts";

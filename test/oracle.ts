@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import { isUtf8 } from "node:buffer";
 import { type Table, tables } from "../io.ts";
 

@@ -2,6 +2,7 @@
  * The report page: its numbers against the Parquet answers, hostile text, lakes with little in them, and the page in a
  * real browser where one is installed.
  */
+
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { cleanLanded, rebuild } from "../clean.ts";
 import type { BronzeFile } from "../lake.ts";
-import { type Step, steps } from "../steps.ts";
+import { type Step, steps } from "../runtime/steps.ts";
 import { landMessages, makeLake, readRejects, readSilver } from "./lake_of.ts";
 import type { Message } from "./oracle.ts";
 import { temporaryFolder } from "./support.ts";

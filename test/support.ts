@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { cp, mkdtemp, readFile, rm, symlink } from "node:fs/promises";

@@ -1,4 +1,5 @@
 /** Topics as other people leave them: what they hold, how it is packed, and topics that are deleted and made again. */
+
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -7,7 +8,6 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
 import { untilReadable } from "../api.ts";
-import { patiently, UsageError } from "../io.ts";
 import {
   connectReader,
   explainKafka,
@@ -21,6 +21,8 @@ import {
 } from "../kafka.ts";
 import { names, paths, readBinding, writeBinding } from "../lake.ts";
 import { openLander } from "../land.ts";
+import { UsageError } from "../runtime/errors.ts";
+import { patiently } from "../runtime/retry.ts";
 import { openSite, readTopic, run, type Site, start } from "./support.ts";
 
 let site: Site;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { isDeepStrictEqual } from "node:util";
 import { type ColumnKind, type Table, tableNames, tables } from "../../io.ts";
 import { paths } from "../../lake.ts";

@@ -3,6 +3,7 @@
  *
  * @module
  */
+
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Fault, Round } from "./strikes.ts";

@@ -6,6 +6,7 @@
  *
  * @module
  */
+
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { execFileSync } from "node:child_process";
 import {
   existsSync,

@@ -4,15 +4,16 @@
  *
  * @module
  */
+
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { openInstance } from "../../duckdb.ts";
 import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake.ts";
+import { openInstance } from "../../runtime/duckdb.ts";
 import type { Message } from "../oracle.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));

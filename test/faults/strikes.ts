@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
 import type { Message } from "../oracle.ts";

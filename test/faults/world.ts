@@ -4,6 +4,7 @@
  *
  * @module
  */
+
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -154,7 +155,7 @@ export async function openDatabase(
   };
 }
 
-/** One line of what {@link "./steps.ts"} writes. */
+/** One line of what runtime/steps.ts writes. */
 export interface Step {
   ms: number;
   name: string;
@@ -199,7 +200,7 @@ export interface World {
 }
 
 export interface RunOptions {
-  /** For steps.ts: `kill 3 silver`, `pause 1 committing pin`. */
+  /** For runtime/steps.ts: `kill 3 silver`, `pause 1 committing pin`. */
   strike?: string;
 }
 

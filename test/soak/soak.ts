@@ -7,6 +7,7 @@
  *
  * @module
  */
+
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
