@@ -30,6 +30,8 @@ import {
   type SourceTable,
   tryMs,
 } from "./db_conn.ts";
+import { keyBytes, type RecordBatch, type RecordView, valueBytes } from "./io/record_batch.ts";
+import { type RowEncoder, rowEncoder } from "./io/row_encoder.ts";
 import { type Table, tableNames, tables } from "./io.ts";
 import {
   checkpointPartition,
@@ -51,7 +53,6 @@ import {
   topicRanges,
   unacknowledged,
 } from "./kafka.ts";
-import { keyBytes, type RecordBatch, type RecordView, type RowEncoder, rowEncoder, valueBytes } from "./records.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { patiently } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";

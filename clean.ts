@@ -19,6 +19,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { readCheckpoint } from "./api.ts";
+import { bronzeLines } from "./io/bronze_lines.ts";
+import type { RecordView } from "./io/record_batch.ts";
 import { type Table, tableNames } from "./io.ts";
 import {
   connectReader,
@@ -80,7 +82,6 @@ import {
   sqlHash,
   writeLedger,
 } from "./ledger.ts";
-import { bronzeLines, type RecordView } from "./records.ts";
 import { literal, literals, parquetRows } from "./runtime/duckdb.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { isAlive } from "./runtime/process.ts";

@@ -12,8 +12,8 @@ import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, ProducerConfig } from "kafkajs";
 import pLimit, { type LimitFunction } from "p-limit";
+import { decodeRecords, type RecordBatch, type RecordView, requestRoom, sealBatch } from "./io/record_batch.ts";
 import { type Table, tableNames } from "./io.ts";
-import { decodeRecords, type RecordBatch, type RecordView, requestRoom, sealBatch } from "./records.ts";
 import { UsageError } from "./runtime/errors.ts";
 
 const require = createRequire(import.meta.url);

@@ -9,6 +9,8 @@ import { writeFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parentPort, Worker, workerData } from "node:worker_threads";
+import { bronzeLines } from "./io/bronze_lines.ts";
+import { messageBytes } from "./io/record_batch.ts";
 import type { Table } from "./io.ts";
 import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings, retriable, topicIds } from "./kafka.ts";
 import {
@@ -22,7 +24,6 @@ import {
   paths,
   syncPath,
 } from "./lake.ts";
-import { bronzeLines, messageBytes } from "./records.ts";
 import { step } from "./runtime/steps.ts";
 import { threadCode } from "./runtime/threads.ts";
 

@@ -23,6 +23,7 @@ import {
   readRows,
 } from "./db_conn.ts";
 import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
+import { count, duration, printable, some } from "./io/text.ts";
 import { rowToJson, type Table, tableNames, tables } from "./io.ts";
 import { connectReader, isTransientKafka, type KafkaSettings } from "./kafka.ts";
 import { checkBinding, readBinding } from "./lake.ts";
@@ -33,7 +34,7 @@ import packageJson from "./package.json" with { type: "json" };
 import { needLake, type Question, questions, report } from "./report.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { patiently } from "./runtime/retry.ts";
-import { count, duration, formatTable, openScreen, printable, type Screen, some } from "./screen.ts";
+import { formatTable, openScreen, type Screen } from "./screen.ts";
 import type { ServeFact } from "./serve.ts";
 import { openStatus, type Source } from "./status.ts";
 

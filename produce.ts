@@ -9,6 +9,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, Transaction } from "kafkajs";
+import { keyBytes, type RecordView, valueBytes } from "./io/record_batch.ts";
 import {
   connectReader,
   explainKafka,
@@ -20,7 +21,6 @@ import {
   topicRanges,
   unacknowledged,
 } from "./kafka.ts";
-import { keyBytes, type RecordView, valueBytes } from "./records.ts";
 
 /** A message to be sent; its partition follows from its key unless it is given. */
 export interface Outgoing {

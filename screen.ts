@@ -3,6 +3,8 @@
  *
  * @module
  */
+
+import { count, duration, printable } from "./io/text.ts";
 import type { Table } from "./io.ts";
 
 /** Where a command writes. */
@@ -29,10 +31,6 @@ export interface Progress {
   finish(table: Table): void;
   end(): void;
 }
-
-/** Text made safe to show: control characters, which could move the cursor or change colours, are replaced. */
-export const printable = (text: string): string =>
-  text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 
 /** A share from 0 to 1 as a bar of 16 characters, where a terminal has room; plain lines are for reading and grep. */
 function bar(share: number): string {
@@ -130,21 +128,6 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
       };
     },
   };
-}
-
-/** A whole number with thousands separated. */
-export const count = (n: number): string => n.toLocaleString("en-US");
-
-/** So many of a thing: "1 post", "2 posts". */
-export const some = (n: number, thing: string): string => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;
-
-/** A time span for people, from ms. */
-export function duration(ms: number): string {
-  const seconds = ms / 1000;
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 100) return `${Math.round(seconds)} s`;
-  const minutes = Math.floor(seconds / 60);
-  return minutes < 100 ? `${minutes} min ${Math.round(seconds % 60)} s` : `${(minutes / 60).toFixed(1)} h`;
 }
 
 /** Columns a character takes: none for marks that join others, two for wide ones. */

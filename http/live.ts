@@ -10,10 +10,10 @@ import { join } from "node:path";
 import type { DuckDBBlobValue, DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import type { MysqlSettings } from "../db_conn.ts";
+import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
 import { type Table, tableNames } from "../io.ts";
 import { fetchOnce, isTransientKafka, type KafkaSettings, type PartitionRange, topicOf } from "../kafka.ts";
 import { names, paths } from "../lake.ts";
-import { keyBytes, type RecordView, valueBytes } from "../records.ts";
 import { literal, openInstance, parquetRows } from "../runtime/duckdb.ts";
 import { openStatus, type Status, type TableStatus } from "../status.ts";
 

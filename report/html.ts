@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { printable } from "../screen.ts";
+import { printable } from "../io/text.ts";
 
 /** HTML made by {@link html}. */
 export interface Html {

@@ -9,8 +9,8 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { compressFrameSync } from "lz4-napi";
 import { compressSync } from "snappy";
-import { unpack } from "../codecs.ts";
-import { decodeRecords, valueBytes } from "../records.ts";
+import { unpack } from "../io/codecs.ts";
+import { decodeRecords, valueBytes } from "../io/record_batch.ts";
 
 const path = new URL("batches.json", import.meta.url);
 const batches = Object.entries(JSON.parse(await readFile(path, "utf8")) as Record<string, string>).map(

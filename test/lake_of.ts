@@ -7,9 +7,10 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CleanResult, rebuild } from "../clean.ts";
+import { bronzeLines } from "../io/bronze_lines.ts";
+import type { RecordView } from "../io/record_batch.ts";
 import { type Table, tableNames } from "../io.ts";
 import { bronzeName, largeMessage, paths, writeBinding } from "../lake.ts";
-import { bronzeLines, type RecordView } from "../records.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 

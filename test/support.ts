@@ -13,9 +13,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { readCredentials } from "../credentials.ts";
 import type { MysqlSettings } from "../db_conn.ts";
+import { keyBytes, valueBytes } from "../io/record_batch.ts";
 import { connectReader, fetchOnce, type KafkaSettings, topicRanges } from "../kafka.ts";
 import { readState } from "../local/state.ts";
-import { keyBytes, valueBytes } from "../records.ts";
 import type { Message } from "./oracle.ts";
 
 /** A folder below the system's temporary one; `remove` deletes it. */
