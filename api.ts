@@ -12,7 +12,6 @@
 
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, Worker, workerData } from "node:worker_threads";
 import type { Message as KafkaMessage, Producer, Transaction } from "kafkajs";
 import pLimit from "p-limit";
@@ -30,51 +29,19 @@ import {
   type SourceTable,
   tryMs,
 } from "./db_conn.ts";
-import { keyBytes, type RecordBatch, type RecordView, valueBytes } from "./io/record_batch.ts";
+import { keyBytes, type RecordBatch, type RecordView } from "./io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "./io/row_encoder.ts";
 import { type Table, tableNames, tables } from "./io.ts";
-import {
-  checkpointPartition,
-  checkpointTopic,
-  connectReader,
-  ensureTopics,
-  explainKafka,
-  fetchOnce,
-  isTransientKafka,
-  type KafkaReader,
-  type KafkaSettings,
-  openProducer,
-  type PartitionRange,
-  partitionOf,
-  readRecord,
-  retriable,
-  topicIds,
-  topicOf,
-  topicRanges,
-  unacknowledged,
-} from "./kafka.ts";
-import { UsageError } from "./runtime/errors.ts";
+import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "./kafka/checkpoint.ts";
+import { connectReader, type KafkaReader, openProducer } from "./kafka/client.ts";
+import { explainKafka, isTransientKafka, retriable, unacknowledged } from "./kafka/errors.ts";
+import { readRecord } from "./kafka/fetch.ts";
+import { checkpointPartition, checkpointTopic, type KafkaSettings, topicOf } from "./kafka/settings.ts";
+import { topicIds } from "./kafka/topic_ids.ts";
+import { ensureTopics, partitionOf, topicRanges, untilReadable } from "./kafka/topics.ts";
 import { patiently } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
 import { threadCode } from "./runtime/threads.ts";
-
-/** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
-export interface Checkpoint {
-  table: Table;
-  database: string;
-  /** Who posted last; `claim` rises with every start, so that two posters notice each other. */
-  owner: { id: string; host: string; pid: number; started: string };
-  claim: number;
-  /** Greatest key posted, as decimal text, and how many rows were posted up to it. */
-  lastKey: string | null;
-  rows: number;
-  /** The newest `--full` run: done, or to be finished by the next post. */
-  full: { id: string; upTo: string | null; lastKey: string | null; rows: number; done: boolean } | null;
-  /** Where the last row posted stands in the topic. */
-  last: { partition: number; offset: number; key: string } | null;
-  /** Kafka's id of the topic that the rows were posted to, where it gives one. */
-  topicId?: string;
-}
 
 /** What a posting thread tells, in the past tense. */
 export type PostFact =
@@ -423,28 +390,6 @@ function listenForOrders(signal: AbortSignal) {
   };
 }
 
-/**
- * Waits until what the topic holds now is readable: a commit is answered before its mark stands in the topic, and who
- * cleans right after posting wants all rows.
- *
- * @returns what holds them back for longer, for people to read
- */
-export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
-  await using reader = await connectReader(kafka);
-  const topic = topicOf(kafka, table);
-  const ranges = async () => (await topicRanges(reader, topic)) ?? [];
-  const now = await ranges();
-  for (let then = now, tries = 0; ; then = await ranges(), tries++) {
-    const open = now.find(({ end }, i) => (then[i]?.stable ?? end) < end);
-    if (!open) return undefined;
-    if (tries === 100) return `${openTransaction(topic, open)}: clean reads what stands behind it only when it ends`;
-    await sleep(20);
-  }
-}
-
-const openTransaction = (topic: string, { partition, stable }: PartitionRange): string =>
-  `A transaction stays open at offset ${stable} of partition ${partition} of topic "${topic}"`;
-
 const isTransient = (error: unknown): boolean => isTransientMysql(error) || isTransientKafka(error);
 
 /** The full run that the checkpoint is in the middle of. */
@@ -628,99 +573,6 @@ function sessionOpener(
       throw explainKafka(error, kafka);
     });
 }
-
-/**
- * Refuses topics that hold another database's rows.
- *
- * @throws `UsageError` that says what to do
- */
-export function checkDatabase(kafka: KafkaSettings, checkpoint: Checkpoint | undefined, database: string): void {
-  if (!checkpoint || checkpoint.database === database) return;
-  throw new UsageError(
-    `Topic "${topicOf(kafka, checkpoint.table)}" holds the rows of database "${checkpoint.database}", not of "${database}": choose another prefix by --prefix or KAFKA.PREFIX`,
-  );
-}
-
-/**
- * Reads a table's newest committed checkpoint.
- *
- * @param options.complete waits until no transaction is open in its partition, so that nothing newer can appear
- * @param options.onStrange told how many records there were that are no checkpoint of the table: they are skipped
- */
-export async function readCheckpoint(
-  reader: KafkaReader,
-  kafka: KafkaSettings,
-  table: Table,
-  { complete = false, onStrange }: { complete?: boolean; onStrange?: (records: number) => void } = {},
-): Promise<Checkpoint | undefined> {
-  const topic = checkpointTopic(kafka);
-  const partition = checkpointPartition(table);
-  const deadline = Date.now() + 20_000;
-  for (;;) {
-    const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
-    if (!range && !complete) return undefined;
-    // It has been made: a broker that does not know of it yet must not have every row posted again.
-    if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
-    if (complete && range.stable < range.end) {
-      if (Date.now() > deadline) {
-        throw retriable(openTransaction(topic, range) + lostMark(topic, range));
-      }
-      await sleep(20);
-      continue;
-    }
-    let newest: Checkpoint | undefined;
-    let strange = 0;
-    const positions = new Map([[partition, range.start]]);
-    const until = new Map([[partition, range.stable]]);
-    while ((positions.get(partition) as number) < range.stable) {
-      await fetchOnce(reader, {
-        topic,
-        positions,
-        until,
-        onRecord: (_partition, record) => {
-          const checkpoint = parseCheckpoint(record, table);
-          if (checkpoint) newest = checkpoint;
-          else strange++;
-        },
-      });
-    }
-    if (strange > 0) onStrange?.(strange);
-    return newest;
-  }
-}
-
-/** A record as a checkpoint of the table; `undefined` where somebody else wrote it. */
-function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefined {
-  if (keyBytes(record)?.toString() !== table) return undefined;
-  let found: Checkpoint | null;
-  try {
-    found = JSON.parse(valueBytes(record)?.toString() ?? "null") as Checkpoint | null;
-  } catch {
-    return undefined;
-  }
-  const isKey = (key: unknown) => key === null || (typeof key === "string" && /^-?\d+$/.test(key));
-  const isText = (value: unknown) => typeof value === "string";
-  const { owner, full, last } = found ?? {};
-  const fits =
-    found?.table === table &&
-    [found.database, found.topicId ?? ""].every(isText) &&
-    [owner?.id, owner?.host, owner?.started].every(isText) &&
-    [owner?.pid, found.claim, found.rows].every(Number.isSafeInteger) &&
-    isKey(found.lastKey) &&
-    (full === null ||
-      (isText(full?.id) &&
-        [full?.upTo, full?.lastKey].every(isKey) &&
-        Number.isSafeInteger(full?.rows) &&
-        typeof full?.done === "boolean")) &&
-    (last === null || (isText(last?.key) && [last?.partition, last?.offset].every(Number.isSafeInteger)));
-  return fits ? (found as Checkpoint) : undefined;
-}
-
-// Its sender is fenced, so the broker should have ended it.
-const lostMark = (topic: string, { partition, stable }: PartitionRange): string =>
-  `, which a killed broker of Kafka 4.3 or 4.4 may leave (KAFKA-20734): abort it by "kafka-transactions.sh --bootstrap-server ... abort --topic ${topic} --partition ${partition} --start-offset ${stable}", then run post --full`;
-
-type Last = NonNullable<Checkpoint["last"]>;
 
 /** Whether the last row posted is still where it was; mostly not so in a topic that was deleted and made again. */
 async function holdsLast(reader: KafkaReader, topic: string, { partition, offset, key }: Last): Promise<boolean> {

@@ -18,22 +18,16 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
-import { readCheckpoint } from "./api.ts";
 import { bronzeLines } from "./io/bronze_lines.ts";
 import type { RecordView } from "./io/record_batch.ts";
 import { type Table, tableNames } from "./io.ts";
-import {
-  connectReader,
-  explainKafka,
-  isTransientKafka,
-  type KafkaReader,
-  type KafkaSettings,
-  readRecord,
-  showOffsets,
-  topicIds,
-  topicOf,
-  topicRanges,
-} from "./kafka.ts";
+import { readCheckpoint } from "./kafka/checkpoint.ts";
+import { connectReader, type KafkaReader } from "./kafka/client.ts";
+import { explainKafka, isTransientKafka } from "./kafka/errors.ts";
+import { readRecord } from "./kafka/fetch.ts";
+import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
+import { topicIds } from "./kafka/topic_ids.ts";
+import { showOffsets, topicRanges } from "./kafka/topics.ts";
 import {
   type BronzeFile,
   batchBytes,

@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import type { MysqlSettings } from "./db_conn.ts";
-import type { KafkaSettings } from "./kafka.ts";
+import type { KafkaSettings } from "./kafka/settings.ts";
 import { UsageError } from "./runtime/errors.ts";
 
 /** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */

@@ -9,7 +9,6 @@
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { checkDatabase, readCheckpoint, untilReadable } from "./api.ts";
 import {
   connectMysql,
   type Database,
@@ -24,8 +23,12 @@ import {
   tryMs,
 } from "./db_conn.ts";
 import { rowToJson, type Table, tableNames, tables } from "./io.ts";
-import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf } from "./kafka.ts";
-import { openPublisher } from "./produce.ts";
+import { checkDatabase, readCheckpoint } from "./kafka/checkpoint.ts";
+import { connectReader } from "./kafka/client.ts";
+import { isTransientKafka } from "./kafka/errors.ts";
+import { openPublisher } from "./kafka/publisher.ts";
+import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
+import { ensureTopics, untilReadable } from "./kafka/topics.ts";
 import { patiently } from "./runtime/retry.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */

@@ -12,7 +12,11 @@ import { parentPort, Worker, workerData } from "node:worker_threads";
 import { bronzeLines } from "./io/bronze_lines.ts";
 import { messageBytes } from "./io/record_batch.ts";
 import type { Table } from "./io.ts";
-import { connectReader, fetchOnce, type KafkaReader, type KafkaSettings, retriable, topicIds } from "./kafka.ts";
+import { connectReader, type KafkaReader } from "./kafka/client.ts";
+import { retriable } from "./kafka/errors.ts";
+import { fetchOnce } from "./kafka/fetch.ts";
+import type { KafkaSettings } from "./kafka/settings.ts";
+import { topicIds } from "./kafka/topic_ids.ts";
 import {
   type BronzeFile,
   batchBytes,

@@ -25,7 +25,9 @@ import {
 import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
 import { count, duration, printable, some } from "./io/text.ts";
 import { rowToJson, type Table, tableNames, tables } from "./io.ts";
-import { connectReader, isTransientKafka, type KafkaSettings } from "./kafka.ts";
+import { connectReader } from "./kafka/client.ts";
+import { isTransientKafka } from "./kafka/errors.ts";
+import type { KafkaSettings } from "./kafka/settings.ts";
 import { checkBinding, readBinding } from "./lake.ts";
 import { addsUp, checkLedger, type LedgerRow, lakeState, lockLake } from "./ledger.ts";
 import { loadSample } from "./local/sample.ts";

@@ -22,8 +22,8 @@ import { openApi } from "./http/openapi.ts";
 import { addPage } from "./http/page.ts";
 import { openTopics } from "./http/topics.ts";
 import { tableNames } from "./io.ts";
-import type { KafkaSettings } from "./kafka.ts";
-import { openPublisher } from "./produce.ts";
+import { openPublisher } from "./kafka/publisher.ts";
+import type { KafkaSettings } from "./kafka/settings.ts";
 import { UsageError } from "./runtime/errors.ts";
 
 /** What the server tells, in the past tense. */

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { readCheckpoint } from "./api.ts";
 import {
   connectMysql,
   countRows,
@@ -14,15 +13,11 @@ import {
   type MysqlSettings,
 } from "./db_conn.ts";
 import { type Table, tableNames } from "./io.ts";
-import {
-  connectReader,
-  isTransientKafka,
-  type KafkaReader,
-  type KafkaSettings,
-  type PartitionRange,
-  topicOf,
-  topicRanges,
-} from "./kafka.ts";
+import { readCheckpoint } from "./kafka/checkpoint.ts";
+import { connectReader, type KafkaReader } from "./kafka/client.ts";
+import { isTransientKafka } from "./kafka/errors.ts";
+import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
+import { type PartitionRange, topicRanges } from "./kafka/topics.ts";
 import { checkBinding, readBinding } from "./lake.ts";
 import { type LedgerRow, lakeState } from "./ledger.ts";
 

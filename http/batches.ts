@@ -8,8 +8,8 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { isTransientKafka } from "../kafka.ts";
-import { messageBytes, NoAnswer, type Outcome, type Outgoing, type Publisher } from "../produce.ts";
+import { isTransientKafka } from "../kafka/errors.ts";
+import { messageBytes, NoAnswer, type Outcome, type Outgoing, type Publisher } from "../kafka/publisher.ts";
 
 /** Messages and bytes of one transaction, about; a larger piece goes alone. */
 const most = { messages: 5_000, bytes: 8_000_000 };

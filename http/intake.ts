@@ -9,8 +9,8 @@
 import { isUtf8 } from "node:buffer";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Table, tableNames, tables } from "../io.ts";
-import { type KafkaSettings, topicOf } from "../kafka.ts";
-import { messageBytes, type Outcome, type Outgoing, type Place } from "../produce.ts";
+import { messageBytes, type Outcome, type Outgoing, type Place } from "../kafka/publisher.ts";
+import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { proxyType, Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { isObject, rawArray, rawObject } from "./raw_json.ts";

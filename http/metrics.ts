@@ -6,7 +6,7 @@
 import type { FastifyInstance } from "fastify";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { type Table, tableNames } from "../io.ts";
-import type { Outcome } from "../produce.ts";
+import type { Outcome } from "../kafka/publisher.ts";
 import type { Batch } from "./batches.ts";
 import type { Picture } from "./live.ts";
 

@@ -4,7 +4,10 @@
  * @module
  */
 import { type Table, tableNames } from "../io.ts";
-import { connectReader, ensureTopics, isTransientKafka, type KafkaSettings, topicOf, topicRanges } from "../kafka.ts";
+import { connectReader } from "../kafka/client.ts";
+import { isTransientKafka } from "../kafka/errors.ts";
+import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
+import { ensureTopics, topicRanges } from "../kafka/topics.ts";
 import { patiently } from "../runtime/retry.ts";
 
 export interface Topics {

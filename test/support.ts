@@ -14,7 +14,10 @@ import { DuckDBInstance } from "@duckdb/node-api";
 import { readCredentials } from "../credentials.ts";
 import type { MysqlSettings } from "../db_conn.ts";
 import { keyBytes, valueBytes } from "../io/record_batch.ts";
-import { connectReader, fetchOnce, type KafkaSettings, topicRanges } from "../kafka.ts";
+import { connectReader } from "../kafka/client.ts";
+import { fetchOnce } from "../kafka/fetch.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { topicRanges } from "../kafka/topics.ts";
 import { readState } from "../local/state.ts";
 import type { Message } from "./oracle.ts";
 

@@ -7,18 +7,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
-import { untilReadable } from "../api.ts";
-import {
-  connectReader,
-  explainKafka,
-  isTransientKafka,
-  type KafkaSettings,
-  kafkaClient,
-  openProducer,
-  retriable,
-  topicIds,
-  topicRanges,
-} from "../kafka.ts";
+import { connectReader, kafkaClient, openProducer } from "../kafka/client.ts";
+import { explainKafka, isTransientKafka, retriable } from "../kafka/errors.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { topicIds } from "../kafka/topic_ids.ts";
+import { topicRanges, untilReadable } from "../kafka/topics.ts";
 import { names, paths, readBinding, writeBinding } from "../lake.ts";
 import { openLander } from "../land.ts";
 import { UsageError } from "../runtime/errors.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tableNames } from "../../io.ts";
-import { kafkaClient } from "../../kafka.ts";
+import { kafkaClient } from "../../kafka/client.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
 import { makeWorld, type Work, type World } from "../faults/world.ts";

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { stringify } from "yaml";
-import { kafkaClient } from "../../kafka.ts";
+import { kafkaClient } from "../../kafka/client.ts";
 import { startKafka } from "../../local/broker.ts";
 import { freePort } from "../../local/processes.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
@@ -19,7 +19,7 @@ import { type DatabaseSite, openDatabase, openService, type Service } from "../f
 import { type Run, run, temporaryFolder } from "../support.ts";
 import { certificates, prepare } from "./cluster.ts";
 
-// The protocol's numbers: kafka.ts must be the one to load kafkajs.
+// The protocol's numbers: kafka/kafkajs.ts must be the one to load kafkajs.
 const resources = { TOPIC: 2, GROUP: 3, TRANSACTIONAL_ID: 5 };
 const operations = { ALL: 2, READ: 3, WRITE: 4, CREATE: 5, DESCRIBE: 8, DESCRIBE_CONFIGS: 10 };
 const patterns = { LITERAL: 3, PREFIXED: 4 };

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import mysql, { type Connection } from "mysql2/promise";
 import { stringify } from "yaml";
 import { type Table, tables } from "../../io.ts";
-import { kafkaClient } from "../../kafka.ts";
+import { kafkaClient } from "../../kafka/client.ts";
 import { keepClasses, startKafka, startZookeeper } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
 import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";

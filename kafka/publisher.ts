@@ -9,18 +9,12 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, Transaction } from "kafkajs";
-import { keyBytes, type RecordView, valueBytes } from "./io/record_batch.ts";
-import {
-  connectReader,
-  explainKafka,
-  isTransientKafka,
-  type KafkaSettings,
-  openProducer,
-  partitionOf,
-  readRecord,
-  topicRanges,
-  unacknowledged,
-} from "./kafka.ts";
+import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
+import { connectReader, openProducer } from "./client.ts";
+import { explainKafka, isTransientKafka, unacknowledged } from "./errors.ts";
+import { readRecord } from "./fetch.ts";
+import type { KafkaSettings } from "./settings.ts";
+import { partitionOf, topicRanges } from "./topics.ts";
 
 /** A message to be sent; its partition follows from its key unless it is given. */
 export interface Outgoing {

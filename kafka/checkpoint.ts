@@ -1,0 +1,126 @@
+/**
+ * The checkpoint topic: how far each table has been posted, committed together with the rows.
+ *
+ * @module
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
+import type { Table } from "../io.ts";
+import { UsageError } from "../runtime/errors.ts";
+import type { KafkaReader } from "./client.ts";
+import { retriable } from "./errors.ts";
+import { fetchOnce } from "./fetch.ts";
+import { checkpointPartition, checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
+import { openTransaction, type PartitionRange, topicRanges } from "./topics.ts";
+
+/** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
+export interface Checkpoint {
+  table: Table;
+  database: string;
+  /** Who posted last; `claim` rises with every start, so that two posters notice each other. */
+  owner: { id: string; host: string; pid: number; started: string };
+  claim: number;
+  /** Greatest key posted, as decimal text, and how many rows were posted up to it. */
+  lastKey: string | null;
+  rows: number;
+  /** The newest `--full` run: done, or to be finished by the next post. */
+  full: { id: string; upTo: string | null; lastKey: string | null; rows: number; done: boolean } | null;
+  /** Where the last row posted stands in the topic. */
+  last: { partition: number; offset: number; key: string } | null;
+  /** Kafka's id of the topic that the rows were posted to, where it gives one. */
+  topicId?: string;
+}
+
+/**
+ * Refuses topics that hold another database's rows.
+ *
+ * @throws `UsageError` that says what to do
+ */
+export function checkDatabase(kafka: KafkaSettings, checkpoint: Checkpoint | undefined, database: string): void {
+  if (!checkpoint || checkpoint.database === database) return;
+  throw new UsageError(
+    `Topic "${topicOf(kafka, checkpoint.table)}" holds the rows of database "${checkpoint.database}", not of "${database}": choose another prefix by --prefix or KAFKA.PREFIX`,
+  );
+}
+
+/**
+ * Reads a table's newest committed checkpoint.
+ *
+ * @param options.complete waits until no transaction is open in its partition, so that nothing newer can appear
+ * @param options.onStrange told how many records there were that are no checkpoint of the table: they are skipped
+ */
+export async function readCheckpoint(
+  reader: KafkaReader,
+  kafka: KafkaSettings,
+  table: Table,
+  { complete = false, onStrange }: { complete?: boolean; onStrange?: (records: number) => void } = {},
+): Promise<Checkpoint | undefined> {
+  const topic = checkpointTopic(kafka);
+  const partition = checkpointPartition(table);
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
+    if (!range && !complete) return undefined;
+    // It has been made: a broker that does not know of it yet must not have every row posted again.
+    if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
+    if (complete && range.stable < range.end) {
+      if (Date.now() > deadline) {
+        throw retriable(openTransaction(topic, range) + lostMark(topic, range));
+      }
+      await sleep(20);
+      continue;
+    }
+    let newest: Checkpoint | undefined;
+    let strange = 0;
+    const positions = new Map([[partition, range.start]]);
+    const until = new Map([[partition, range.stable]]);
+    while ((positions.get(partition) as number) < range.stable) {
+      await fetchOnce(reader, {
+        topic,
+        positions,
+        until,
+        onRecord: (_partition, record) => {
+          const checkpoint = parseCheckpoint(record, table);
+          if (checkpoint) newest = checkpoint;
+          else strange++;
+        },
+      });
+    }
+    if (strange > 0) onStrange?.(strange);
+    return newest;
+  }
+}
+
+/** A record as a checkpoint of the table; `undefined` where somebody else wrote it. */
+function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefined {
+  if (keyBytes(record)?.toString() !== table) return undefined;
+  let found: Checkpoint | null;
+  try {
+    found = JSON.parse(valueBytes(record)?.toString() ?? "null") as Checkpoint | null;
+  } catch {
+    return undefined;
+  }
+  const isKey = (key: unknown) => key === null || (typeof key === "string" && /^-?\d+$/.test(key));
+  const isText = (value: unknown) => typeof value === "string";
+  const { owner, full, last } = found ?? {};
+  const fits =
+    found?.table === table &&
+    [found.database, found.topicId ?? ""].every(isText) &&
+    [owner?.id, owner?.host, owner?.started].every(isText) &&
+    [owner?.pid, found.claim, found.rows].every(Number.isSafeInteger) &&
+    isKey(found.lastKey) &&
+    (full === null ||
+      (isText(full?.id) &&
+        [full?.upTo, full?.lastKey].every(isKey) &&
+        Number.isSafeInteger(full?.rows) &&
+        typeof full?.done === "boolean")) &&
+    (last === null || (isText(last?.key) && [last?.partition, last?.offset].every(Number.isSafeInteger)));
+  return fits ? (found as Checkpoint) : undefined;
+}
+
+// Its sender is fenced, so the broker should have ended it.
+const lostMark = (topic: string, { partition, stable }: PartitionRange): string =>
+  `, which a killed broker of Kafka 4.3 or 4.4 may leave (KAFKA-20734): abort it by "kafka-transactions.sh --bootstrap-server ... abort --topic ${topic} --partition ${partition} --start-offset ${stable}", then run post --full`;
+
+export type Last = NonNullable<Checkpoint["last"]>;

@@ -1,0 +1,101 @@
+/**
+ * Connections to Kafka: a transactional producer, and a reader that goes by partition and offset.
+ *
+ * The reader uses no consumer group: the names of the landed files record what was read, and a lock allows one writer at a
+ * time, so a group would only add rebalances.
+ *
+ * @module
+ */
+
+import type { Producer, ProducerConfig } from "kafkajs";
+import pLimit, { type LimitFunction } from "p-limit";
+import { UsageError } from "../runtime/errors.ts";
+import { explainKafka, retriable, rootCause } from "./errors.ts";
+import { type Cluster, Kafka, logLevel } from "./kafkajs.ts";
+import type { KafkaSettings } from "./settings.ts";
+
+/** A kafkajs client for these settings; it connects when it is first used. */
+export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
+  const { brokers, ssl, sasl } = settings;
+  return new Kafka({
+    clientId: "pinterest-data-pipeline",
+    brokers,
+    ...(ssl && { ssl }),
+    // A copy: kafkajs puts a function into it, and settings go to threads.
+    ...(sasl && { sasl: { ...sasl } as import("kafkajs").SASLOptions }),
+    connectionTimeout: 5_000,
+    requestTimeout: 30_000,
+    // About 5 s within one call. Longer outages are waited for by the caller, who can say so and has a limit.
+    retry: { initialRetryTime: 50, maxRetryTime: 1_000, retries: 8 },
+    logLevel: logLevel.NOTHING,
+  });
+}
+
+/**
+ * Connects a transactional producer that has fenced whoever held its id and ended their transaction. Its caller
+ * disconnects it.
+ *
+ * @throws `UsageError` where the brokers allow no transaction of that length
+ */
+export async function openProducer(
+  settings: KafkaSettings,
+  options: Pick<ProducerConfig, "transactionalId" | "transactionTimeout" | "createPartitioner" | "retry">,
+): Promise<Producer> {
+  const producer = kafkaClient(settings).producer({
+    ...options,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    allowAutoTopicCreation: false,
+  });
+  try {
+    await producer.connect();
+    // Only this fences: connecting does not.
+    await (await producer.transaction()).abort();
+    return producer;
+  } catch (error) {
+    void producer.disconnect().catch(() => {});
+    if ((rootCause(error) as { type?: string }).type !== "INVALID_TRANSACTION_TIMEOUT") throw error;
+    const timeout = options.transactionTimeout ?? 60_000; // kafkajs' own default
+    throw new UsageError(
+      `Kafka at ${settings.brokers.join(", ")} refuses transactions of up to ${timeout / 1000} s: set transaction.max.timeout.ms of its brokers to ${timeout} or more`,
+      { cause: error },
+    );
+  }
+}
+
+/** A connection for reading, by partition and offset. Close it by `await using` or `close()`. */
+export interface KafkaReader extends AsyncDisposable {
+  clusterId: string;
+  cluster: Cluster;
+  /** Asks for metadata one at a time: while kafkajs asks for a topic that is missing, every other answer is an error too. */
+  asking: LimitFunction;
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to Kafka for reading.
+ *
+ * @throws `UsageError` where the broker refuses the credentials
+ */
+export async function connectReader(settings: KafkaSettings): Promise<KafkaReader> {
+  const client = kafkaClient(settings);
+  const create = Object.getOwnPropertySymbols(client).find((s) => s.description === "private:Kafka:createCluster");
+  const cluster: Cluster = (client as never as Record<symbol, (options: object) => Cluster>)[create as symbol]?.({
+    allowAutoTopicCreation: false,
+    metadataMaxAge: 30_000,
+  }) as Cluster;
+  const close = async () => {
+    // A frozen broker would hold up the goodbye for a whole request time-out.
+    await Promise.race([cluster.disconnect().catch(() => {}), new Promise((done) => setTimeout(done, 200).unref())]);
+  };
+  try {
+    await cluster.connect();
+    const metadata = await cluster.metadata({ topics: [] });
+    if (!metadata) throw retriable("Every connection to a broker was lost"); // kafkajs gives null then
+    const { clusterId } = metadata;
+    return { clusterId, cluster, asking: pLimit(1), close, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw explainKafka(error, settings);
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Fetches committed records by partition and offset.
+ *
+ * @module
+ */
+import { decodeRecords, type RecordView } from "../io/record_batch.ts";
+import type { KafkaReader } from "./client.ts";
+import { retriable } from "./errors.ts";
+
+/** One fetch from one topic: what to read, and what was read. */
+export interface FetchOptions {
+  topic: string;
+  /** Next offset wanted, by partition; it is moved on past what was read. */
+  positions: Map<number, number>;
+  /** Where to end, by partition; partitions that have reached it are not fetched. */
+  until: ReadonlyMap<number, number>;
+  onRecord: (partition: number, record: RecordView) => void;
+  /** Told the offsets of marks and of aborted records, first and last of each batch. */
+  onSkipped?: (first: number, last: number) => void;
+  /** Bytes per partition and fetch; larger batches come whole. Default 4 MB. */
+  maxBytes?: number;
+  /** How long the broker may wait for something new, ms. Default 500. */
+  maxWait?: number;
+}
+
+/**
+ * Fetches once from each leader and hands over the committed records below `until`, in order within a partition.
+ * Aborted records, control records and gaps of compaction move the position on without a record.
+ *
+ * @throws where a batch's checksum is wrong, its records cannot be unpacked, or an offset is out of range
+ */
+export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
+  const { topic, positions, until, onRecord, onSkipped, maxBytes = 4_000_000, maxWait = 500 } = options;
+  const open = [...positions].filter(([partition, next]) => next < (until.get(partition) ?? 0)).map(([p]) => p);
+  await reader.cluster.addTargetTopic(topic);
+  const leaders = Object.entries(reader.cluster.findLeaderForPartitions(topic, open));
+  const led = leaders.flatMap(([, partitions]) => partitions.map(Number));
+  const lacking = open.filter((partition) => !led.includes(partition));
+  if (lacking.length > 0) throw retriable(`No broker leads partition ${lacking.join(", ")} of topic "${topic}"`);
+  await Promise.all(
+    leaders.map(async ([nodeId, partitions]) => {
+      const broker = await reader.cluster.findBroker({ nodeId });
+      const wantedPartitions = partitions.map((partition) => ({
+        partition,
+        fetchOffset: String(positions.get(partition)),
+        maxBytes,
+      }));
+      const { responses } = await broker.fetch({
+        isolationLevel: 1,
+        maxWaitTime: maxWait,
+        minBytes: 1,
+        maxBytes: maxBytes * 4,
+        topics: [{ topic, partitions: wantedPartitions }],
+      });
+      for (const { partition, messages, abortedTransactions } of responses[0]?.partitions ?? []) {
+        const from = positions.get(partition) as number;
+        const next = await decodeRecords(messages, {
+          from,
+          until: until.get(partition) ?? 0,
+          abortedTransactions: abortedTransactions ?? [],
+          where: `topic "${topic}", partition ${partition}`,
+          onRecord: (record) => onRecord(partition, record),
+          ...(onSkipped && { onSkipped }),
+        });
+        positions.set(partition, next);
+      }
+    }),
+  );
+}
+
+/** Reads the record at one offset; null where there is a mark or an aborted record, and `undefined` where there is a hole. */
+export async function readRecord<T>(
+  reader: KafkaReader,
+  topic: string,
+  { partition, offset, take }: { partition: number; offset: number; take: (record: RecordView) => T },
+): Promise<T | null | undefined> {
+  let found: T | null | undefined;
+  await fetchOnce(reader, {
+    topic,
+    positions: new Map([[partition, offset]]),
+    until: new Map([[partition, offset + 1]]),
+    maxBytes: 1,
+    onRecord: (_partition, record) => {
+      if (record.offset === offset) found = take(record);
+    },
+    onSkipped: (first, last) => {
+      if (first <= offset && offset <= last) found = null;
+    },
+  });
+  return found;
+}

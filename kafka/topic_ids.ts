@@ -1,0 +1,99 @@
+/**
+ * Kafka's ids of topics, which kafkajs does not ask for: a topic that was made again has another one.
+ *
+ * @module
+ */
+import type { KafkaReader } from "./client.ts";
+import { retriable } from "./errors.ts";
+import { type Broker, Decoder, Encoder, sendRequest } from "./kafkajs.ts";
+
+/**
+ * The ids that Kafka gave to topics when they were made: null where its brokers give none (before 2.8), and no entry
+ * where there is no such topic. The brokers that lead a topic are asked too, because another one may be behind.
+ *
+ * @throws a retriable error where the brokers do not agree yet
+ */
+export async function topicIds(reader: KafkaReader, topics: string[]): Promise<Map<string, string | null>> {
+  const { cluster } = reader;
+  const first = await cluster.brokerPool.findConnectedBroker();
+  const answers = [await askTopicIds(first, topics)];
+  for (const nodeId of new Set(answers[0]?.leaders)) {
+    if (nodeId < 0 || nodeId === Number(first.nodeId)) continue;
+    answers.push(await askTopicIds(await cluster.findBroker({ nodeId: String(nodeId) }), topics));
+  }
+  const found = new Map<string, string | null>();
+  for (const topic of topics) {
+    const given = answers.map(({ ids }) => ids.get(topic)).filter((id) => id !== null);
+    const id = given.length > 0 ? given[0] : null;
+    if (given.some((other) => other !== id)) throw retriable(`The brokers do not agree yet on topic "${topic}"`);
+    if (id !== undefined) found.set(topic, id);
+  }
+  return found;
+}
+
+const metadataApi = 3;
+/** The first version of Metadata that gives ids; later ones give no more that is needed here. */
+const metadataVersion = 10;
+const unknownTopic = 3;
+
+/** Asks one broker; kafkajs itself speaks Metadata up to version 6. */
+async function askTopicIds(
+  broker: Broker,
+  topics: string[],
+): Promise<{ ids: Map<string, string | null>; leaders: number[] }> {
+  const ids = new Map<string, string | null>();
+  const leaders: number[] = [];
+  if ((broker.versions?.[metadataApi]?.maxVersion ?? 0) < metadataVersion) {
+    return { ids: new Map(topics.map((topic) => [topic, null])), leaders };
+  }
+  const encode = async () => {
+    const body = new Encoder().writeUVarInt(0); // tagged fields, the last of the request's head
+    body.writeUVarInt(topics.length + 1);
+    for (const topic of topics) body.writeBuffer(Buffer.alloc(16)).writeUVarIntString(topic).writeUVarInt(0);
+    // Do not create topics, and leave out what a user may do with the cluster and with each topic.
+    return body.writeBoolean(false).writeBoolean(false).writeBoolean(false).writeUVarInt(0);
+  };
+  const decode = async (bytes: Buffer) => {
+    const from = new Decoder(bytes);
+    const skipTags = () => {
+      for (let left = from.readUVarInt(); left > 0; left--) {
+        from.readUVarInt();
+        from.readBytes(from.readUVarInt());
+      }
+    };
+    const skipNumbers = () => from.readUVarIntArray(() => from.readInt32());
+    skipTags(); // of the response's head
+    from.readInt32(); // throttle time
+    from.readUVarIntArray(() => {
+      from.readInt32(); // node id
+      from.readUVarIntString(); // host
+      from.readInt32(); // port
+      from.readUVarIntString(); // rack
+      skipTags();
+    });
+    from.readUVarIntString(); // cluster id
+    from.readInt32(); // controller
+    from.readUVarIntArray(() => {
+      const error = from.readInt16();
+      const name = from.readUVarIntString() as string;
+      const id = from.readBytes(16);
+      from.readInt8(); // whether it is internal
+      from.readUVarIntArray(() => {
+        from.readInt16(); // error
+        from.readInt32(); // partition
+        leaders.push(from.readInt32());
+        from.readInt32(); // leader epoch
+        for (let lists = 3; lists > 0; lists--) skipNumbers(); // replicas, in sync, offline
+        skipTags();
+      });
+      from.readInt32(); // what the user may do
+      skipTags();
+      if (error !== unknownTopic) ids.set(name, id.every((byte) => byte === 0) ? null : id.toString("base64url"));
+    });
+    return { ids, leaders };
+  };
+  const request = { apiKey: metadataApi, apiVersion: metadataVersion, apiName: "Metadata", encode };
+  type Send = (asked: object) => Promise<{ ids: typeof ids; leaders: number[] }>;
+  const send = (broker as never as Record<symbol, Send>)[sendRequest] as Send;
+  return send.call(broker, { request, response: { decode, parse: async (decoded: object) => decoded } });
+}

@@ -1,0 +1,188 @@
+/**
+ * Topics: creating them, checking their settings, and their offsets.
+ *
+ * @module
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Table, tableNames } from "../io.ts";
+import { connectReader, type KafkaReader, kafkaClient } from "./client.ts";
+import { explainKafka } from "./errors.ts";
+import { murmur2 } from "./kafkajs.ts";
+import { checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
+
+/** The partition that Java's clients would choose for a key. */
+export const partitionOf = (key: string, partitions: number): number =>
+  partitions === 1 ? 0 : (murmur2(key) & 0x7fffffff) % partitions;
+
+/** Largest message that the program's own topics take, bytes: a MySQL row of 16 MB, escaped as JSON. */
+const maxMessageBytes = 40_000_000;
+
+/** What is wrong with an existing topic for exactly-once work, for people to read. */
+export interface TopicReport {
+  warnings: string[];
+  /** The largest message that each table's topic takes. */
+  maxMessageBytes: Record<Table, number>;
+}
+
+/**
+ * Makes the three topics and the checkpoint topic where they are missing. What exists is kept as it is; client
+ * timestamps and a finite retention are told, since rows may then be lost or win that should not.
+ */
+export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport> {
+  const { partitions, replicationFactor } = settings;
+  const data = tableNames.map((table) => topicOf(settings, table));
+  const config = (entries: Record<string, string>) => Object.entries(entries).map(([name, value]) => ({ name, value }));
+  const topics = [
+    ...data.map((topic) => ({
+      topic,
+      numPartitions: partitions,
+      replicationFactor,
+      configEntries: config({
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "cleanup.policy": "delete",
+        // The broker unpacks what others compress, so that readers need no codec.
+        "compression.type": "uncompressed",
+        "max.message.bytes": String(maxMessageBytes),
+      }),
+    })),
+    {
+      topic: checkpointTopic(settings),
+      numPartitions: tableNames.length,
+      replicationFactor,
+      configEntries: config({
+        "cleanup.policy": "compact",
+        "message.timestamp.type": "LogAppendTime",
+        "min.cleanable.dirty.ratio": "0.1",
+        "segment.bytes": "16777216",
+      }),
+    },
+  ];
+  const admin = kafkaClient(settings).admin();
+  try {
+    await admin.connect();
+    const existing = new Set(await admin.listTopics());
+    const missing = topics.filter(({ topic }) => !existing.has(topic));
+    if (missing.length > 0) await admin.createTopics({ topics: missing, timeout: 30_000 });
+    return await describeTopics(admin, settings);
+  } catch (error) {
+    throw explainKafka(error, settings);
+  } finally {
+    await admin.disconnect().catch(() => {});
+  }
+}
+
+async function describeTopics(admin: import("kafkajs").Admin, settings: KafkaSettings): Promise<TopicReport> {
+  const configNames = [
+    "message.timestamp.type",
+    "retention.ms",
+    "retention.bytes",
+    "cleanup.policy",
+    "max.message.bytes",
+  ];
+  const names = [...tableNames.map((table) => topicOf(settings, table)), checkpointTopic(settings)];
+  const resources = names.map((name) => ({ type: 2 /* topic */, name, configNames }));
+  const described = await admin.describeConfigs({ resources, includeSynonyms: false }).catch(() => undefined);
+  const value = (topic: string, name: string) =>
+    described?.resources
+      .find(({ resourceName }) => resourceName === topic)
+      ?.configEntries.find(({ configName }) => configName === name)?.configValue;
+  const warnings = described
+    ? []
+    : [`The settings of topics ${names.join(", ")} may not be read: they are not checked`];
+  for (const topic of described ? names : []) {
+    if (topic === checkpointTopic(settings)) {
+      if (value(topic, "cleanup.policy") !== "compact") {
+        warnings.push(`Topic "${topic}" is not compacted: when its records expire, rows are posted again`);
+      }
+      continue;
+    }
+    if (value(topic, "message.timestamp.type") !== "LogAppendTime") {
+      warnings.push(`Topic "${topic}" keeps its clients' times: a client with a wrong clock decides which row wins`);
+    }
+    const kept = value(topic, "retention.ms") === "-1" && value(topic, "retention.bytes") === "-1";
+    if (!kept || value(topic, "cleanup.policy") !== "delete") {
+      warnings.push(`Topic "${topic}" does not keep its messages for ever: what clean has not read by then is lost`);
+    }
+  }
+  const limit = (table: Table) => Number(value(topicOf(settings, table), "max.message.bytes") ?? 1_000_000);
+  return { warnings, maxMessageBytes: { pin: limit("pin"), geo: limit("geo"), user: limit("user") } };
+}
+
+/** How far one partition reaches: first offset kept, end for read_committed readers, end. */
+export interface PartitionRange {
+  partition: number;
+  start: number;
+  stable: number;
+  end: number;
+}
+
+/** The ranges of a topic's partitions, in order; `undefined` where there is no such topic. */
+export async function topicRanges(reader: KafkaReader, topic: string): Promise<PartitionRange[] | undefined> {
+  const exists = await reader.asking(async () => {
+    try {
+      await reader.cluster.addTargetTopic(topic);
+    } catch (error) {
+      if ((error as { type?: string }).type === "UNKNOWN_TOPIC_OR_PARTITION") return false;
+      throw error;
+    }
+    await reader.cluster.refreshMetadata();
+    return true;
+  });
+  if (!exists) return undefined;
+  const partitions = reader.cluster
+    .findTopicPartitionMetadata(topic)
+    .map((p) => p.partitionId)
+    .sort((a, b) => a - b);
+  const list = async (isolationLevel: 0 | 1, timestamp: -1 | -2) => {
+    const offsets = new Map<number, number>();
+    for (const [nodeId, ids] of Object.entries(reader.cluster.findLeaderForPartitions(topic, partitions))) {
+      const broker = await reader.cluster.findBroker({ nodeId });
+      const asked = [{ topic, partitions: ids.map((partition) => ({ partition, timestamp })) }];
+      const { responses } = await broker.listOffsets({ isolationLevel, topics: asked });
+      for (const p of responses[0]?.partitions ?? []) offsets.set(p.partition, Number(p.offset));
+    }
+    return offsets;
+  };
+  const stable = await list(1, -1);
+  const end = await list(0, -1);
+  const start = await list(0, -2);
+  return partitions.map((partition) => ({
+    partition,
+    start: start.get(partition) ?? 0,
+    stable: stable.get(partition) ?? 0,
+    end: end.get(partition) ?? 0,
+  }));
+}
+
+/** Commits offsets for a group without members, so that Kafka's own tools show how far clean has read. */
+export async function showOffsets(reader: KafkaReader, group: string, topic: string, next: Map<number, number>) {
+  const broker = await reader.cluster.findGroupCoordinator({ groupId: group });
+  const partitions = [...next].map(([partition, offset]) => ({ partition, offset: String(offset) }));
+  const topics = [{ topic, partitions }];
+  await broker.offsetCommit({ groupId: group, groupGenerationId: -1, memberId: "", topics });
+}
+
+/**
+ * Waits until what the topic holds now is readable: a commit is answered before its mark stands in the topic, and who
+ * cleans right after posting wants all rows.
+ *
+ * @returns what holds them back for longer, for people to read
+ */
+export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
+  await using reader = await connectReader(kafka);
+  const topic = topicOf(kafka, table);
+  const ranges = async () => (await topicRanges(reader, topic)) ?? [];
+  const now = await ranges();
+  for (let then = now, tries = 0; ; then = await ranges(), tries++) {
+    const open = now.find(({ end }, i) => (then[i]?.stable ?? end) < end);
+    if (!open) return undefined;
+    if (tries === 100) return `${openTransaction(topic, open)}: clean reads what stands behind it only when it ends`;
+    await sleep(20);
+  }
+}
+
+export const openTransaction = (topic: string, { partition, stable }: PartitionRange): string =>
+  `A transaction stays open at offset ${stable} of partition ${partition} of topic "${topic}"`;
