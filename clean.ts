@@ -31,52 +31,33 @@ import { showOffsets, topicRanges } from "./kafka/topics.ts";
 import {
   type BronzeFile,
   batchBytes,
-  blockKeys,
-  blockOfKey,
+  blockOfFile,
   bronzeColumns,
   bronzeName,
-  checkBinding,
-  checkTopicId,
-  explainDisk,
-  fileSize,
   landedOffsets,
   largeMessage,
+  lastLine,
   laterOffsets,
   listBronze,
-  type Offsets,
-  paths,
-  putInPlace,
-  readBinding,
-  sharedFrom,
-  startAgain,
-  syncPath,
-  temporaryPath,
-  writeBinding,
-} from "./lake.ts";
-import { type Lander, openLander } from "./land.ts";
+} from "./lake/bronze.ts";
+import { type Columns, checkColumns, silverColumns } from "./lake/columns.ts";
 import {
-  type Columns,
-  checkBronze,
-  checkColumns,
-  checkLedger,
-  doneOffsets,
   explainSql,
-  type FileState,
-  fileStates,
-  type LedgerRow,
-  ledgerRow,
-  lockLake,
-  metadataClause,
-  noState,
+  literal,
+  literals,
+  numbers,
   openDuckDb,
   parquet,
-  readLedger,
+  parquetRows,
   readSql,
-  silverColumns,
   sqlHash,
-  writeLedger,
-} from "./ledger.ts";
-import { literal, literals, parquetRows } from "./runtime/duckdb.ts";
+} from "./lake/duckdb.ts";
+import { explainDisk, fileSize, type Offsets, paths, putInPlace, syncPath, temporaryPath } from "./lake/files.ts";
+import { doneOffsets, type FileState, fileStates, metadataClause, noState } from "./lake/footers.ts";
+import { checkBronze, checkLedger, type LedgerRow, ledgerRow, readLedger, writeLedger } from "./lake/ledger.ts";
+import { checkBinding, checkTopicId, lockLake, readBinding, startAgain, writeBinding } from "./lake/owner.ts";
+import { blockName, blockOf } from "./lake/silver.ts";
+import { type Lander, openLander } from "./land.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { isAlive } from "./runtime/process.ts";
 import { patiently } from "./runtime/retry.ts";
@@ -543,21 +524,6 @@ async function sameMessage(
   return same === undefined ? true : (same ?? false); // a record never becomes a mark or an aborted one
 }
 
-async function lastLine(path: string): Promise<Buffer> {
-  const handle = await open(path, "r");
-  try {
-    const { size } = await handle.stat();
-    for (let want = 65_536; ; want *= 4) {
-      const length = Math.min(want, size);
-      const { buffer } = await handle.read({ buffer: Buffer.alloc(length), position: size - length });
-      const from = buffer.lastIndexOf(10, length - 2);
-      if (from >= 0 || length === size) return buffer.subarray(from + 1);
-    }
-  } finally {
-    await handle.close();
-  }
-}
-
 const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;
 
 /** Reads bronze as it is: no quotes, no escapes, an empty field is NULL. */
@@ -629,21 +595,6 @@ async function applyBatch(
   result.messages += messages;
   result.rejected += rejected;
   onFact({ fact: "cleaned", table, messages, rejected });
-}
-
-/** The block of silver that the keys of a bronze file are of, judging by its first and last one; else undefined. */
-async function blockOfFile({ path, messages }: BronzeFile): Promise<number | undefined> {
-  const blockOfLine = (line: Buffer) => {
-    let start = 0;
-    for (let tabs = 0; tabs < 4; tabs++) start = line.indexOf(9, start) + 1;
-    const isText = line[start - 2] === 0x74; // t
-    return isText ? blockOfKey(line, start, line.indexOf(9, start)) : undefined;
-  };
-  const handle = await open(path, "r");
-  const { buffer } = await handle.read({ buffer: Buffer.alloc(200) });
-  await handle.close();
-  const first = blockOfLine(buffer);
-  return messages === 1 || first === undefined || blockOfLine(await lastLine(path)) === first ? first : undefined;
 }
 
 /** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, or in both. */
@@ -815,15 +766,7 @@ async function pieces(connection: DuckDBConnection): Promise<string[]> {
   return found.map((p) => `_partition = ${p.partition} AND _offset BETWEEN ${p.first} AND ${p.last}`);
 }
 
-/**
- * The block of a key: neighbours stand together, so that a batch of consecutive keys touches one or two. Keys of
- * 2^28 and more share 64 blocks, so that no set of keys makes files without bound.
- */
-const blockOf = `CASE WHEN ind < ${sharedFrom} THEN ind // ${blockKeys} ELSE ${sharedFrom / blockKeys} + ind // ${blockKeys} % 64 END`;
-
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
-
-const blockName = (block: number): string => String(block).padStart(4, "0");
 
 /** Messages that a file does not hold yet. */
 const notIn = (applied: Offsets): string =>
@@ -903,11 +846,6 @@ async function publishRejects(
   );
   await putInPlace(temporary, pathOf(name));
   states.set(name, { ...noState, rows, applied: next, begun, reasons });
-}
-
-async function numbers(connection: DuckDBConnection, sql: string): Promise<number[]> {
-  const rows = await connection.runAndReadAll(sql);
-  return (rows.getRows()[0] ?? []).map(Number);
 }
 
 /** Writes the ledger as of the last batch, and fails where it does not add up. */

@@ -17,17 +17,10 @@ import { retriable } from "./kafka/errors.ts";
 import { fetchOnce } from "./kafka/fetch.ts";
 import type { KafkaSettings } from "./kafka/settings.ts";
 import { topicIds } from "./kafka/topic_ids.ts";
-import {
-  type BronzeFile,
-  batchBytes,
-  blockOfKey,
-  bronzeName,
-  checkTopicId,
-  largeMessage,
-  type Offsets,
-  paths,
-  syncPath,
-} from "./lake.ts";
+import { type BronzeFile, batchBytes, bronzeName, largeMessage } from "./lake/bronze.ts";
+import { type Offsets, paths, syncPath } from "./lake/files.ts";
+import { checkTopicId } from "./lake/owner.ts";
+import { blockOfKey } from "./lake/silver.ts";
 import { step } from "./runtime/steps.ts";
 import { threadCode } from "./runtime/threads.ts";
 

@@ -8,9 +8,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
 import { type Table, tableNames } from "./io.ts";
-import { hasSilver, paths, readBinding, writeInPlace } from "./lake.ts";
-import { explainSql, type LedgerRow, openDuckDb, publishQuery, readLedger, readSql, silverColumns } from "./ledger.ts";
-import { duckdb, parquetRows } from "./runtime/duckdb.ts";
+import { silverColumns } from "./lake/columns.ts";
+import { explainSql, openDuckDb, parquetRows, readSql } from "./lake/duckdb.ts";
+import { paths, writeInPlace } from "./lake/files.ts";
+import { type LedgerRow, publishQuery, readLedger } from "./lake/ledger.ts";
+import { readBinding } from "./lake/owner.ts";
+import { hasSilver } from "./lake/silver.ts";
+import { duckdb } from "./runtime/duckdb.ts";
 
 /** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
 export const questions = {

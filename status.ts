@@ -18,8 +18,8 @@ import { connectReader, type KafkaReader } from "./kafka/client.ts";
 import { isTransientKafka } from "./kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
 import { type PartitionRange, topicRanges } from "./kafka/topics.ts";
-import { checkBinding, readBinding } from "./lake.ts";
-import { type LedgerRow, lakeState } from "./ledger.ts";
+import { type LedgerRow, lakeState } from "./lake/ledger.ts";
+import { checkBinding, readBinding } from "./lake/owner.ts";
 
 /** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
 export interface Source {

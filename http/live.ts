@@ -16,8 +16,9 @@ import { isTransientKafka } from "../kafka/errors.ts";
 import { fetchOnce } from "../kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import type { PartitionRange } from "../kafka/topics.ts";
-import { names, paths } from "../lake.ts";
-import { literal, openInstance, parquetRows } from "../runtime/duckdb.ts";
+import { literal, parquetRows } from "../lake/duckdb.ts";
+import { names, paths } from "../lake/files.ts";
+import { openInstance } from "../runtime/duckdb.ts";
 import { openStatus, type Status, type TableStatus } from "../status.ts";
 
 /** A post as its messages say, as far as they were among the newest of their topics. */

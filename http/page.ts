@@ -8,7 +8,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { type Table, tableNames } from "../io.ts";
-import { paths } from "../lake.ts";
+import { paths } from "../lake/files.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { jsonType, readBody, takes } from "./intake.ts";

@@ -5,7 +5,7 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { addsUp, type LedgerRow } from "../ledger.ts";
+import { addsUp, type LedgerRow } from "../lake/ledger.ts";
 import type { Cell, Question, Report } from "../report.ts";
 import { showAnswer } from "./answers.ts";
 import { bars, stacks } from "./charts.ts";

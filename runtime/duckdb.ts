@@ -19,13 +19,3 @@ export const duckdb = () => require("@duckdb/node-api") as typeof import("@duckd
  */
 export const openInstance = (path: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> =>
   duckdb().DuckDBInstance.create(path, { enable_external_file_cache: "false", ...settings });
-
-/** A path or other text as an SQL literal; DuckDB takes no parameters in COPY and file functions. */
-export const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
-
-/** Several texts as a list literal. */
-export const literals = (texts: string[]): string => `[${texts.map(literal).join(", ")}]`;
-
-/** A query for the rows of Parquet files, by path or pattern. A folder named `ind=5` in the path adds no column. */
-export const parquetRows = (files: string | string[]): string =>
-  `SELECT * FROM read_parquet(${typeof files === "string" ? literal(files) : literals(files)}, hive_partitioning = false)`;

@@ -4,7 +4,7 @@ import { appendFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Table, tableNames } from "../io.ts";
-import { lockLake } from "../ledger.ts";
+import { lockLake } from "../lake/owner.ts";
 import { questions, report } from "../report.ts";
 import { makeLake, readRejects, readSilver } from "./lake_of.ts";
 import { bigMessages, hostileMessages } from "./messages.ts";

@@ -3,7 +3,8 @@ import { readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { literal, openInstance, parquetRows } from "../runtime/duckdb.ts";
+import { literal, parquetRows } from "../lake/duckdb.ts";
+import { openInstance } from "../runtime/duckdb.ts";
 import { temporaryFolder } from "./support.ts";
 
 test("a file that takes another's place is read as it is now, by whatever name it had before", async () => {

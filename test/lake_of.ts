@@ -10,7 +10,9 @@ import { type CleanResult, rebuild } from "../clean.ts";
 import { bronzeLines } from "../io/bronze_lines.ts";
 import type { RecordView } from "../io/record_batch.ts";
 import { type Table, tableNames } from "../io.ts";
-import { bronzeName, largeMessage, paths, writeBinding } from "../lake.ts";
+import { bronzeName, largeMessage } from "../lake/bronze.ts";
+import { paths } from "../lake/files.ts";
+import { writeBinding } from "../lake/owner.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { cleanLanded, rebuild } from "../clean.ts";
-import type { BronzeFile } from "../lake.ts";
+import type { BronzeFile } from "../lake/bronze.ts";
 import { type Step, steps } from "../runtime/steps.ts";
 import { landMessages, makeLake, readRejects, readSilver } from "./lake_of.ts";
 import type { Message } from "./oracle.ts";

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { LedgerRow } from "../../ledger.ts";
+import type { LedgerRow } from "../../lake/ledger.ts";
 import { openSite, run, type Site, start } from "../support.ts";
 import { type Airflow, installAirflow, openAirflow, postRows } from "./local_airflow.ts";
 

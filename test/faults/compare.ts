@@ -7,7 +7,7 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { type ColumnKind, type Table, tableNames, tables } from "../../io.ts";
-import { paths } from "../../lake.ts";
+import { paths } from "../../lake/files.ts";
 import { readSilver } from "../lake_of.ts";
 import { cleanTable, type Message } from "../oracle.ts";
 import { query } from "../support.ts";

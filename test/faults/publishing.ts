@@ -19,7 +19,7 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tableNames } from "../../io.ts";
-import { paths } from "../../lake.ts";
+import { paths } from "../../lake/files.ts";
 import type { Fault, Round } from "./strikes.ts";
 import { foreignMessage, others, type Step, type Work, type World } from "./world.ts";
 

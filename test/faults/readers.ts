@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Table, tableNames } from "../../io.ts";
-import { paths } from "../../lake.ts";
+import { paths } from "../../lake/files.ts";
 import { openInstance } from "../../runtime/duckdb.ts";
 import type { Message } from "../oracle.ts";
 

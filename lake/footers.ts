@@ -1,0 +1,79 @@
+/**
+ * The metadata in the footers of the lake's Parquet files.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { literal, literals } from "./duckdb.ts";
+import { names, type Offsets } from "./files.ts";
+
+/** What a Parquet file of the lake says of itself. */
+export interface FileState {
+  rows: number;
+  /** Messages below these offsets are in it. */
+  applied: Offsets;
+  /** Of a rejects file: the offset that the lake begins with. */
+  begun: Offsets;
+  /** Of a silver block: how many clean messages lost to a newer one with the same ind. */
+  superseded: number;
+  /** Of a rejects file: how many of each reason. */
+  reasons: Record<string, number>;
+}
+
+/** What a file says that has no rows and no metadata. */
+export const noState: FileState = { rows: 0, applied: new Map(), begun: new Map(), superseded: 0, reasons: {} };
+
+/** The metadata of all Parquet files in a folder whose names begin with `prefix`, by name without its ending. */
+export async function fileStates(db: DuckDBConnection, folder: string, prefix = ""): Promise<Map<string, FileState>> {
+  const states = new Map<string, FileState>();
+  const files = (await names(folder)).filter((name) => name.startsWith(prefix) && name.endsWith(".parquet"));
+  if (files.length === 0) return states;
+  const list = literals(files.map((name) => join(folder, name)));
+  const rows = await db
+    .runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`)
+    .catch((error: Error) => {
+      throw new Error(
+        `A file of the lake is damaged: ${error.message.split("\n")[0]}; clean --rebuild makes silver and rejects again from bronze`,
+        { cause: error },
+      );
+    });
+  const key = (path: unknown) => String(path).slice(folder.length + 1, -".parquet".length);
+  for (const [file, count] of rows.getRows()) {
+    states.set(key(file), { ...noState, rows: Number(count) });
+  }
+  const metadata = await db.runAndReadAll(
+    `SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata(${list})`,
+  );
+  for (const [file, name, value] of metadata.getRows()) {
+    const state = states.get(key(file));
+    if (!state) continue;
+    if (name === "applied") state.applied = parseOffsets(String(value));
+    if (name === "begun") state.begun = parseOffsets(String(value));
+    if (name === "superseded") state.superseded = Number(value);
+    if (name === "reasons") state.reasons = JSON.parse(String(value)) as Record<string, number>;
+  }
+  return states;
+}
+
+const parseOffsets = (json: string): Offsets =>
+  new Map(
+    Object.entries(JSON.parse(json) as Record<string, number>).map(([partition, next]) => [Number(partition), next]),
+  );
+
+/** What COPY writes beside the rows, for {@link fileStates} to read. */
+export function metadataClause(state: Pick<FileState, "applied"> & Partial<FileState>): string {
+  const offsets = (map: Offsets) => literal(JSON.stringify(Object.fromEntries(map)));
+  const entries = [`applied: ${offsets(state.applied)}`];
+  if (state.begun) entries.push(`begun: ${offsets(state.begun)}`);
+  if (state.superseded !== undefined) entries.push(`superseded: ${literal(String(state.superseded))}`);
+  if (state.reasons) entries.push(`reasons: ${literal(JSON.stringify(state.reasons))}`);
+  return `KV_METADATA {${entries.join(", ")}}`;
+}
+
+/** Which offsets of a table are done: its newest rejects file is written last. */
+export function doneOffsets(rejects: Map<string, FileState>): Pick<FileState, "begun" | "applied"> {
+  const newest = [...rejects.keys()].sort().at(-1);
+  return (newest === undefined ? undefined : rejects.get(newest)) ?? noState;
+}

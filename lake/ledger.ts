@@ -1,0 +1,179 @@
+/**
+ * The ledger: messages = clean + superseded + rejected, each counted independently.
+ *
+ * @module
+ */
+
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { DuckDBConnection } from "@duckdb/node-api";
+import { type Table, tableNames } from "../io.ts";
+import { openInstance } from "../runtime/duckdb.ts";
+import { type BronzeFile, landedOffsets, listBronze } from "./bronze.ts";
+import { literal, parquet, parquetRows } from "./duckdb.ts";
+import { names, type Offsets, paths, putInPlace, temporaryPath } from "./files.ts";
+import { doneOffsets, type FileState, fileStates } from "./footers.ts";
+
+/** The ledger of one table: each number counted on its own, so that it can fail to add up. */
+export interface LedgerRow {
+  table: Table;
+  messages: number;
+  clean: number;
+  superseded: number;
+  rejected: number;
+  reasons: Record<string, number>;
+}
+
+export const addsUp = ({ messages, clean, superseded, rejected }: LedgerRow): boolean =>
+  messages === clean + superseded + rejected;
+
+/** @throws where the ledger of a table does not add up, with the numbers */
+export function checkLedger(rows: LedgerRow[], lake: string): void {
+  const wrong = rows.filter((row) => !addsUp(row));
+  if (wrong.length === 0) return;
+  const sums = wrong.map(
+    (r) =>
+      `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.rejected} rejected`,
+  );
+  throw new Error(
+    `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver and rejects again from bronze`,
+  );
+}
+
+/**
+ * Makes sure that bronze holds every message that was cleaned; between files {@link listBronze} looks.
+ *
+ * @throws where the first or the last files of a partition are missing
+ */
+export function checkBronze(lake: string, table: Table, files: BronzeFile[], rejects: Map<string, FileState>): void {
+  const { begun, applied } = doneOffsets(rejects);
+  for (const [partition, next] of applied) {
+    const ours = files.filter((file) => file.partition === partition);
+    const [first, last] = [ours[0]?.first, ours.at(-1)?.next];
+    const start = begun.get(partition) ?? 0;
+    if (first !== undefined && last !== undefined && first <= start && last >= next) continue;
+    const there = first === undefined ? "none is there" : `those there hold ${first} to ${(last as number) - 1}`;
+    throw new Error(
+      `The lake lacks messages: offsets ${start} to ${next - 1} of partition ${partition} were cleaned, but of the bronze files in "${paths(lake).bronze(table)}" ${there}; put the files back, or start a new lake by --data`,
+    );
+  }
+}
+
+/** How far a table is in the lake, read from names and footers; it may change meanwhile. */
+export interface TableState {
+  landed: Offsets;
+  cleaned: Offsets;
+  ledger: LedgerRow;
+  /** Whether the ledger of what is cleaned adds up. Between silver and rejects of one batch it cannot be told: true. */
+  addsUp: boolean;
+}
+
+/** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
+export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
+  const db = await openInstance(":memory:");
+  const connection = await db.connect();
+  try {
+    const states: Partial<Record<Table, TableState>> = {};
+    for (const table of tableNames) {
+      const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
+      const blocks = await fileStates(connection, paths(lake).silver(table));
+      const { files } = await listBronze(lake, table);
+      const { applied: cleaned } = doneOffsets(rejects);
+      const parts = { silver: [...blocks.values()], rejects: [...rejects.values()] };
+      const isCleaned = (partition: number, next: number) => next <= (cleaned.get(partition) ?? 0);
+      const done = files.filter(({ partition, next }) => isCleaned(partition, next));
+      const publishing = parts.silver.some(({ applied }) => ![...applied].every(([p, next]) => isCleaned(p, next)));
+      states[table] = {
+        landed: landedOffsets(files),
+        cleaned,
+        ledger: ledgerRow(table, { files, ...parts }),
+        addsUp: publishing || addsUp(ledgerRow(table, { files: done, ...parts })),
+      };
+    }
+    // The files were not read at one moment: where they disagree, a second look tells whether clean was at work.
+    if (tries > 4 && Object.values(states).some((state) => !state.addsUp)) return await lakeState(lake, 4);
+    return states as Record<Table, TableState>;
+  } catch (error) {
+    if (tries === 1) throw error;
+    return await lakeState(lake, tries - 1);
+  } finally {
+    connection.closeSync();
+    db.closeSync();
+  }
+}
+
+/** Adds up what is known of a table's files. */
+export function ledgerRow(
+  table: Table,
+  { files, silver, rejects }: { files: BronzeFile[]; silver: FileState[]; rejects: FileState[] },
+): LedgerRow {
+  const sum = <T>(items: T[], value: (item: T) => number) => items.reduce((total, item) => total + value(item), 0);
+  const reasons: Record<string, number> = {};
+  for (const { reasons: some } of rejects) {
+    for (const [reason, count] of Object.entries(some)) reasons[reason] = (reasons[reason] ?? 0) + count;
+  }
+  return {
+    table,
+    messages: sum(files, (file) => file.messages),
+    clean: sum(silver, (block) => block.rows),
+    superseded: sum(silver, (block) => block.superseded),
+    rejected: sum(rejects, (file) => file.rows),
+    reasons,
+  };
+}
+
+/** Reads the ledger that clean wrote after its last batch, or `undefined` where there is none yet. */
+export async function readLedger(db: DuckDBConnection, lake: string): Promise<LedgerRow[] | undefined> {
+  const rowsOf = (name: string) => db.runAndReadAll(parquetRows(join(paths(lake).gold, `${name}.parquet`)));
+  if (!(await names(paths(lake).gold)).includes("ledger.parquet")) return undefined;
+  const ledger = await rowsOf("ledger");
+  const counts = await rowsOf("rejects_by_reason");
+  return ledger.getRows().map(([table, messages, clean, superseded, rejected]) => ({
+    table: table as Table,
+    messages: Number(messages),
+    clean: Number(clean),
+    superseded: Number(superseded),
+    rejected: Number(rejected),
+    reasons: Object.fromEntries(
+      counts
+        .getRows()
+        .filter((row) => row[0] === table)
+        .map((row) => [String(row[1]), Number(row[2])]),
+    ),
+  }));
+}
+
+/** Writes the ledger to gold. */
+export async function writeLedger(db: DuckDBConnection, lake: string, rows: LedgerRow[]): Promise<void> {
+  const values = (tuples: string[]) => `(VALUES ${tuples.join(", ")})`;
+  const ledger = rows.map((r) => `(${literal(r.table)}, ${r.messages}, ${r.clean}, ${r.superseded}, ${r.rejected})`);
+  const reasons = rows.flatMap((r) =>
+    Object.entries(r.reasons)
+      .sort()
+      .map(([reason, count]) => `(${literal(r.table)}, ${literal(reason)}, ${count})`),
+  );
+  await publishQuery(db, lake, "ledger", {
+    query: `SELECT "table", messages::BIGINT AS messages, clean::BIGINT AS clean, superseded::BIGINT AS superseded,
+      rejected::BIGINT AS rejected FROM ${values(ledger)} t("table", messages, clean, superseded, rejected)`,
+  });
+  const none = reasons.length === 0;
+  await publishQuery(db, lake, "rejects_by_reason", {
+    query: `SELECT "table", reason, rejected::BIGINT AS rejected
+      FROM ${values(none ? ["('', '', 0)"] : reasons)} t("table", reason, rejected)${none ? " WHERE false" : ""}`,
+  });
+}
+
+/** Writes a query's rows to `gold/<name>.parquet`, in one step for readers. */
+export async function publishQuery(
+  db: DuckDBConnection,
+  lake: string,
+  name: string,
+  { query }: { query: string },
+): Promise<void> {
+  const { gold, tmp } = paths(lake);
+  const temporary = temporaryPath(lake, name, ".parquet");
+  await mkdir(gold, { recursive: true });
+  await mkdir(tmp, { recursive: true });
+  await db.run(`COPY (${query}) TO ${literal(temporary)} (${parquet})`);
+  await putInPlace(temporary, join(gold, `${name}.parquet`));
+}

@@ -1,0 +1,134 @@
+/**
+ * Who a lake belongs to (cluster, prefix, database), and the lock of its one writer.
+ *
+ * @module
+ */
+
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import type { Table } from "../io.ts";
+import { openInstance } from "../runtime/duckdb.ts";
+import { UsageError } from "../runtime/errors.ts";
+import { explainDisk, paths, writeInPlace } from "./files.ts";
+
+/** What a lake belongs to; kept in `lake.json`. */
+export interface Binding {
+  cluster: string;
+  prefix: string;
+  /** Unknown until a post or a connection to MySQL has told. */
+  database: string | null;
+  /** Hash of the cleaning SQL that silver was made with. */
+  sql: string;
+  /** Kafka's ids of the topics, once they were seen: a topic that is made again gets another one. */
+  topics?: Partial<Record<Table, string>>;
+}
+
+/** @throws where `lake.json` is there and cannot be read */
+export async function readBinding(lake: string): Promise<Binding | undefined> {
+  const { binding } = paths(lake);
+  try {
+    return JSON.parse(await readFile(binding, "utf8")) as Binding;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    throw new Error(`Cannot read "${binding}": ${message}; put it back from a backup`, { cause: error });
+  }
+}
+
+export const writeBinding = (lake: string, binding: Binding): Promise<void> =>
+  writeInPlace(lake, paths(lake).binding, `${JSON.stringify(binding, null, 2)}\n`);
+
+/**
+ * Refuses a lake that belongs to another cluster, prefix or database; what is not known yet is not compared.
+ *
+ * @throws `UsageError` that says what to do
+ */
+export function checkBinding(lake: string, bound: Binding, wanted: Partial<Binding>): void {
+  const checks = [
+    ["cluster", "Kafka cluster", "choose another folder by --data"],
+    ["prefix", "topics with prefix", "choose another folder by --data, or the same --prefix as before"],
+    ["database", "database", "choose another folder by --data"],
+  ] as const;
+  for (const [key, what, remedy] of checks) {
+    if (bound[key] && wanted[key] && bound[key] !== wanted[key]) {
+      throw new UsageError(
+        `The lake in "${lake}" belongs to ${what} "${bound[key]}", not to "${wanted[key]}": ${remedy}`,
+      );
+    }
+  }
+}
+
+/** What to do where a topic is no longer the one that the lake's messages are from. */
+export const startAgain =
+  "start a new lake by another --data, or delete this one (tsx main.ts reset, for the program's own services)";
+
+/**
+ * Refuses a topic that was made again; an id that is not known is not compared.
+ *
+ * @throws with what to do
+ */
+export function checkTopicId(topic: string, bound: string | null | undefined, id: string | null | undefined): void {
+  if (!bound || !id || bound === id) return;
+  throw new Error(
+    `Topic "${topic}" was made again: its id is "${id}", but the lake's messages are from the one with id "${bound}"; ${startAgain}`,
+  );
+}
+
+/** Who holds a lock. */
+interface Holder {
+  pid: number;
+  started: string;
+}
+
+/**
+ * Takes the lake's writer lock, or says who has it. The lock is the operating system's on a DuckDB file that is open
+ * for writing, since Node has none of its own: it ends with its process, however that ends.
+ *
+ * @throws `Error` that names the process that holds it
+ */
+export async function lockLake(lake: string): Promise<AsyncDisposable> {
+  try {
+    return await takeLock(lake);
+  } catch (error) {
+    throw explainDisk(error, lake);
+  }
+}
+
+async function takeLock(lake: string): Promise<AsyncDisposable> {
+  const { lock } = paths(lake);
+  await mkdir(lake, { recursive: true });
+  const take = () => openInstance(lock);
+  const instance = await take().catch(async (error: Error) => {
+    // Killed while it was being made: the file holds nothing but the lock.
+    if (/not a valid DuckDB database|could not read|corrupt/i.test(error.message)) {
+      await rm(lock, { force: true });
+      return take();
+    }
+    if (!/Could not set lock/.test(error.message)) throw error;
+    const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
+    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = parseHolder(text);
+    throw new Error(
+      `Another clean of the lake in "${lake}" is running: process ${pid}${started ? `, since ${started}` : ""}; let it finish, or stop it first`,
+    );
+  });
+  const release = async () => {
+    await rm(`${lock}.json`, { force: true });
+    instance.closeSync();
+  };
+  const holder: Holder = { pid: process.pid, started: new Date().toISOString() };
+  try {
+    await writeFile(`${lock}.json`, JSON.stringify(holder));
+  } catch (error) {
+    await release();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: release };
+}
+
+/** Nothing of what is being written just now. */
+function parseHolder(text: string): Partial<Holder> {
+  try {
+    return JSON.parse(text) as Partial<Holder>;
+  } catch {
+    return {};
+  }
+}
