@@ -9,7 +9,9 @@ import { readFile, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import { type PostFact, post } from "./api.ts";
+import { type EmulateFact, type EmulateResult, emulate } from "./api/emulate.ts";
+import type { PostFact } from "./api/protocol.ts";
+import { post } from "./api.ts";
 import { type CleanFact, type CleanResult, clean, rebuild } from "./clean.ts";
 import { environmentHasCredentials, isPrefix, prefixRule, readCredentials } from "./credentials.ts";
 import {
@@ -22,7 +24,6 @@ import {
   type MysqlSettings,
   readRows,
 } from "./db_conn.ts";
-import { type EmulateFact, type EmulateResult, emulate } from "./emulate.ts";
 import { count, duration, printable, some } from "./io/text.ts";
 import { rowToJson, type Table, tableNames, tables } from "./io.ts";
 import { connectReader } from "./kafka/client.ts";

@@ -21,15 +21,15 @@ import {
   readRows,
   type SourceTable,
   tryMs,
-} from "./db_conn.ts";
-import { rowToJson, type Table, tableNames, tables } from "./io.ts";
-import { checkDatabase, readCheckpoint } from "./kafka/checkpoint.ts";
-import { connectReader } from "./kafka/client.ts";
-import { isTransientKafka } from "./kafka/errors.ts";
-import { openPublisher } from "./kafka/publisher.ts";
-import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
-import { ensureTopics, untilReadable } from "./kafka/topics.ts";
-import { patiently } from "./runtime/retry.ts";
+} from "../db_conn.ts";
+import { rowToJson, type Table, tableNames, tables } from "../io.ts";
+import { checkDatabase, readCheckpoint } from "../kafka/checkpoint.ts";
+import { connectReader } from "../kafka/client.ts";
+import { isTransientKafka } from "../kafka/errors.ts";
+import { openPublisher } from "../kafka/publisher.ts";
+import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
+import { ensureTopics, untilReadable } from "../kafka/topics.ts";
+import { patiently } from "../runtime/retry.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */
 export interface Post {

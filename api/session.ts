@@ -1,0 +1,142 @@
+/**
+ * A posting session: fences the previous producer, reads the table's checkpoint and claims it.
+ *
+ * @module
+ */
+import type { Message as KafkaMessage, Producer, Transaction } from "kafkajs";
+import type { SourceTable } from "../db_conn.ts";
+import { keyBytes, type RecordBatch, type RecordView } from "../io/record_batch.ts";
+import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
+import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "../kafka/checkpoint.ts";
+import { connectReader, type KafkaReader, openProducer } from "../kafka/client.ts";
+import { explainKafka, retriable, unacknowledged } from "../kafka/errors.ts";
+import { readRecord } from "../kafka/fetch.ts";
+import { checkpointPartition, checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
+import { topicIds } from "../kafka/topic_ids.ts";
+import { partitionOf, topicRanges } from "../kafka/topics.ts";
+import { step } from "../runtime/steps.ts";
+import { type Job, leader, type PostFact } from "./protocol.ts";
+
+/** Bytes of one send, about, shared by its partitions; the topic's own limit may be lower. */
+const sendBytes = 4_000_000;
+const leastBatchBytes = 256_000;
+
+/** A producer that owns its table's transactional id, and the checkpoint that it goes on from. */
+export interface Session {
+  producer: Producer;
+  checkpoint: Checkpoint;
+  encoder: RowEncoder;
+}
+
+/** What a thread keeps to: its job, what its topic takes, and when to stop. */
+export interface Limits {
+  job: Job;
+  maxMessageBytes: number;
+  signal: AbortSignal;
+}
+
+/** Sends, and makes sure that every partition has acknowledged. */
+export async function send(
+  transaction: Transaction,
+  topic: string,
+  messages: (RecordBatch | { key: string; value: string; partition: number })[],
+): Promise<Map<number, number>> {
+  const metadata = await transaction.send({ topic, messages: messages as KafkaMessage[] });
+  const placed = new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
+  const missing = messages.find(({ partition }) => !placed.has(partition));
+  if (missing) throw unacknowledged(topic, missing.partition);
+  return placed;
+}
+
+export const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) =>
+  send(transaction, checkpointTopic(kafka), [
+    { key: checkpoint.table, value: JSON.stringify(checkpoint), partition: checkpointPartition(checkpoint.table) },
+  ]);
+
+/**
+ * Opens sessions one after another for one thread: fences whoever held the transactional id, ends its transaction,
+ * reads the checkpoint and claims it by a first transaction.
+ *
+ * Being fenced says only that somebody began to post, or that the own transaction timed out. So the claim of the
+ * leading table decides: where it is neither the own one nor that which stood there first, another post is running,
+ * and this one ends. The other tables belong to whoever holds that claim, so that of two posts one goes on with all.
+ */
+export function sessionOpener(
+  { job, maxMessageBytes }: Limits,
+  tell: (fact: PostFact) => void,
+): (source: SourceTable, database: string) => Promise<Session> {
+  const { table, kafka, owner } = job;
+  let firstSeen: number | undefined;
+  let warned = false;
+  const onStrange = (records: number) => {
+    if (warned) return;
+    warned = true;
+    const text = `Topic "${checkpointTopic(kafka)}" holds ${records} records in partition ${checkpointPartition(table)} that are no checkpoints of "${table}": post skips them; find out who writes there`;
+    tell({ fact: "warned", table, text });
+  };
+  const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
+    const checkpoint = table === leader ? own : await readCheckpoint(reader, kafka, leader);
+    firstSeen ??= table === leader ? (checkpoint?.claim ?? 0) : -1;
+    if (!checkpoint || checkpoint.owner.id === owner.id || checkpoint.claim === firstSeen) return;
+    const { host, pid, started } = checkpoint.owner;
+    throw new Error(
+      `Another post of "${table}" is running: process ${pid} on ${host}, since ${started}; let it finish, or stop it first`,
+    );
+  };
+  const open = async (source: SourceTable, database: string): Promise<Session> => {
+    await using reader = await connectReader(kafka);
+    await check(reader, await readCheckpoint(reader, kafka, table));
+    const producer = await openProducer(kafka, {
+      transactionalId: `${kafka.prefix}.post.${table}`,
+      createPartitioner: () => (args) => args.message.partition as number,
+    });
+    try {
+      const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true, onStrange });
+      await check(reader, checkpoint);
+      checkDatabase(kafka, checkpoint, database);
+      const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
+      const partitions = ranges.length;
+      if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
+      const topicId = (await topicIds(reader, [topicOf(kafka, table)])).get(topicOf(kafka, table));
+      const madeAgain = topicId && checkpoint?.topicId && topicId !== checkpoint.topicId;
+      const inTopic =
+        !checkpoint?.last || (!madeAgain && (await holdsLast(reader, topicOf(kafka, table), checkpoint.last)));
+      if (!inTopic && !job.full) throw new Error(topicGone(topicOf(kafka, table), checkpoint.last as Last));
+      const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
+      const claim = (checkpoint?.claim ?? 0) + 1;
+      if (!checkpoint && ranges.some(({ start, end }) => end > start)) {
+        const text = `Topic "${topicOf(kafka, table)}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
+        tell({ fact: "warned", table, text });
+      }
+      const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
+      const transaction = await producer.transaction();
+      await sendCheckpoint(transaction, kafka, claimed);
+      step("claiming", table);
+      await transaction.commit();
+      step("claimed", table);
+      const maxBytes = Math.min(maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
+      const { columns, key } = source;
+      const encoder = rowEncoder({ columns, key, partitions, partitionOf, maxBytes });
+      return { producer, checkpoint: claimed, encoder };
+    } catch (error) {
+      void producer.disconnect().catch(() => {});
+      throw error;
+    }
+  };
+  return (source, database) =>
+    open(source, database).catch((error: unknown) => {
+      throw explainKafka(error, kafka);
+    });
+}
+
+/** Whether the last row posted is still where it was; mostly not so in a topic that was deleted and made again. */
+async function holdsLast(reader: KafkaReader, topic: string, { partition, offset, key }: Last): Promise<boolean> {
+  const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
+  if (!range || offset >= range.end) return false;
+  if (offset < range.start) return true; // expired by retention: nothing to compare with
+  const take = (record: RecordView) => keyBytes(record)?.toString() === key;
+  return (await readRecord(reader, topic, { partition, offset, take })) ?? false;
+}
+
+const topicGone = (topic: string, { partition, offset, key }: Last): string =>
+  `Topic "${topic}" no longer holds the last row posted (key ${key} at offset ${offset} of partition ${partition}): it was deleted or made again; run post --full to post every row again`;
