@@ -12,7 +12,9 @@ import { parseArgs } from "node:util";
 import { type EmulateFact, type EmulateResult, emulate } from "./api/emulate.ts";
 import type { PostFact } from "./api/protocol.ts";
 import { post } from "./api.ts";
-import { type CleanFact, type CleanResult, clean, rebuild } from "./clean.ts";
+import { rebuild } from "./clean/rebuild.ts";
+import type { CleanFact, CleanResult } from "./clean/work.ts";
+import { clean } from "./clean.ts";
 import { environmentHasCredentials, isPrefix, prefixRule, readCredentials } from "./credentials.ts";
 import {
   connectMysql,

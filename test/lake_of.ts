@@ -6,7 +6,8 @@
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type CleanResult, rebuild } from "../clean.ts";
+import { rebuild } from "../clean/rebuild.ts";
+import type { CleanResult } from "../clean/work.ts";
 import { bronzeLines } from "../io/bronze_lines.ts";
 import type { RecordView } from "../io/record_batch.ts";
 import { type Table, tableNames } from "../io.ts";

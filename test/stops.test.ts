@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { cleanLanded, rebuild } from "../clean.ts";
+import { cleanLanded, rebuild } from "../clean/rebuild.ts";
 import type { BronzeFile } from "../lake/bronze.ts";
 import { type Step, steps } from "../runtime/steps.ts";
 import { landMessages, makeLake, readRejects, readSilver } from "./lake_of.ts";

@@ -9,20 +9,20 @@ import { writeFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parentPort, Worker, workerData } from "node:worker_threads";
-import { bronzeLines } from "./io/bronze_lines.ts";
-import { messageBytes } from "./io/record_batch.ts";
-import type { Table } from "./io.ts";
-import { connectReader, type KafkaReader } from "./kafka/client.ts";
-import { retriable } from "./kafka/errors.ts";
-import { fetchOnce } from "./kafka/fetch.ts";
-import type { KafkaSettings } from "./kafka/settings.ts";
-import { topicIds } from "./kafka/topic_ids.ts";
-import { type BronzeFile, batchBytes, bronzeName, largeMessage } from "./lake/bronze.ts";
-import { type Offsets, paths, syncPath } from "./lake/files.ts";
-import { checkTopicId } from "./lake/owner.ts";
-import { blockOfKey } from "./lake/silver.ts";
-import { step } from "./runtime/steps.ts";
-import { threadCode } from "./runtime/threads.ts";
+import { bronzeLines } from "../io/bronze_lines.ts";
+import { messageBytes } from "../io/record_batch.ts";
+import type { Table } from "../io.ts";
+import { connectReader, type KafkaReader } from "../kafka/client.ts";
+import { retriable } from "../kafka/errors.ts";
+import { fetchOnce } from "../kafka/fetch.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { topicIds } from "../kafka/topic_ids.ts";
+import { type BronzeFile, batchBytes, bronzeName, largeMessage } from "../lake/bronze.ts";
+import { type Offsets, paths, syncPath } from "../lake/files.ts";
+import { checkTopicId } from "../lake/owner.ts";
+import { blockOfKey } from "../lake/silver.ts";
+import { step } from "../runtime/steps.ts";
+import { threadCode } from "../runtime/threads.ts";
 
 /** What to land: from `positions` up to `until`, or as much as one batch holds. */
 export interface LandOptions {

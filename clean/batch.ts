@@ -1,0 +1,292 @@
+/**
+ * Runs one batch of bronze through the cleaning SQL and publishes the result.
+ *
+ * @module
+ */
+
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { DuckDBConnection } from "@duckdb/node-api";
+import pLimit from "p-limit";
+import type { Table } from "../io.ts";
+import {
+  type BronzeFile,
+  batchBytes,
+  blockOfFile,
+  bronzeColumns,
+  landedOffsets,
+  largeMessage,
+  laterOffsets,
+} from "../lake/bronze.ts";
+import { explainSql, literal, literals, numbers, openDuckDb, parquet, parquetRows, readSql } from "../lake/duckdb.ts";
+import { fileSize, type Offsets, paths, temporaryPath } from "../lake/files.ts";
+import { doneOffsets, metadataClause } from "../lake/footers.ts";
+import { blockOf } from "../lake/silver.ts";
+import { step } from "../runtime/steps.ts";
+import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
+import { allOf, type CleanResult, cleaning, type Work } from "./work.ts";
+
+/** The files that were landed, and not cleaned yet. */
+export function unapplied(work: Work, table: Table): BronzeFile[] {
+  const { applied } = doneOffsets(work.rejects[table]);
+  return work.bronze[table].filter((file) => file.next > (applied.get(file.partition) ?? 0));
+}
+
+/** Cleans what was landed before the program was stopped, or before Kafka went away. */
+export async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
+  for (const files of await work.batches(unapplied(work, table))) await applyBatch(work, table, { files, result });
+}
+
+/** Groups files so that each group is about one batch large. */
+export async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
+  const batches: BronzeFile[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const file of files) {
+    const size = await fileSize(file.path);
+    if (bytes + size > batchBytes) {
+      batches.push([]);
+      bytes = 0;
+    }
+    batches.at(-1)?.push(file);
+    bytes += size;
+  }
+  return batches;
+}
+
+const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;
+
+/** Reads bronze as it is: no quotes, no escapes, an empty field is NULL. */
+async function bronzeQuery(files: BronzeFile[]): Promise<string> {
+  const sizes = await Promise.all(files.map((file) => fileSize(file.path)));
+  // Six bytes a byte at worst: base64 of a key and of a value of `largeMessage` bytes.
+  const usual = 2 * largeMessage;
+  const read = (some: BronzeFile[], line: number) =>
+    `SELECT * FROM read_csv(${literals(some.map(({ path }) => path))}, columns = ${bronzeTypes}, auto_detect = false,
+      hive_partitioning = false, delim = '\\t', quote = '', escape = '', header = false, new_line = '\\n', strict_mode = true, max_line_size = ${line}, buffer_size = ${2 * line})`;
+  const small = files.filter((file, i) => file.messages !== 1 || (sizes[i] as number) <= usual);
+  const large = files.filter((file) => !small.includes(file));
+  const parts = small.length > 0 ? [read(small, usual)] : [];
+  for (const file of large) parts.push(read([file], sizes[files.indexOf(file)] as number));
+  return parts.join(" UNION ALL ");
+}
+
+/** Cleans one batch and publishes it: silver blocks first, then the rejects, which mark it done. */
+export async function applyBatch(
+  work: Work,
+  table: Table,
+  { files, result }: { files: BronzeFile[]; result: CleanResult },
+): Promise<void> {
+  const { signal, onFact } = work.options;
+  const connection = work.connections[table];
+  const some = files.filter((file) => file.messages > 0);
+  const messages = some.reduce((sum, file) => sum + file.messages, 0);
+  const done = doneOffsets(work.rejects[table]);
+  const next = laterOffsets(done.applied, landedOffsets(files));
+  const begun: Offsets = new Map(done.begun);
+  for (const file of files) {
+    begun.set(file.partition, Math.min(file.first, begun.get(file.partition) ?? file.first));
+    const until = done.applied.get(file.partition) ?? file.first;
+    if (!files.some((f) => f.partition === file.partition && f.first <= until)) {
+      throw new Error(`Messages before offset ${file.first} of ${table} were landed, but not cleaned: start again`);
+    }
+  }
+  const folder = temporaryPath(work.lake, `clean-${table}`);
+  await mkdir(folder);
+  let rejected = 0;
+  try {
+    step("cleaning", table);
+    if (messages > 0) {
+      signal.throwIfAborted();
+      const damaged = (what: string, cause?: unknown) => {
+        const files = some.map(({ path }) => `"${path}"`).join(", ");
+        return new Error(`Bronze is damaged: ${files} ${what}; put them back, or start a new lake by --data`, {
+          cause,
+        });
+      };
+      const made = await cleanBatch(work, table, { files: some, folder, next }).catch((error: Error) => {
+        const [line = ""] = /CSV Error.*/.exec(error.message) ?? [];
+        throw line ? damaged(`cannot be read (${line})`, error) : explainSql(`clean_${table}.sql`, error);
+      });
+      const read = made.clean + made.rejected;
+      if (read !== messages) throw damaged(`hold ${read} messages, but their names say ${messages}`);
+      for (const [block, rows] of made.blocks) {
+        signal.throwIfAborted();
+        await publishBlock(work, table, { block, rows, next });
+      }
+      rejected = made.rejected;
+    }
+    signal.throwIfAborted();
+    await publishRejects(work, table, { next, begun, rejected });
+  } finally {
+    await connection.run("DROP TABLE IF EXISTS cleaned; DROP TABLE IF EXISTS rejected");
+    await rm(folder, { recursive: true, force: true });
+  }
+  result.messages += messages;
+  result.rejected += rejected;
+  onFact({ fact: "cleaned", table, messages, rejected });
+}
+
+/** What cleaning has made of a batch: numbers of messages, and the new rows by block. */
+interface Cleaned {
+  clean: number;
+  rejected: number;
+  blocks: Map<number, NewRows>;
+}
+
+/**
+ * Cleans a batch by the SQL of `sql/`; what is rejected goes into the table `rejected`.
+ *
+ * Bronze files whose keys are of one block go straight from the parser to that block's Parquet file, which takes a
+ * quarter less time than by way of a table. So what was rejected is found afterwards: as what is nowhere, which is
+ * mostly nothing.
+ */
+async function cleanBatch(
+  work: Work,
+  table: Table,
+  { files, folder, next }: { files: BronzeFile[]; folder: string; next: Offsets },
+): Promise<Cleaned> {
+  const connection = work.connections[table];
+  const sql = await readSql(`clean_${table}.sql`);
+  const columns = [...work.columns[table].keys()].map(quoted).join(", ");
+  const types = [...work.columns[table]].map(([name, type]) => `${quoted(name)} ${type}`);
+  await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned (${types.join(", ")}, block BIGINT)`);
+  const clean = `SELECT ${columns} FROM (${sql}) WHERE reject_reason IS NULL`;
+  const blocks = new Map<number, NewRows>();
+  const others: BronzeFile[] = [];
+  const byBlock = new Map<number, BronzeFile[]>();
+  for (const file of files) {
+    const block = await blockOfFile(file);
+    if (block === undefined) others.push(file);
+    else byBlock.set(block, [...(byBlock.get(block) ?? []), file]);
+  }
+  let rows = 0;
+  const mixed: string[] = [];
+  const cleanBlock = async (aside: DuckDBConnection, block: number, some: BronzeFile[]) => {
+    work.options.signal.throwIfAborted();
+    const file = join(folder, `${block}.parquet`);
+    const metadata = metadataClause({ applied: next, superseded: 0 });
+    await aside.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
+    const written = await write(aside, `COPY (${clean}) TO ${literal(file)} (${parquet}, ${metadata})`).catch(
+      (error: Error) => {
+        if (!outOfMemory.test(error.message)) throw error;
+        others.push(...some);
+        return 0;
+      },
+    );
+    if (written === 0) return;
+    rows += written;
+    // The file's block is that of the messages' keys; what counts is that of the rows.
+    const [strange] = await numbers(aside, `SELECT count(*) FROM (${parquetRows(file)}) WHERE ${blockOf} <> ${block}`);
+    if (strange === 0) blocks.set(block, { file });
+    else mixed.push(file);
+  };
+  await allOf([...byBlock].map(([block, some]) => work.aside((aside) => cleanBlock(aside, block, some))));
+  // One after the other: a connection takes one query at a time.
+  for (const file of mixed) {
+    await connection.run(`INSERT INTO cleaned SELECT *, ${blockOf} FROM (${parquetRows(file)})`);
+  }
+  if (others.length > 0) {
+    const bronze = await bronzeQuery(others);
+    rows += await insert(work, table, { into: "cleaned", bronze, query: `SELECT *, ${blockOf} FROM (${clean})` });
+  }
+  for (const [block] of (await connection.runAndReadAll("SELECT DISTINCT block FROM cleaned")).getRows()) {
+    blocks.set(Number(block), { ...blocks.get(Number(block)), inTable: true });
+  }
+  const messages = files.reduce((sum, file) => sum + file.messages, 0);
+  if (rows === messages) return { clean: rows, rejected: 0, blocks };
+  const written = [...blocks.values()].flatMap(({ file }) => (file === undefined ? [] : [parquetRows(file)]));
+  const offsets = [...written, "SELECT * FROM cleaned"].map((from) => `SELECT _partition, _offset FROM (${from})`);
+  await connection.run(`CREATE OR REPLACE TEMP TABLE rejected ("table" VARCHAR, _partition INT, _offset BIGINT,
+    _posted_at TIMESTAMPTZ, key BLOB, reason VARCHAR, detail VARCHAR, raw BLOB)`);
+  const rejected = await insert(work, table, {
+    into: "rejected",
+    bronze: `SELECT * FROM (${await bronzeQuery(files)}) ANTI JOIN (${offsets.join(" UNION ALL ")}) USING (_partition, _offset)`,
+    query: `SELECT '${table}', _partition, _offset, _posted_at, reject_key, reject_reason, reject_detail, reject_raw
+      FROM (${sql}) WHERE reject_reason IS NOT NULL`,
+  });
+  return { clean: rows, rejected, blocks };
+}
+
+/** Runs a statement that writes what the cleaning SQL makes of `bronze`; gives the number of rows. */
+async function write(connection: DuckDBConnection, statement: string): Promise<number> {
+  const [rows = 0] = await numbers(connection, statement).catch(async (error: Error) => {
+    // The usual way takes no malformed JSON; from here on this connection goes the careful one.
+    if (!/Malformed JSON/i.test(error.message)) throw error;
+    await connection.run("SET VARIABLE careful = true");
+    return await numbers(connection, statement);
+  });
+  return rows;
+}
+
+const outOfMemory = /Out of Memory/i;
+
+/**
+ * Adds to a table what a query makes of `bronze`; gives the number of rows.
+ *
+ * DuckDB parses some thousand messages at once and keeps a value's 16 bytes for each bracket or digit of them: made on
+ * purpose, a batch of 192 MB would take twenty times that. So where memory runs out, it goes piece by piece.
+ */
+async function insert(
+  work: Work,
+  table: Table,
+  { into, bronze, query }: { into: string; bronze: string; query: string },
+): Promise<number> {
+  const connection = work.connections[table];
+  try {
+    await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${bronze}`);
+    return await write(connection, `INSERT INTO ${into} ${query}`);
+  } catch (error) {
+    if (!outOfMemory.test((error as Error).message)) throw error;
+  }
+  // In an instance of its own, whose memory no other table takes.
+  return await onePiecesAtATime(async () => {
+    const spill = join(paths(work.lake).tmp, `pieces-${process.pid}`);
+    const db = await openDuckDb(work.lake, { ...cleaning, memory_limit: pieceMemory, temp_directory: spill });
+    const aside = await db.connect();
+    try {
+      let rows = 0;
+      await connection.run(`CREATE OR REPLACE TEMP TABLE whole AS ${bronze}`);
+      for (const range of await pieces(connection)) {
+        work.options.signal.throwIfAborted();
+        const [from, to] = ["piece", "made"].map((what) => temporaryPath(work.lake, `clean-${what}`, ".parquet")) as [
+          string,
+          string,
+        ];
+        await connection.run(`COPY (SELECT * FROM whole WHERE ${range}) TO ${literal(from)} (${parquet})`);
+        await aside.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${parquetRows(from)}`);
+        rows += await write(aside, `COPY (${query}) TO ${literal(to)} (${parquet})`);
+        await connection.run(`INSERT INTO ${into} ${parquetRows(to)}`);
+        await Promise.all([rm(from), rm(to)]);
+      }
+      return rows;
+    } finally {
+      await connection.run("DROP TABLE IF EXISTS whole");
+      aside.closeSync();
+      db.closeSync();
+    }
+  });
+}
+
+const onePiecesAtATime = pLimit(1);
+
+/** A piece of a batch that was too much at once, bytes, and what the largest message of it may take to parse. */
+const pieceBytes = 8_000_000;
+const pieceMemory = "1500MB";
+
+/** Conditions that cut the table `whole` into pieces, or single messages where they are larger. */
+async function pieces(connection: DuckDBConnection): Promise<string[]> {
+  const sizes = await connection.runAndReadAll(
+    "SELECT _partition, _offset, strlen(value) FROM whole ORDER BY _partition, _offset",
+  );
+  const found: { partition: number; first: number; last: number; bytes: number }[] = [];
+  for (const [partition, offset, size] of sizes.getRows().map((row) => row.map(Number)) as [number, number, number][]) {
+    const piece = found.at(-1);
+    if (piece?.partition === partition && piece.bytes + size <= pieceBytes) {
+      piece.last = offset;
+      piece.bytes += size;
+    } else found.push({ partition, first: offset, last: offset, bytes: size });
+  }
+  return found.map((p) => `_partition = ${p.partition} AND _offset BETWEEN ${p.first} AND ${p.last}`);
+}
+
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;

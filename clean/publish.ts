@@ -1,0 +1,116 @@
+/**
+ * Publishes a cleaned batch: silver blocks first, then the rejects that mark it as done, then the ledger.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import { type Table, tableNames } from "../io.ts";
+import { laterOffsets } from "../lake/bronze.ts";
+import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
+import { fileSize, type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
+import { doneOffsets, metadataClause, noState } from "../lake/footers.ts";
+import { checkLedger, type LedgerRow, ledgerRow, writeLedger } from "../lake/ledger.ts";
+import { blockName } from "../lake/silver.ts";
+import type { Work } from "./work.ts";
+
+/** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, or in both. */
+export interface NewRows {
+  file?: string;
+  inTable?: boolean;
+}
+
+/** Messages that a file does not hold yet. */
+const notIn = (applied: Offsets): string =>
+  [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
+  "true";
+
+/** Puts a block's new rows in place, or writes the block anew with them; the newest message of an ind wins. */
+export async function publishBlock(
+  work: Work,
+  table: Table,
+  { block, rows: { file, inTable }, next }: { block: number; rows: NewRows; next: Offsets },
+): Promise<void> {
+  const connection = work.connections[table];
+  const name = blockName(block);
+  const state = work.silver[table].get(name);
+  const path = join(paths(work.root).silver(table), `${name}.parquet`);
+  const made = file === undefined ? [] : [parquetRows(file)];
+  if (inTable) made.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
+  const fresh = `SELECT * FROM (${made.join(" UNION ALL BY NAME ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
+  const both = state ? `${fresh} UNION ALL BY NAME ${parquetRows(path)}` : fresh;
+  const [news = 0] = await numbers(connection, `SELECT count(*) FROM (${fresh})`);
+  if (news === 0) return;
+  const [losers = 0] = await numbers(connection, `SELECT count(*) - count(DISTINCT ind) FROM (${both})`);
+  // Files may be grouped otherwise after a stop: for some partition the block can be ahead of this batch.
+  const applied = laterOffsets(next, state?.applied ?? []);
+  const superseded = (state?.superseded ?? 0) + losers;
+  let temporary = file;
+  let rows = news;
+  if (temporary === undefined || inTable || state || losers > 0) {
+    temporary = temporaryPath(work.lake, `silver-${table}`, ".parquet");
+    // Ranking sorts whole rows: only where an ind comes twice.
+    const rank =
+      "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
+    const winners = losers === 0 ? both : `SELECT * FROM (${both}) QUALIFY ${rank} = 1 ORDER BY ind`;
+    [rows = 0] = await numbers(
+      connection,
+      `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded })})`,
+    );
+  }
+  await putInPlace(temporary, path);
+  work.silver[table].set(name, { ...noState, rows, applied, superseded });
+}
+
+/** Rejects files are added to up to this size, bytes; then a new one is begun. */
+const rejectsBytes = 2_000_000;
+
+/** Adds what `rejected` holds to the newest rejects file. It is written in any case: it marks the batch done. */
+export async function publishRejects(
+  work: Work,
+  table: Table,
+  { next, begun, rejected }: { next: Offsets; begun: Offsets; rejected: number },
+): Promise<void> {
+  const connection = work.connections[table];
+  const states = work.rejects[table];
+  const newest = [...states.keys()].sort().at(-1);
+  const folder = paths(work.root).rejects;
+  const pathOf = (name: string) => join(folder, `${name}.parquet`);
+  const full = newest !== undefined && (await fileSize(pathOf(newest))) > rejectsBytes;
+  const number = newest === undefined ? 0 : Number(newest.slice(table.length + 1)) + (full ? 1 : 0);
+  const name = `${table}-${String(number).padStart(6, "0")}`;
+  const before = states.get(name);
+  const reasons = { ...before?.reasons };
+  const parts = before ? [parquetRows(pathOf(name))] : [];
+  if (rejected > 0) {
+    parts.push("SELECT * FROM rejected");
+    const counts = await connection.runAndReadAll("SELECT reason, count(*) FROM rejected GROUP BY reason");
+    for (const [reason, count] of counts.getRows()) {
+      reasons[String(reason)] = (reasons[String(reason)] ?? 0) + Number(count);
+    }
+  }
+  const empty = `SELECT '' AS "table", 0::INT AS _partition, 0::BIGINT AS _offset, now() AS _posted_at, ''::BLOB AS key,
+    '' AS reason, '' AS detail, ''::BLOB AS raw WHERE false`;
+  const temporary = temporaryPath(work.lake, `rejects-${table}`, ".parquet");
+  const [rows = 0] = await numbers(
+    connection,
+    `COPY (${parts.join(" UNION ALL ") || empty}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied: next, begun, reasons })})`,
+  );
+  await putInPlace(temporary, pathOf(name));
+  states.set(name, { ...noState, rows, applied: next, begun, reasons });
+}
+
+/** Writes the ledger as of the last batch, and fails where it does not add up. */
+export async function writeCheckedLedger(work: Work): Promise<LedgerRow[]> {
+  const rows = tableNames.map((table) => {
+    const { applied } = doneOffsets(work.rejects[table]);
+    return ledgerRow(table, {
+      files: work.bronze[table].filter((file) => file.next <= (applied.get(file.partition) ?? 0)),
+      silver: [...work.silver[table].values()],
+      rejects: [...work.rejects[table].values()],
+    });
+  });
+  await writeLedger(work.connections.pin, work.lake, rows);
+  checkLedger(rows, work.lake);
+  return rows;
+}

@@ -1,0 +1,118 @@
+/**
+ * Rebuilds silver and rejects from bronze with the current SQL, and swaps the result in file by file.
+ *
+ * @module
+ */
+
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Table, tableNames } from "../io.ts";
+import { sqlHash } from "../lake/duckdb.ts";
+import { explainDisk, paths, syncPath } from "../lake/files.ts";
+import { readLedger } from "../lake/ledger.ts";
+import { lockLake, readBinding, writeBinding } from "../lake/owner.ts";
+import { step } from "../runtime/steps.ts";
+import { finishLanded } from "./batch.ts";
+import { writeCheckedLedger } from "./publish.ts";
+import { type CleanResult, type LandedOptions, openWork, type RebuildOptions, type Work } from "./work.ts";
+
+/**
+ * Makes silver and rejects again from bronze alone, with the SQL as it is now. The new files are made aside, and
+ * replace the old ones only when all are there; broken off before, nothing has changed, and after, the next clean
+ * goes on with it.
+ */
+export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
+  const { lake, onFact } = options;
+  await using _lock = await lockLake(lake);
+  const bound = await readBinding(lake);
+  if (!bound) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
+  await finishRebuild(lake);
+  const making = makingFolder(lake);
+  await rm(making, { recursive: true, force: true });
+  const sql = await sqlHash();
+  const made = await openWork(lake, options, making);
+  const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
+  try {
+    for (const table of tableNames) {
+      const total = made.bronze[table].reduce((sum, file) => sum + file.messages, 0);
+      onFact({ fact: "counted", table, total });
+    }
+    await checkBronzeIsWhole(made);
+    for (const table of tableNames) await finishLanded(made, table, result);
+  } catch (error) {
+    throw explainDisk(error, lake);
+  } finally {
+    made.close();
+  }
+  const names = await Promise.all(tableNames.map((table) => readdir(paths(making).silver(table))));
+  const blocks = Object.fromEntries(tableNames.map((table, i) => [table, names[i]]));
+  await writeFile(
+    join(making, "plan.json"),
+    JSON.stringify({ sql, blocks, rejects: await readdir(paths(making).rejects) }),
+  );
+  await syncPath(join(making, "plan.json"));
+  step("written", readyFolder(lake));
+  await rename(making, readyFolder(lake));
+  step("renamed", readyFolder(lake));
+  await syncPath(paths(lake).tmp);
+  await finishRebuild(lake);
+  return { ...result, ledger: (await cleanLanded(options)).ledger };
+}
+
+/** Cleans what bronze holds and silver does not yet, without Kafka, and writes the ledger. Its caller holds the lock. */
+export async function cleanLanded(options: LandedOptions): Promise<CleanResult> {
+  const work = await openWork(options.lake, options);
+  const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
+  try {
+    for (const table of tableNames) await finishLanded(work, table, result);
+    result.ledger = await writeCheckedLedger(work);
+    return result;
+  } finally {
+    work.close();
+  }
+}
+
+/** A rebuild from bronze that lacks files would lose their rows, and the new ledger would add up all the same. */
+async function checkBronzeIsWhole({ lake, connections, bronze }: Work): Promise<void> {
+  for (const { table, messages: known } of (await readLedger(connections.pin, lake)) ?? []) {
+    const messages = bronze[table].reduce((sum, file) => sum + file.messages, 0);
+    if (messages >= known) continue;
+    throw new Error(
+      `Cannot rebuild: the bronze files in "${paths(lake).bronze(table)}" hold ${messages} messages, but the ledger knows of ${known}; put the missing ones back, or start a new lake by --data`,
+    );
+  }
+}
+
+const makingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
+const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
+
+/** Puts a finished rebuild in place, file by file; done again after a crash, it goes on where it was. */
+export async function finishRebuild(lake: string): Promise<void> {
+  const ready = readyFolder(lake);
+  const plan = await readFile(join(ready, "plan.json"), "utf8").catch(() => undefined);
+  if (plan === undefined) return;
+  const { sql, blocks, rejects } = JSON.parse(plan) as {
+    sql: string;
+    blocks: Record<Table, string[]>;
+    rejects: string[];
+  };
+  const replace = async (from: string, to: string, wanted: string[]) => {
+    await mkdir(to, { recursive: true });
+    for (const name of await readdir(from)) {
+      await rename(join(from, name), join(to, name));
+      step("replaced", join(to, name));
+    }
+    for (const name of await readdir(to)) {
+      if (name.endsWith(".parquet") && !wanted.includes(name)) await rm(join(to, name));
+    }
+    await syncPath(to);
+  };
+  for (const table of tableNames) await replace(paths(ready).silver(table), paths(lake).silver(table), blocks[table]);
+  await replace(paths(ready).rejects, paths(lake).rejects, rejects);
+  const bound = await readBinding(lake);
+  if (bound) await writeBinding(lake, { ...bound, sql });
+  // Under its other name, half of it is no plan to follow any more.
+  await rename(ready, makingFolder(lake));
+  step("removing", makingFolder(lake));
+  await rm(makingFolder(lake), { recursive: true });
+}
