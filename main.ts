@@ -36,12 +36,13 @@ import { checkBinding, lockLake, readBinding } from "./lake/owner.ts";
 import { loadSample } from "./local/sample.ts";
 import { findServices, type Services, stopServices, useServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
-import { needLake, type Question, questions, report } from "./report.ts";
+import { type Question, questions } from "./report/questions.ts";
+import { needLake, report } from "./report/report.ts";
+import { openStatus, type Source } from "./report/status.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { patiently } from "./runtime/retry.ts";
 import { formatTable, openScreen, type Screen } from "./screen.ts";
 import type { ServeFact } from "./serve.ts";
-import { openStatus, type Source } from "./status.ts";
 
 const commands = {
   run: ["(no command)", "post, clean and report, one after the other"],

@@ -18,8 +18,8 @@ import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import type { PartitionRange } from "../kafka/topics.ts";
 import { literal, parquetRows } from "../lake/duckdb.ts";
 import { names, paths } from "../lake/files.ts";
+import { openStatus, type Status, type TableStatus } from "../report/status.ts";
 import { openInstance } from "../runtime/duckdb.ts";
-import { openStatus, type Status, type TableStatus } from "../status.ts";
 
 /** A post as its messages say, as far as they were among the newest of their topics. */
 export interface LatestPost {

@@ -3,10 +3,11 @@
  *
  * @module
  */
-import type { Answer, Cell, Question } from "../report.ts";
+
 import { bars, columns, logarithmic, type Point, short, steps } from "./charts.ts";
 import { type Html, html } from "./html.ts";
 import { category, data, figure, groups, key, many, more, pair, shown, sum, table, text } from "./parts.ts";
+import type { Answer, Cell, Question } from "./questions.ts";
 import type { Place, World } from "./world.ts";
 
 /** Charts of one kind that stand side by side, at most. */

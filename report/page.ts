@@ -6,11 +6,11 @@
 
 import { readFile } from "node:fs/promises";
 import { addsUp, type LedgerRow } from "../lake/ledger.ts";
-import type { Cell, Question, Report } from "../report.ts";
 import { showAnswer } from "./answers.ts";
 import { bars, stacks } from "./charts.ts";
 import { asHtml, type Html, html } from "./html.ts";
 import { data, figure, groups, key, many, pair, share, shown, sum, table, text } from "./parts.ts";
+import type { Cell, Question, Report } from "./questions.ts";
 import type { World } from "./world.ts";
 
 /** What the page shows. */

@@ -3,9 +3,8 @@
  *
  * @module
  */
-
-import type { Cell } from "../report.ts";
 import { asHtml, type Html, html, oneLine, type Piece } from "./html.ts";
+import type { Cell } from "./questions.ts";
 
 /** Rows of a table that the page shows at most; Parquet has them all. */
 const mostRows = 1_000;

@@ -11,15 +11,15 @@ import {
   explainMysql,
   isTransientMysql,
   type MysqlSettings,
-} from "./db_conn.ts";
-import { type Table, tableNames } from "./io.ts";
-import { readCheckpoint } from "./kafka/checkpoint.ts";
-import { connectReader, type KafkaReader } from "./kafka/client.ts";
-import { isTransientKafka } from "./kafka/errors.ts";
-import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
-import { type PartitionRange, topicRanges } from "./kafka/topics.ts";
-import { type LedgerRow, lakeState } from "./lake/ledger.ts";
-import { checkBinding, readBinding } from "./lake/owner.ts";
+} from "../db_conn.ts";
+import { type Table, tableNames } from "../io.ts";
+import { readCheckpoint } from "../kafka/checkpoint.ts";
+import { connectReader, type KafkaReader } from "../kafka/client.ts";
+import { isTransientKafka } from "../kafka/errors.ts";
+import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
+import { type PartitionRange, topicRanges } from "../kafka/topics.ts";
+import { type LedgerRow, lakeState } from "../lake/ledger.ts";
+import { checkBinding, readBinding } from "../lake/owner.ts";
 
 /** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
 export interface Source {

@@ -7,45 +7,15 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
-import { type Table, tableNames } from "./io.ts";
-import { silverColumns } from "./lake/columns.ts";
-import { explainSql, openDuckDb, parquetRows, readSql } from "./lake/duckdb.ts";
-import { paths, writeInPlace } from "./lake/files.ts";
-import { type LedgerRow, publishQuery, readLedger } from "./lake/ledger.ts";
-import { readBinding } from "./lake/owner.ts";
-import { hasSilver } from "./lake/silver.ts";
-import { duckdb } from "./runtime/duckdb.ts";
-
-/** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
-export const questions = {
-  top_category_by_country: "The most frequent category of each country",
-  category_by_year: "Posts of each category by year, 2018 to 2022",
-  top_poster_by_country: "The poster with the most followers in each country",
-  top_country: "The country whose top poster has the most followers",
-  top_category_by_age_group: "The most frequent category of each age group",
-  median_followers_by_age_group: "Median number of followers by age group",
-  users_joined_by_year: "People who joined, by year",
-  median_followers_by_join_year: "Median number of followers by the year of joining",
-  median_followers_by_join_year_and_age_group: "Median number of followers by age group and year of joining",
-} as const;
-
-export type Question = keyof typeof questions;
-
-/** A value as it is shown: text, a number, or nothing. Numbers beyond 2^53 are text. */
-export type Cell = string | number | null;
-
-/** The rows of one query. */
-export interface Answer {
-  columns: string[];
-  rows: Cell[][];
-}
-
-/** What {@link report} found. */
-export interface Report {
-  ledger: LedgerRow[];
-  matches: Answer;
-  answers: Record<Question, Answer>;
-}
+import { type Table, tableNames } from "../io.ts";
+import { silverColumns } from "../lake/columns.ts";
+import { explainSql, openDuckDb, parquetRows, readSql } from "../lake/duckdb.ts";
+import { paths, writeInPlace } from "../lake/files.ts";
+import { publishQuery, readLedger } from "../lake/ledger.ts";
+import { readBinding } from "../lake/owner.ts";
+import { hasSilver } from "../lake/silver.ts";
+import { duckdb } from "../runtime/duckdb.ts";
+import { type Answer, type Cell, type Question, questions, type Report } from "./questions.ts";
 
 /**
  * Answers the nine questions from silver, writes each to `gold/<name>.parquet`, and all of them to `gold/report.html`.
@@ -131,8 +101,8 @@ async function readRows(
 /** Writes `gold/report.html`, in one step for readers. */
 async function writePage(connection: DuckDBConnection, lake: string, found: Report): Promise<void> {
   // Imported here: what draws charts and maps takes a moment to load, and only this needs it.
-  const { openWorld } = await import("./report/world.ts");
-  const { reportPage } = await import("./report/page.ts");
+  const { openWorld } = await import("./world.ts");
+  const { reportPage } = await import("./page.ts");
   const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
   const world = openWorld();
   const gaps = await readRows(connection, await readSql("gaps.sql"));
