@@ -26,6 +26,7 @@ import {
   type MysqlSettings,
   readRows,
 } from "./db_conn.ts";
+import type { ServeFact } from "./http/server.ts";
 import { count, duration, printable, some } from "./io/text.ts";
 import { rowToJson, type Table, tableNames, tables } from "./io.ts";
 import { connectReader } from "./kafka/client.ts";
@@ -42,7 +43,6 @@ import { openStatus, type Source } from "./report/status.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { patiently } from "./runtime/retry.ts";
 import { formatTable, openScreen, type Screen } from "./screen.ts";
-import type { ServeFact } from "./serve.ts";
 
 const commands = {
   run: ["(no command)", "post, clean and report, one after the other"],
@@ -407,7 +407,7 @@ async function runServe(context: Context, { mysql, kafka }: Connections): Promis
   const { screen, signal, lake, flags, host, port } = context;
   const token = await readToken(context);
   // Loaded here alone: the other commands start sooner.
-  const { serve } = await import("./serve.ts");
+  const { serve } = await import("./http/server.ts");
   const anyPrefix = flags.has("any-prefix");
   const onFact = (fact: ServeFact) => {
     if (fact.fact === "warned") screen.warn(fact.text);

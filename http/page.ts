@@ -16,7 +16,7 @@ import { Busy, type Live } from "./live.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
 const files = ["index.html", "login.html", "no-report.html", "page.css", "page.js", "login.js", "icon.svg"];
-const folder = new URL("../page/", import.meta.url);
+const folder = new URL("./static/", import.meta.url);
 
 /** Nothing but the page's own files, and no text ever becomes markup. */
 const pagePolicy = [

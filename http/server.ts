@@ -10,21 +10,21 @@
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type FastifyInstance, fastify } from "fastify";
-import type { MysqlSettings } from "./db_conn.ts";
-import { openBatches } from "./http/batches.ts";
-import { bounds } from "./http/bounds.ts";
-import { answerError, Refusal, retryAfter } from "./http/errors.ts";
-import { protect } from "./http/guard.ts";
-import { addIntake } from "./http/intake.ts";
-import { openLive } from "./http/live.ts";
-import { openMetrics } from "./http/metrics.ts";
-import { openApi } from "./http/openapi.ts";
-import { addPage } from "./http/page.ts";
-import { openTopics } from "./http/topics.ts";
-import { tableNames } from "./io.ts";
-import { openPublisher } from "./kafka/publisher.ts";
-import type { KafkaSettings } from "./kafka/settings.ts";
-import { UsageError } from "./runtime/errors.ts";
+import type { MysqlSettings } from "../db_conn.ts";
+import { tableNames } from "../io.ts";
+import { openPublisher } from "../kafka/publisher.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { UsageError } from "../runtime/errors.ts";
+import { openBatches } from "./batches.ts";
+import { bounds } from "./bounds.ts";
+import { answerError, Refusal, retryAfter } from "./errors.ts";
+import { protect } from "./guard.ts";
+import { addIntake } from "./intake.ts";
+import { openLive } from "./live.ts";
+import { openMetrics } from "./metrics.ts";
+import { openApi } from "./openapi.ts";
+import { addPage } from "./page.ts";
+import { openTopics } from "./topics.ts";
 
 /** What the server tells, in the past tense. */
 export type ServeFact =
