@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { readCredentials } from "../credentials.ts";
+import { readCredentials } from "../cli/credentials.ts";
 import type { MysqlSettings } from "../db_conn.ts";
 import { keyBytes, valueBytes } from "../io/record_batch.ts";
 import { connectReader } from "../kafka/client.ts";

@@ -9,9 +9,9 @@ import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
-import type { MysqlSettings } from "./db_conn.ts";
-import type { KafkaSettings } from "./kafka/settings.ts";
-import { UsageError } from "./runtime/errors.ts";
+import type { MysqlSettings } from "../db_conn.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { UsageError } from "../runtime/errors.ts";
 
 /** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */
 export interface Credentials {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { count, duration, printable } from "./io/text.ts";
-import type { Table } from "./io.ts";
+import { count, duration, printable } from "../io/text.ts";
+import type { Table } from "../io.ts";
 
 /** Where a command writes. */
 export interface Screen {
@@ -174,3 +174,5 @@ export function formatTable(
     .map((l) => `  ${l}`)
     .join("\n");
 }
+
+export const seconds = (from: number): string => duration(Date.now() - from);

@@ -1,0 +1,140 @@
+/**
+ * Finds or starts the services that a command needs.
+ *
+ * @module
+ */
+
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { connectMysql, databaseId, isTransientMysql, type MysqlSettings } from "../db_conn.ts";
+import { count } from "../io/text.ts";
+import type { Table } from "../io.ts";
+import { connectReader } from "../kafka/client.ts";
+import { isTransientKafka } from "../kafka/errors.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { checkBinding, readBinding } from "../lake/owner.ts";
+import { loadSample } from "../local/sample.ts";
+import { findServices, type Services, useServices } from "../local/services.ts";
+import { UsageError } from "../runtime/errors.ts";
+import { patiently } from "../runtime/retry.ts";
+import type { Arguments, Command } from "./arguments.ts";
+import { environmentHasCredentials, readCredentials } from "./credentials.ts";
+import type { Screen } from "./screen.ts";
+
+/** What a command works with. */
+export interface Context extends Arguments {
+  signal: AbortSignal;
+  screen: Screen;
+}
+
+/** Where the services are, once they are needed. */
+export interface Connections extends AsyncDisposable {
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  services: Services | undefined;
+}
+
+/** Commands that want rows: they give the embedded database its sample. */
+const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
+
+/** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
+export async function connect(
+  context: Context,
+  needs: { mysql: boolean; kafka: boolean; keep?: boolean },
+): Promise<Connections> {
+  const { data, prefix, signal, screen, rows, waitMs } = context;
+  const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
+  const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
+  const from = creds?.from ?? "";
+  for (const warning of creds?.warnings ?? []) screen.warn(warning);
+  if (rows !== undefined && creds) {
+    throw new UsageError(`--rows makes sample data for the program's own database only, and "${from}" names another`);
+  }
+  const zookeeper = context.flags.has("zookeeper");
+  if (zookeeper && creds?.kafka) {
+    throw new UsageError(
+      `--zookeeper starts the program's own Kafka, and "${from}" names another: leave out one of them`,
+    );
+  }
+  const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
+  const say = (text: string) => screen.say(text);
+  if (own.mysql || own.kafka) {
+    if (context.command === "status" && !existsSync(join(data, "services")))
+      throw new Error(`There is nothing in "${data}" yet: run post first, or up`);
+    tellOfOthers(context);
+  }
+  const services =
+    own.mysql || own.kafka
+      ? await useServices({ dataDir: data, ...own, zookeeper, keep: needs.keep ?? false, say, signal })
+      : undefined;
+  try {
+    const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);
+    const kafka: KafkaSettings = creds?.kafka ?? {
+      brokers: services?.kafka?.brokers ?? [],
+      prefix: "pinterest",
+      partitions: 1,
+      replicationFactor: 1,
+    };
+    if (prefix !== undefined) kafka.prefix = prefix;
+    const parts = [];
+    if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? from : "embedded"})`);
+    if (needs.kafka) {
+      parts.push(
+        `Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? from : zookeeper ? "embedded, with ZooKeeper" : "embedded"}), topics ${kafka.prefix}.*`,
+      );
+    }
+    screen.say(`Using ${parts.join(" and ")}`);
+    if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
+      const progress = screen.progress("sample");
+      const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
+      const options = { ...(rows !== undefined && { rows }), waitMs, signal, onProgress };
+      const posts = await loadSample(services.mysql, options);
+      progress.end();
+      if (rows !== undefined && posts !== undefined && posts > rows)
+        screen.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);
+    }
+    return { mysql, kafka, services, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
+  } catch (error) {
+    await services?.[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Says that the services of the other mode run too: who forgot the flag would wonder where the rows are. */
+export function tellOfOthers({ data, flags, screen }: Context): void {
+  const zookeeper = flags.has("zookeeper");
+  if (!findServices({ dataDir: zookeeper ? dirname(data) : join(data, "zookeeper") })) return;
+  const [those, way] = zookeeper ? ["without", "leave --zookeeper out"] : ["with", "say --zookeeper"];
+  screen.say(`The services ${those} ZooKeeper run too, with data of their own; to mean them, ${way}`);
+}
+
+/** Refuses the lake of another cluster, prefix or database before anything is posted for it. */
+export async function checkLake(context: Context, connections: Connections): Promise<void> {
+  const { lake, waitMs, signal, screen } = context;
+  const bound = await readBinding(lake);
+  if (!bound) return;
+  const { kafka } = connections;
+  const onWait = (text: string) => screen.say(text);
+  const connecting = () => connectReader(kafka);
+  await using reader = await patiently(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
+  const database = await databaseOf(connections, context);
+  checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix, ...database });
+}
+
+/** The id of the database that the settings name, so that the lake of another one is refused; none when it is away. */
+export async function databaseOf(
+  { mysql, services }: Connections,
+  { waitMs }: Pick<Context, "waitMs">,
+): Promise<{ database?: string }> {
+  if (!mysql || (services && !services.mysql)) return {};
+  const db = await connectMysql(mysql, { waitMs }).catch((error: unknown) => {
+    if (isTransientMysql(error)) return undefined;
+    throw error;
+  });
+  if (!db) return {};
+  try {
+    return { database: await databaseId(db, mysql) };
+  } finally {
+    db.destroy();
+  }
+}
