@@ -19,7 +19,7 @@ import { stringify } from "yaml";
 import { tableNames, tables } from "../io.ts";
 import { startKafka } from "../local/broker.ts";
 import { freePort } from "../local/processes.ts";
-import { loadSample } from "../local/sample.ts";
+import { loadSample } from "../local/sample/load.ts";
 import { prepare } from "../test/cluster/cluster.ts";
 import { openDatabase, openService } from "../test/faults/world.ts";
 import { temporaryFolder } from "../test/support.ts";

@@ -13,7 +13,7 @@ import { connectReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { checkBinding, readBinding } from "../lake/owner.ts";
-import { loadSample } from "../local/sample.ts";
+import { loadSample } from "../local/sample/load.ts";
 import { findServices, type Services, useServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { patiently } from "../runtime/retry.ts";

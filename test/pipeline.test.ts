@@ -16,7 +16,7 @@ import { connectMysql, countRows, inspectTable, type MysqlSettings, readPage } f
 import { rowToJson, type Table, tableNames, tables } from "../io.ts";
 import { kafkaClient } from "../kafka/client.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
-import { sampleRow } from "../local/sample.ts";
+import { sampleRow } from "../local/sample/load.ts";
 import { readRejects, readSilver } from "./lake_of.ts";
 import { cleanTable, type Message } from "./oracle.ts";
 import { copyProgram, openSite, query, type Run, readTopic, run, type Site, start, struck } from "./support.ts";

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { Table } from "../io.ts";
-import { countries } from "../local/words.ts";
+import { countries } from "../local/sample/words.ts";
 import { oneLine } from "../report/html.ts";
 import { type Question, questions } from "../report/questions.ts";
 import { report } from "../report/report.ts";

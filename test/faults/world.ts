@@ -17,7 +17,7 @@ import { keepClasses, startKafka, startZookeeper } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
 import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type MysqlProgram, type Tools } from "../../local/programs.ts";
-import { loadSample } from "../../local/sample.ts";
+import { loadSample } from "../../local/sample/load.ts";
 import type { MysqlAddress } from "../../local/state.ts";
 import { type Run, type Running, start, struck } from "../support.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Row, Table } from "../io.ts";
+import type { Row, Table } from "../../io.ts";
 import { categories, countries, lists, posters, sentences, type Template, titles } from "./words.ts";
 
 /** Posts of the original: one block of every category. After them the first category comes again. */

@@ -9,11 +9,11 @@
 import { Readable } from "node:stream";
 import { setImmediate as breathe } from "node:timers/promises";
 import mysql, { type Connection, type ResultSetHeader, type RowDataPacket } from "mysql2/promise";
-import { type Table, tableNames, tables } from "../io.ts";
-import { sampleRow, sampleSize } from "./sample_rows.ts";
-import type { MysqlAddress } from "./state.ts";
+import { type Table, tableNames, tables } from "../../io.ts";
+import type { MysqlAddress } from "../state.ts";
+import { sampleRow, sampleSize } from "./rows.ts";
 
-export { sampleRow, sampleSize } from "./sample_rows.ts";
+export { sampleRow, sampleSize } from "./rows.ts";
 
 /** What {@link loadSample} may be told. */
 export interface SampleOptions {
