@@ -9,8 +9,8 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { installAirflow, openAirflow, postRows } from "../test/airflow/local_airflow.ts";
-import { findBrowser, noBrowser, openBrowser } from "../test/browser.ts";
-import { openSite } from "../test/support.ts";
+import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
+import { openSite } from "../test/support/support.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const executable = findBrowser();

@@ -22,7 +22,7 @@ import { freePort } from "../local/processes.ts";
 import { loadSample } from "../local/sample/load.ts";
 import { prepare } from "../test/cluster/cluster.ts";
 import { openDatabase, openService } from "../test/faults/world.ts";
-import { temporaryFolder } from "../test/support.ts";
+import { temporaryFolder } from "../test/support/support.ts";
 import { counted, cpuOf, median, peakOf } from "./measures.ts";
 
 const { values } = parseArgs({

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { tableNames } from "../io.ts";
-import { openSite, query, run, start } from "../test/support.ts";
+import { openSite, query, run, start } from "../test/support/support.ts";
 
 const { values } = parseArgs({
   options: { rate: { type: "string", default: "100/s" }, posts: { type: "string", default: "3000" } },

@@ -9,9 +9,9 @@ import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findBrowser, noBrowser, openBrowser } from "../test/browser.ts";
-import { hostileRows } from "../test/hostile_rows.ts";
-import { openSite, run, start } from "../test/support.ts";
+import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
+import { hostileRows } from "../test/support/hostile_rows.ts";
+import { openSite, run, start } from "../test/support/support.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const looks = {

@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 import autocannon from "autocannon";
 import { rowToJson, tables } from "../io.ts";
 import { sampleRow } from "../local/sample/load.ts";
-import { openSite, readTopic, start } from "../test/support.ts";
+import { openSite, readTopic, start } from "../test/support/support.ts";
 
 const { values } = parseArgs({
   options: {

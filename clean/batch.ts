@@ -11,7 +11,6 @@ import pLimit from "p-limit";
 import type { Table } from "../io.ts";
 import {
   type BronzeFile,
-  batchBytes,
   blockOfFile,
   bronzeColumns,
   landedOffsets,
@@ -35,22 +34,6 @@ export function unapplied(work: Work, table: Table): BronzeFile[] {
 /** Cleans what was landed before the program was stopped, or before Kafka went away. */
 export async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
   for (const files of await work.batches(unapplied(work, table))) await applyBatch(work, table, { files, result });
-}
-
-/** Groups files so that each group is about one batch large. */
-export async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
-  const batches: BronzeFile[][] = [];
-  let bytes = Number.POSITIVE_INFINITY;
-  for (const file of files) {
-    const size = await fileSize(file.path);
-    if (bytes + size > batchBytes) {
-      batches.push([]);
-      bytes = 0;
-    }
-    batches.at(-1)?.push(file);
-    bytes += size;
-  }
-  return batches;
 }
 
 const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;

@@ -11,14 +11,13 @@ import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { type Table, tableNames } from "../io.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
-import { type BronzeFile, listBronze } from "../lake/bronze.ts";
+import { type BronzeFile, batchBytes, listBronze } from "../lake/bronze.ts";
 import { type Columns, checkColumns, silverColumns } from "../lake/columns.ts";
 import { openDuckDb } from "../lake/duckdb.ts";
-import { paths } from "../lake/files.ts";
+import { fileSize, paths } from "../lake/files.ts";
 import { type FileState, fileStates } from "../lake/footers.ts";
 import { checkBronze, type LedgerRow } from "../lake/ledger.ts";
 import { isAlive } from "../runtime/process.ts";
-import { inBatches } from "./batch.ts";
 
 /** What the consumer tells, in the past tense. */
 export type CleanFact =
@@ -174,4 +173,20 @@ export type RebuildOptions = Pick<CleanOptions, "lake" | "signal" | "onFact">;
 export interface LandedOptions extends RebuildOptions {
   /** Groups bronze files that are cleaned together, in the order of each partition. For tests; default: about 192 MB. */
   batches?: Work["batches"];
+}
+
+/** Groups files so that each group is about one batch large. */
+async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
+  const batches: BronzeFile[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const file of files) {
+    const size = await fileSize(file.path);
+    if (bytes + size > batchBytes) {
+      batches.push([]);
+      bytes = 0;
+    }
+    batches.at(-1)?.push(file);
+    bytes += size;
+  }
+  return batches;
 }

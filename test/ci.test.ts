@@ -1,13 +1,9 @@
-/**
- * Which big suites CI runs: `.ci/suite` in a repository of its own, with a suite that only notes that it ran.
- */
-
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { appendFile, copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { temporaryFolder } from "./support.ts";
+import { temporaryFolder } from "./support/support.ts";
 
 test("a big suite runs unless it has passed with the very same inputs, and CI says why it skips one", async () => {
   const { path, remove } = await temporaryFolder();

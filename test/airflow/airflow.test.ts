@@ -1,5 +1,3 @@
-/** The DAG under Airflow's real scheduler, asserted through its REST API: `npm run test:airflow`. */
-
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readdir, rename } from "node:fs/promises";
@@ -10,7 +8,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LedgerRow } from "../../lake/ledger.ts";
-import { openSite, run, type Site, start } from "../support.ts";
+import { openSite, run, type Site, start } from "../support/support.ts";
 import { type Airflow, installAirflow, openAirflow, postRows } from "./local_airflow.ts";
 
 const rows = 300;

@@ -1,5 +1,3 @@
-/** Three brokers, three replicas of everything, two of which must be there: brokers die under load. */
-
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -9,7 +7,7 @@ import { kafkaClient } from "../../kafka/client.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
 import { makeWorld, type Work, type World } from "../faults/world.ts";
-import { temporaryFolder } from "../support.ts";
+import { temporaryFolder } from "../support/support.ts";
 import { type Cluster, openCluster } from "./cluster.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;

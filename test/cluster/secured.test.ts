@@ -1,8 +1,3 @@
-/**
- * A broker and a database that ask for TLS, passwords and permissions: certificates by an authority of the test, SASL
- * PLAIN and SCRAM-SHA-512, ACLs; a database user who may only read.
- */
-
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -16,7 +11,7 @@ import { freePort } from "../../local/processes.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
 import { type DatabaseSite, openDatabase, openService, type Service } from "../faults/world.ts";
-import { type Run, run, temporaryFolder } from "../support.ts";
+import { type Run, run, temporaryFolder } from "../support/support.ts";
 import { certificates, prepare } from "./cluster.ts";
 
 // The protocol's numbers: kafka/kafkajs.ts must be the one to load kafkajs.

@@ -8,9 +8,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { type ColumnKind, type Table, tableNames, tables } from "../../io.ts";
 import { paths } from "../../lake/files.ts";
-import { readSilver } from "../lake_of.ts";
-import { cleanTable, type Message } from "../oracle.ts";
-import { query } from "../support.ts";
+import { readSilver } from "../support/lake_of.ts";
+import { cleanTable, type Message } from "../support/oracle.ts";
+import { query } from "../support/support.ts";
 import { readTopics } from "./readers.ts";
 import { sourceRows, type World } from "./world.ts";
 

@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake/files.ts";
 import { openInstance } from "../../runtime/duckdb.ts";
-import type { Message } from "../oracle.ts";
+import type { Message } from "../support/oracle.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 

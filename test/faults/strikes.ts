@@ -7,7 +7,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
-import type { Message } from "../oracle.ts";
+import type { Message } from "../support/oracle.ts";
 import { type RequestName, requests } from "./proxy.ts";
 import {
   connectionsOf,

@@ -19,7 +19,7 @@ import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type MysqlProgram, type Tools } from "../../local/programs.ts";
 import { loadSample } from "../../local/sample/load.ts";
 import type { MysqlAddress } from "../../local/state.ts";
-import { type Run, type Running, start, struck } from "../support.ts";
+import { type Run, type Running, start, struck } from "../support/support.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";
 
 /** A service that can be killed, frozen and started again. */

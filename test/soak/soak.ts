@@ -14,10 +14,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { tableNames } from "../../io.ts";
-import { findBrowser, openBrowser } from "../browser.ts";
-import { readSilver } from "../lake_of.ts";
-import { cleanTable } from "../oracle.ts";
-import { openSite, query, readTopic, run, start } from "../support.ts";
+import { findBrowser, openBrowser } from "../support/browser.ts";
+import { readSilver } from "../support/lake_of.ts";
+import { cleanTable } from "../support/oracle.ts";
+import { openSite, query, readTopic, run, start } from "../support/support.ts";
 
 const { values } = parseArgs({
   options: { minutes: { type: "string", default: "60" }, rate: { type: "string", default: "100/s" } },

@@ -12,10 +12,10 @@ import { ensureTopics } from "../../kafka/topics.ts";
 import { questions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
 import { output } from "../faults/readers.ts";
-import { makeLake } from "../lake_of.ts";
-import { bigMessages, hostileMessages } from "../messages.ts";
-import { leftOpen, type Message, reasons } from "../oracle.ts";
-import { openSite, query, run, type Site, temporaryFolder } from "../support.ts";
+import { makeLake } from "../support/lake_of.ts";
+import { bigMessages, hostileMessages } from "../support/messages.ts";
+import { leftOpen, type Message, reasons } from "../support/oracle.ts";
+import { openSite, query, run, type Site, temporaryFolder } from "../support/support.ts";
 import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows } from "./spark.ts";
 
 const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));

@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cacheFolder, findPython, output } from "../faults/readers.ts";
-import { query, start } from "../support.ts";
+import { query, start } from "../support/support.ts";
 
 /** The folder of the job. */
 export const deploy = fileURLToPath(new URL("../../deploy/databricks", import.meta.url));

@@ -1,5 +1,3 @@
-/** `--zookeeper`: the whole job on Kafka 3.9 with a ZooKeeper, its services, and a short fault run. */
-
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
@@ -11,7 +9,7 @@ import { ask } from "../../local/processes.ts";
 import { readState, type State } from "../../local/state.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
-import { openSite, run, type Site, start, untilGone } from "../support.ts";
+import { openSite, run, type Site, start, untilGone } from "../support/support.ts";
 
 let site: Site;
 let here: string[];

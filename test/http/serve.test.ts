@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv2020 } from "ajv/dist/2020.js";
-import type { LatestPost } from "../http/live.ts";
-import { tableNames } from "../io.ts";
-import { openSite, type Running, readTopic, run, type Site, start } from "./support.ts";
+import type { LatestPost } from "../../http/live.ts";
+import { tableNames } from "../../io.ts";
+import { openSite, type Running, readTopic, run, type Site, start } from "../support/support.ts";
 
 let site: Site;
 let server: Running;
@@ -374,8 +374,8 @@ test("the description names every route, and no other", async () => {
   const described = Object.entries(description.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method} ${path}`),
   );
-  const names = await readdir(new URL("../http/", import.meta.url));
-  const files = names.filter((name) => name.endsWith(".ts")).map((name) => `../http/${name}`);
+  const names = await readdir(new URL("../../http/", import.meta.url));
+  const files = names.filter((name) => name.endsWith(".ts")).map((name) => `../../http/${name}`);
   const routes = [];
   for (const file of files) {
     const text = await readFile(new URL(file, import.meta.url), "utf8");

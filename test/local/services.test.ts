@@ -1,5 +1,3 @@
-/** The services that the program starts by itself: shared, ended with their last user, whatever dies. */
-
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -8,11 +6,11 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { keepClasses } from "../local/broker.ts";
-import { ask, spawnGuarded, within } from "../local/processes.ts";
-import { findServices, useServices } from "../local/services.ts";
-import { readState } from "../local/state.ts";
-import { run, runs, start, temporaryFolder, untilGone } from "./support.ts";
+import { keepClasses } from "../../local/broker.ts";
+import { ask, spawnGuarded, within } from "../../local/processes.ts";
+import { findServices, useServices } from "../../local/services.ts";
+import { readState } from "../../local/state.ts";
+import { run, runs, start, temporaryFolder, untilGone } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let data: string;

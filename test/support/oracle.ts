@@ -8,7 +8,7 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import { type Table, tables } from "../io.ts";
+import { type Table, tables } from "../../io.ts";
 
 /** A Kafka message of one of the three topics, `postedAt` in milliseconds since 1970. */
 export interface Message {

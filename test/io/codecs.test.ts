@@ -1,16 +1,11 @@
-/**
- * Compressed batches as clients made them: `batches.json` has what Kafka's own Java client 4.2.1 and librdkafka 2.16.0
- * sent for the same 800 messages, as the broker gave it back.
- */
-
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { compressFrameSync } from "lz4-napi";
 import { compressSync } from "snappy";
-import { unpack } from "../io/codecs.ts";
-import { decodeRecords, valueBytes } from "../io/record_batch.ts";
+import { unpack } from "../../io/codecs.ts";
+import { decodeRecords, valueBytes } from "../../io/record_batch.ts";
 
 const path = new URL("batches.json", import.meta.url);
 const batches = Object.entries(JSON.parse(await readFile(path, "utf8")) as Record<string, string>).map(

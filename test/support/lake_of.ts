@@ -6,14 +6,14 @@
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { rebuild } from "../clean/rebuild.ts";
-import type { CleanResult } from "../clean/work.ts";
-import { bronzeLines } from "../io/bronze_lines.ts";
-import type { RecordView } from "../io/record_batch.ts";
-import { type Table, tableNames } from "../io.ts";
-import { bronzeName, largeMessage } from "../lake/bronze.ts";
-import { paths } from "../lake/files.ts";
-import { writeBinding } from "../lake/owner.ts";
+import { rebuild } from "../../clean/rebuild.ts";
+import type { CleanResult } from "../../clean/work.ts";
+import { bronzeLines } from "../../io/bronze_lines.ts";
+import type { RecordView } from "../../io/record_batch.ts";
+import { type Table, tableNames } from "../../io.ts";
+import { bronzeName, largeMessage } from "../../lake/bronze.ts";
+import { paths } from "../../lake/files.ts";
+import { writeBinding } from "../../lake/owner.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 

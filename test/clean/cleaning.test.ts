@@ -3,14 +3,14 @@ import { execFileSync } from "node:child_process";
 import { appendFile, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type Table, tableNames } from "../io.ts";
-import { lockLake } from "../lake/owner.ts";
-import { questions } from "../report/questions.ts";
-import { report } from "../report/report.ts";
-import { makeLake, readRejects, readSilver } from "./lake_of.ts";
-import { bigMessages, hostileMessages } from "./messages.ts";
-import { answers, cleanTable, leftOpen, type Message, reasons } from "./oracle.ts";
-import { query, temporaryFolder } from "./support.ts";
+import { type Table, tableNames } from "../../io.ts";
+import { lockLake } from "../../lake/owner.ts";
+import { questions } from "../../report/questions.ts";
+import { report } from "../../report/report.ts";
+import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
+import { bigMessages, hostileMessages } from "../support/messages.ts";
+import { answers, cleanTable, leftOpen, type Message, reasons } from "../support/oracle.ts";
+import { query, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {

@@ -11,14 +11,14 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DuckDBInstance } from "@duckdb/node-api";
-import { readCredentials } from "../cli/credentials.ts";
-import type { MysqlSettings } from "../db_conn.ts";
-import { keyBytes, valueBytes } from "../io/record_batch.ts";
-import { connectReader } from "../kafka/client.ts";
-import { fetchOnce } from "../kafka/fetch.ts";
-import type { KafkaSettings } from "../kafka/settings.ts";
-import { topicRanges } from "../kafka/topics.ts";
-import { readState } from "../local/state.ts";
+import { readCredentials } from "../../cli/credentials.ts";
+import type { MysqlSettings } from "../../db_conn.ts";
+import { keyBytes, valueBytes } from "../../io/record_batch.ts";
+import { connectReader } from "../../kafka/client.ts";
+import { fetchOnce } from "../../kafka/fetch.ts";
+import type { KafkaSettings } from "../../kafka/settings.ts";
+import { topicRanges } from "../../kafka/topics.ts";
+import { readState } from "../../local/state.ts";
 import type { Message } from "./oracle.ts";
 
 /** A folder below the system's temporary one; `remove` deletes it. */
@@ -45,13 +45,13 @@ export interface Running {
   said: (pattern: RegExp) => Promise<void>;
 }
 
-const main = new URL("../main.ts", import.meta.url).pathname;
+const main = new URL("../../main.ts", import.meta.url).pathname;
 
 const programAt = (path: string) => [process.execPath, "--import", import.meta.resolve("tsx"), path];
 
 /** A copy of the program in a folder, for tests that edit it; returns how it is started. */
 export async function copyProgram(folder: string): Promise<string[]> {
-  const root = new URL("../", import.meta.url).pathname;
+  const root = new URL("../../", import.meta.url).pathname;
   const leftOut = new Set(["node_modules", "data", "test", "bench", "docs", "deploy"]);
   const filter = (path: string) => !/^[._]/.test(basename(path)) && !leftOut.has(relative(root, path));
   await cp(root, folder, { recursive: true, filter: (path) => path === root || filter(path) });
@@ -116,7 +116,7 @@ export function start(args: string[], { cwd, env = {}, program = programAt(main)
  * silver`, or `pause 1 ^committing pin` while `<trace>.hold` exists.
  */
 export const struck = (trace: string, strike?: string): NodeJS.ProcessEnv => ({
-  NODE_OPTIONS: `--require=${JSON.stringify(new URL("./faults/strike.cjs", import.meta.url).pathname)}`,
+  NODE_OPTIONS: `--require=${JSON.stringify(new URL("../faults/strike.cjs", import.meta.url).pathname)}`,
   PIPELINE_STEPS: trace,
   ...(strike && { PIPELINE_STRIKE: strike }),
 });

@@ -1,12 +1,10 @@
-/** Rows straight into record batches: held byte for byte against JSON.stringify and kafkajs' own encoder. */
-
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { decodeRecords, keyBytes, type RecordBatch, sealBatch, valueBytes } from "../io/record_batch.ts";
-import { rowEncoder } from "../io/row_encoder.ts";
-import { type ColumnKind, type Row, rowToJson } from "../io.ts";
-import { partitionOf } from "../kafka/topics.ts";
+import { decodeRecords, keyBytes, type RecordBatch, sealBatch, valueBytes } from "../../io/record_batch.ts";
+import { rowEncoder } from "../../io/row_encoder.ts";
+import { type ColumnKind, type Row, rowToJson } from "../../io.ts";
+import { partitionOf } from "../../kafka/topics.ts";
 
 const require = createRequire(import.meta.url);
 const { RecordBatch: plainBatch } = require("kafkajs/src/protocol/recordBatch/v0") as {

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type Table, tableNames } from "../io.ts";
+import { type Table, tableNames } from "../../io.ts";
 import type { Message } from "./oracle.ts";
 
 /**

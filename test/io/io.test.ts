@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { bronzeLines } from "../io/bronze_lines.ts";
-import { decodeRecords, keyBytes, valueBytes } from "../io/record_batch.ts";
-import { rowToJson } from "../io.ts";
-import { isTransientKafka } from "../kafka/errors.ts";
-import { partitionOf } from "../kafka/topics.ts";
-import { isAlive } from "../runtime/process.ts";
-import { patiently } from "../runtime/retry.ts";
-import { viewOf } from "./lake_of.ts";
+import { bronzeLines } from "../../io/bronze_lines.ts";
+import { decodeRecords, keyBytes, valueBytes } from "../../io/record_batch.ts";
+import { rowToJson } from "../../io.ts";
+import { isTransientKafka } from "../../kafka/errors.ts";
+import { partitionOf } from "../../kafka/topics.ts";
+import { isAlive } from "../../runtime/process.ts";
+import { patiently } from "../../runtime/retry.ts";
+import { viewOf } from "../support/lake_of.ts";
+import { sources } from "../support/sources.ts";
 
 test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's own digits", () => {
   const columns = [
@@ -286,18 +286,10 @@ test("a process is alive while it runs, whoever it belongs to, and not when it h
   assert.ok(!isAlive(child.pid as number));
 });
 
-test("only local/processes.ts, which asks ps where there is no /proc, looks there", async () => {
-  const root = new URL("../", import.meta.url);
-  const files = (
-    await Promise.all(
-      ["./", "local/", "http/", "report/"].map((folder) =>
-        readdir(new URL(folder, root)).then((names) => names.map((name) => folder + name)),
-      ),
-    )
-  ).flat();
-  const found = [];
-  for (const file of files.filter((name) => name.endsWith(".ts"))) {
-    if ((await readFile(new URL(file, root), "utf8")).includes("/proc/$")) found.push(file);
-  }
-  assert.deepEqual(found, ["local/processes.ts"]);
+test("only local/processes.ts, which asks ps where there is no /proc, looks there", () => {
+  const found = sources().filter(({ text }) => text.includes("/proc/$"));
+  assert.deepEqual(
+    found.map(({ path }) => path),
+    ["local/processes.ts"],
+  );
 });

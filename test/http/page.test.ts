@@ -1,17 +1,13 @@
-/**
- * The live page in a real browser, while posts are emulated and cleaned: skipped where there is no browser.
- */
-
 import assert from "node:assert/strict";
 import { readdir, readFile, rename } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
-import { tableNames } from "../io.ts";
-import { findBrowser, noBrowser, openBrowser } from "./browser.ts";
-import { hostileRows } from "./hostile_rows.ts";
-import { openSite, type Running, run, type Site, start } from "./support.ts";
+import { tableNames } from "../../io.ts";
+import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
+import { hostileRows } from "../support/hostile_rows.ts";
+import { openSite, type Running, run, type Site, start } from "../support/support.ts";
 
 const executable = findBrowser();
 const skip = executable ? false : noBrowser;

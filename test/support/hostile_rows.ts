@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Table } from "../io.ts";
+import type { Table } from "../../io.ts";
 
 const script = "<script>document.title='hacked'</script>";
 const image = "<img src=x onerror=\"document.title='hacked'\">";

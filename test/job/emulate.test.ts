@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
-import { connectMysql } from "../db_conn.ts";
-import { tableNames, tables } from "../io.ts";
-import { openSite, type Run, readTopic, run, type Site, start } from "./support.ts";
+import { connectMysql } from "../../db_conn.ts";
+import { tableNames, tables } from "../../io.ts";
+import { openSite, type Run, readTopic, run, type Site, start } from "../support/support.ts";
 
 let site: Site;
 let data: string;

@@ -1,25 +1,20 @@
-/**
- * The report page: its numbers against the Parquet answers, hostile text, lakes with little in them, and the page in a
- * real browser where one is installed.
- */
-
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import type { Table } from "../io.ts";
-import { countries } from "../local/sample/words.ts";
-import { oneLine } from "../report/html.ts";
-import { type Question, questions } from "../report/questions.ts";
-import { report } from "../report/report.ts";
-import { openWorld } from "../report/world.ts";
-import { findBrowser, noBrowser, openBrowser } from "./browser.ts";
-import { makeLake } from "./lake_of.ts";
-import { hostileMessages } from "./messages.ts";
-import type { Message } from "./oracle.ts";
-import { query, temporaryFolder } from "./support.ts";
+import type { Table } from "../../io.ts";
+import { countries } from "../../local/sample/words.ts";
+import { oneLine } from "../../report/html.ts";
+import { type Question, questions } from "../../report/questions.ts";
+import { report } from "../../report/report.ts";
+import { openWorld } from "../../report/world.ts";
+import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
+import { makeLake } from "../support/lake_of.ts";
+import { hostileMessages } from "../support/messages.ts";
+import type { Message } from "../support/oracle.ts";
+import { query, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -178,7 +173,7 @@ test("a lake of one post has a page, also where its median is 0 or null and its 
 });
 
 test("a ledger that does not add up is told", async () => {
-  const { reportPage } = await import("../report/page.ts");
+  const { reportPage } = await import("../../report/page.ts");
   const { lake } = await pageOf("wrong", { pin: toMessages([pin(1)]) });
   const found = await report({ lake, signal: new AbortController().signal });
   const ledger = found.ledger.map((row) => (row.table === "pin" ? { ...row, messages: row.messages + 1 } : row));

@@ -1,19 +1,15 @@
-/**
- * Whether the ledger adds up, as `status` says it: of the files alone, without services.
- */
-
 import assert from "node:assert/strict";
 import { readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { bronzeLines } from "../io/bronze_lines.ts";
-import { tableNames } from "../io.ts";
-import { bronzeName } from "../lake/bronze.ts";
-import { paths } from "../lake/files.ts";
-import { lakeState } from "../lake/ledger.ts";
-import { makeLake, viewOf } from "./lake_of.ts";
-import type { Message } from "./oracle.ts";
-import { temporaryFolder } from "./support.ts";
+import { bronzeLines } from "../../io/bronze_lines.ts";
+import { tableNames } from "../../io.ts";
+import { bronzeName } from "../../lake/bronze.ts";
+import { paths } from "../../lake/files.ts";
+import { lakeState } from "../../lake/ledger.ts";
+import { makeLake, viewOf } from "../support/lake_of.ts";
+import type { Message } from "../support/oracle.ts";
+import { temporaryFolder } from "../support/support.ts";
 
 test("adds_up is about what is cleaned: not what is landed only, nor a batch that is half published", async () => {
   const { path, remove } = await temporaryFolder();

@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { cleanLanded, rebuild } from "../clean/rebuild.ts";
-import type { BronzeFile } from "../lake/bronze.ts";
-import { type Step, steps } from "../runtime/steps.ts";
-import { landMessages, makeLake, readRejects, readSilver } from "./lake_of.ts";
-import type { Message } from "./oracle.ts";
-import { temporaryFolder } from "./support.ts";
+import { cleanLanded, rebuild } from "../../clean/rebuild.ts";
+import type { BronzeFile } from "../../lake/bronze.ts";
+import { type Step, steps } from "../../runtime/steps.ts";
+import { landMessages, makeLake, readRejects, readSilver } from "../support/lake_of.ts";
+import type { Message } from "../support/oracle.ts";
+import { temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {

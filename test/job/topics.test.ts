@@ -1,5 +1,3 @@
-/** Topics as other people leave them: what they hold, how it is packed, and topics that are deleted and made again. */
-
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -7,17 +5,17 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
-import { openLander } from "../clean/land.ts";
-import { connectReader, kafkaClient, openProducer } from "../kafka/client.ts";
-import { explainKafka, isTransientKafka, retriable } from "../kafka/errors.ts";
-import type { KafkaSettings } from "../kafka/settings.ts";
-import { topicIds } from "../kafka/topic_ids.ts";
-import { topicRanges, untilReadable } from "../kafka/topics.ts";
-import { names, paths } from "../lake/files.ts";
-import { readBinding, writeBinding } from "../lake/owner.ts";
-import { UsageError } from "../runtime/errors.ts";
-import { patiently } from "../runtime/retry.ts";
-import { openSite, readTopic, run, type Site, start } from "./support.ts";
+import { openLander } from "../../clean/land.ts";
+import { connectReader, kafkaClient, openProducer } from "../../kafka/client.ts";
+import { explainKafka, isTransientKafka, retriable } from "../../kafka/errors.ts";
+import type { KafkaSettings } from "../../kafka/settings.ts";
+import { topicIds } from "../../kafka/topic_ids.ts";
+import { topicRanges, untilReadable } from "../../kafka/topics.ts";
+import { names, paths } from "../../lake/files.ts";
+import { readBinding, writeBinding } from "../../lake/owner.ts";
+import { UsageError } from "../../runtime/errors.ts";
+import { patiently } from "../../runtime/retry.ts";
+import { openSite, readTopic, run, type Site, start } from "../support/support.ts";
 
 let site: Site;
 let kafka: KafkaSettings;
@@ -106,7 +104,10 @@ test("clean lands more files at once than a process may open", async () => {
 
 test("clean reads batches that were packed by snappy, lz4 or zstd", async () => {
   const { CompressionCodecs } = createRequire(import.meta.url)("kafkajs") as typeof import("kafkajs");
-  const packed = JSON.parse(await readFile(new URL("batches.json", import.meta.url), "utf8")) as Record<string, string>;
+  const packed = JSON.parse(await readFile(new URL("../io/batches.json", import.meta.url), "utf8")) as Record<
+    string,
+    string
+  >;
   await makeTopic("packed.geo");
   // The records of a client's batch take the place of as many others.
   const messages = Array.from({ length: 800 }, () => ({ value: "-" }));
