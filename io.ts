@@ -45,6 +45,17 @@ export type Table = keyof typeof tables;
 /** The tables in the order in which they are always shown. */
 export const tableNames = Object.keys(tables) as Table[];
 
+/** A value for each table; `i` is its place in {@link tableNames}. */
+export const byTable = <T>(value: (table: Table, i: number) => T): Record<Table, T> =>
+  Object.fromEntries(tableNames.map((table, i) => [table, value(table, i)])) as Record<Table, T>;
+
+/** The same for values that take time, one table after another. */
+export async function byTableInTurn<T>(value: (table: Table) => Promise<T>): Promise<Record<Table, T>> {
+  const values: T[] = [];
+  for (const table of tableNames) values.push(await value(table));
+  return byTable((_, i) => values[i] as T);
+}
+
 /** One row of a source table: each column's text as MySQL gives it, null for NULL. */
 export type Row = (string | null)[];
 

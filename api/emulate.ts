@@ -1,7 +1,7 @@
 /**
  * Emulation: random posts as users would make them, read from MySQL and sent to the topics.
  *
- * A batch of posts is one transaction across the three topics, so that they always hold the same keys. It knows
+ * A batch of posts is one transaction across all topics, so that they always hold the same keys. It knows
  * nothing of the checkpoints of `post`, and has a transactional id of its own.
  *
  * @module
@@ -22,7 +22,7 @@ import {
   type SourceTable,
   tryMs,
 } from "../db_conn.ts";
-import { rowToJson, type Table, tableNames, tables } from "../io.ts";
+import { byTable, byTableInTurn, rowToJson, type Table, tableNames, tables } from "../io.ts";
 import { checkDatabase, readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
@@ -123,9 +123,9 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       }
       result.skipped += skipped.length;
       misses = posts.length > 0 ? 0 : misses + skipped.length;
-      if (misses >= hopeless) throw new Error(`None of ${misses} random posts has a row in all three tables`);
+      if (misses >= hopeless) throw new Error(`None of ${misses} random posts has a row in every table`);
       if (posts.length === 0) continue;
-      const bytes = posts.reduce((sum, { rows }) => sum + rows.pin.length + rows.geo.length + rows.user.length, 0);
+      const bytes = posts.reduce((sum, { rows }) => Object.values(rows).reduce((all, row) => all + row.length, sum), 0);
       size = Math.max(1, Math.min(batchPosts, size * 4, Math.floor((batchBytes * posts.length) / bytes)));
       const messages = tableNames.flatMap((table) =>
         posts.map(({ key, rows }) => ({ topic: topicOf(kafka, table), key, value: rows[table] })),
@@ -155,11 +155,11 @@ class UnknownOutcome extends Error {
   constructor(posts: Post[], cause: Error) {
     const keys =
       posts.length === 1 ? `the post ${posts[0]?.key}` : `the ${posts.length} posts from ${posts[0]?.key} on`;
-    super(`Cannot know whether ${keys} were stored, in all three topics or in none: ${cause.message}`);
+    super(`Cannot know whether ${keys} were stored, in all topics or in none: ${cause.message}`);
   }
 }
 
-/** A connection and the three tables as it found them. */
+/** A connection and the tables as it found them. */
 interface Source {
   db: Database;
   tables: Record<Table, SourceTable>;
@@ -168,12 +168,11 @@ interface Source {
 async function openSource(mysql: MysqlSettings, kafka: KafkaSettings, waitMs: number): Promise<Source> {
   const db = await connectMysql(mysql, { waitMs });
   try {
-    const found: Partial<Record<Table, SourceTable>> = {};
-    for (const table of tableNames) found[table] = await inspectTable(db, mysql.database, table);
+    const found = await byTableInTurn((table) => inspectTable(db, mysql.database, table));
     await using reader = await connectReader(kafka);
     checkDatabase(kafka, await readCheckpoint(reader, kafka, "pin"), await databaseId(db, mysql));
-    if (!found.pin?.keys) throw new Error(`Table "${tables.pin.source}" is empty: there is nothing to post`);
-    return { db, tables: found as Record<Table, SourceTable> };
+    if (!found.pin.keys) throw new Error(`Table "${tables.pin.source}" is empty: there is nothing to post`);
+    return { db, tables: found };
   } catch (error) {
     db.destroy();
     throw error;
@@ -183,8 +182,7 @@ async function openSource(mysql: MysqlSettings, kafka: KafkaSettings, waitMs: nu
 /** Reads the posts at random keys, and tells which keys a table lacks. */
 async function readPosts({ db, tables: sources }: Source, fractions: number[]) {
   const keys = await keysAt(db, sources.pin, fractions);
-  const rows = {} as Record<Table, Awaited<ReturnType<typeof readRows>>>;
-  for (const table of tableNames) rows[table] = await readRows(db, sources[table], [...new Set(keys)]);
+  const rows = await byTableInTurn((table) => readRows(db, sources[table], [...new Set(keys)]));
   const posts: Post[] = [];
   const skipped: { key: string; lacks: Table[] }[] = [];
   for (const key of keys) {
@@ -192,7 +190,7 @@ async function readPosts({ db, tables: sources }: Source, fractions: number[]) {
     if (lacks.length > 0) skipped.push({ key, lacks });
     else {
       const json = (table: Table) => rowToJson(sources[table].columns, rows[table].get(key) ?? []);
-      posts.push({ key, rows: { pin: json("pin"), geo: json("geo"), user: json("user") } });
+      posts.push({ key, rows: byTable(json) });
     }
   }
   return { posts, skipped };

@@ -6,7 +6,7 @@
 
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Table, tableNames } from "../io.ts";
+import { byTable, type Table, tableNames } from "../io.ts";
 import { sqlHash } from "../lake/duckdb.ts";
 import { explainDisk, paths, syncPath } from "../lake/files.ts";
 import { readLedger } from "../lake/ledger.ts";
@@ -45,7 +45,7 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
     made.close();
   }
   const names = await Promise.all(tableNames.map((table) => readdir(paths(making).silver(table))));
-  const blocks = Object.fromEntries(tableNames.map((table, i) => [table, names[i]]));
+  const blocks = byTable((_, i) => names[i]);
   await writeFile(
     join(making, "plan.json"),
     JSON.stringify({ sql, blocks, rejects: await readdir(paths(making).rejects) }),

@@ -9,7 +9,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import pLimit from "p-limit";
-import { type Table, tableNames } from "../io.ts";
+import { byTableInTurn, type Table, tableNames } from "../io.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { type BronzeFile, batchBytes, listBronze } from "../lake/bronze.ts";
 import { type Columns, checkColumns, silverColumns } from "../lake/columns.ts";
@@ -69,12 +69,6 @@ export interface Work {
   close(): void;
 }
 
-const forTables = async <T>(make: (table: Table) => Promise<T>): Promise<Record<Table, T>> => {
-  const made: Partial<Record<Table, T>> = {};
-  for (const table of tableNames) made[table] = await make(table);
-  return made as Record<Table, T>;
-};
-
 const cores = availableParallelism();
 
 /** How DuckDB is set for cleaning. */
@@ -96,7 +90,7 @@ export async function openWork(lake: string, options: LandedOptions, root = lake
       }
     }
   }
-  const bronze = await forTables(async (table) => {
+  const bronze = await byTableInTurn(async (table) => {
     const { files, covered } = await listBronze(lake, table);
     for (const path of covered) await rm(path);
     return files;
@@ -107,7 +101,7 @@ export async function openWork(lake: string, options: LandedOptions, root = lake
   }
   for (const folder of [paths(root).rejects, paths(lake).tmp]) await mkdir(folder, { recursive: true });
   const db = await openDuckDb(lake, cleaning);
-  const connections = await forTables(() => db.connect());
+  const connections = await byTableInTurn(() => db.connect());
   const free = await Promise.all(Array.from({ length: cores }, () => db.connect()));
   const every = [...Object.values(connections), ...free];
   const limit = pLimit(free.length);
@@ -131,15 +125,15 @@ export async function openWork(lake: string, options: LandedOptions, root = lake
   };
   try {
     const rejectsIn = (folder: string) =>
-      forTables((table) => fileStates(connections[table], paths(folder).rejects, `${table}-`));
+      byTableInTurn((table) => fileStates(connections[table], paths(folder).rejects, `${table}-`));
     const rejects = await rejectsIn(root);
     // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
     const done = root === lake ? rejects : await rejectsIn(lake).catch(() => rejects);
     for (const table of tableNames) checkBronze(lake, table, bronze[table], done[table]);
-    const columns = await forTables((table) => silverColumns(connections[table], table));
+    const columns = await byTableInTurn((table) => silverColumns(connections[table], table));
     for (const table of tableNames)
       await checkColumns(connections[table], { lake: root, table, columns: columns[table] });
-    const silver = await forTables((table) => fileStates(connections[table], paths(root).silver(table)));
+    const silver = await byTableInTurn((table) => fileStates(connections[table], paths(root).silver(table)));
     return {
       lake,
       root,

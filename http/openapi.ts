@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { tableNames, tables } from "../io.ts";
+import { byTable, tableNames, tables } from "../io.ts";
 import packageJson from "../package.json" with { type: "json" };
 
 type Json = Record<string, unknown>;
@@ -314,7 +314,7 @@ export function openApi(prefix: string): Json {
         Picture: object({
           at: whole,
           tables: {
-            oneOf: [{ type: "null" }, object(Object.fromEntries(tableNames.map((name) => [name, ref("TableStatus")])))],
+            oneOf: [{ type: "null" }, object(byTable(() => ref("TableStatus")))],
           },
           posts: list(ref("LatestPost")),
           trouble: list({ type: "string" }),

@@ -5,7 +5,7 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Table, tableNames } from "../io.ts";
+import { byTable, type Table, tableNames } from "../io.ts";
 import { connectReader, type KafkaReader, kafkaClient } from "./client.ts";
 import { explainKafka } from "./errors.ts";
 import { murmur2 } from "./kafkajs.ts";
@@ -108,7 +108,7 @@ async function describeTopics(admin: import("kafkajs").Admin, settings: KafkaSet
     }
   }
   const limit = (table: Table) => Number(value(topicOf(settings, table), "max.message.bytes") ?? 1_000_000);
-  return { warnings, maxMessageBytes: { pin: limit("pin"), geo: limit("geo"), user: limit("user") } };
+  return { warnings, maxMessageBytes: byTable(limit) };
 }
 
 /** How far one partition reaches: first offset kept, end for read_committed readers, end. */

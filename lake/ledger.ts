@@ -7,7 +7,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
-import { type Table, tableNames } from "../io.ts";
+import { byTableInTurn, type Table } from "../io.ts";
 import { openInstance } from "../runtime/duckdb.ts";
 import { type BronzeFile, landedOffsets, listBronze } from "./bronze.ts";
 import { literal, parquet, parquetRows } from "./duckdb.ts";
@@ -73,8 +73,7 @@ export async function lakeState(lake: string, tries = 5): Promise<Record<Table, 
   const db = await openInstance(":memory:");
   const connection = await db.connect();
   try {
-    const states: Partial<Record<Table, TableState>> = {};
-    for (const table of tableNames) {
+    const states = await byTableInTurn(async (table): Promise<TableState> => {
       const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
       const blocks = await fileStates(connection, paths(lake).silver(table));
       const { files } = await listBronze(lake, table);
@@ -83,16 +82,16 @@ export async function lakeState(lake: string, tries = 5): Promise<Record<Table, 
       const isCleaned = (partition: number, next: number) => next <= (cleaned.get(partition) ?? 0);
       const done = files.filter(({ partition, next }) => isCleaned(partition, next));
       const publishing = parts.silver.some(({ applied }) => ![...applied].every(([p, next]) => isCleaned(p, next)));
-      states[table] = {
+      return {
         landed: landedOffsets(files),
         cleaned,
         ledger: ledgerRow(table, { files, ...parts }),
         addsUp: publishing || addsUp(ledgerRow(table, { files: done, ...parts })),
       };
-    }
+    });
     // The files were not read at one moment: where they disagree, a second look tells whether clean was at work.
     if (tries > 4 && Object.values(states).some((state) => !state.addsUp)) return await lakeState(lake, 4);
-    return states as Record<Table, TableState>;
+    return states;
   } catch (error) {
     if (tries === 1) throw error;
     return await lakeState(lake, tries - 1);

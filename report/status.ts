@@ -12,7 +12,7 @@ import {
   isTransientMysql,
   type MysqlSettings,
 } from "../db_conn.ts";
-import { type Table, tableNames } from "../io.ts";
+import { byTable, byTableInTurn, type Table, tableNames } from "../io.ts";
 import { readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
@@ -80,14 +80,14 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
     if (counted && Date.now() < counted.until) return counted.rows;
     const began = Date.now();
     db ??= await connectMysql(mysql, { waitMs });
-    const rows = { pin: null, geo: null, user: null } as Record<Table, number | null>;
-    for (const table of tableNames) {
+    const connection = db;
+    const rows = await byTableInTurn((table) =>
       // A table that is not there or may not be read: there is nothing to count.
-      rows[table] = await countRows(db, table).catch((error: unknown) => {
+      countRows(connection, table).catch((error: unknown) => {
         if (isTransientMysql(error)) throw explainMysql(error, mysql);
         return null;
-      });
-    }
+      }),
+    );
     counted = { until: Date.now() + Math.max(countEveryMs, countEveryMs && 20 * (Date.now() - began)), rows };
     return rows;
   };
@@ -170,6 +170,3 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
 }
 
 const total = (numbers: number[]): number => numbers.reduce((sum, n) => sum + n, 0);
-
-const byTable = <T>(value: (table: Table, i: number) => T): Record<Table, T> =>
-  Object.fromEntries(tableNames.map((table, i) => [table, value(table, i)])) as Record<Table, T>;
