@@ -1,5 +1,5 @@
 /**
- * Serialization: the three tables defined once, rows to JSON bytes, atomic files.
+ * The tables, defined once, and a row as JSON.
  *
  * @module
  */
@@ -7,11 +7,32 @@
 /** How a column of a source table is held in MySQL, as far as the program cares. */
 export type ColumnKind = "int" | "float" | "text" | "datetime";
 
-/** The three tables: MySQL name, key column and columns in their order (spec, section 1). */
+/** What there is to say of a table; the cleaning rules are in `sql/clean_<table>.sql`. */
+interface TableEntry {
+  /** Name in MySQL. */
+  source: string;
+  key: string;
+  /**
+   * Its partition of the checkpoint topic, a number that no other table has. It must never change: existing clusters
+   * hold the table's checkpoint there.
+   */
+  checkpointPartition: number;
+  /** What people read on the live page. */
+  label: string;
+  /** What the answers' SQL calls its rows. */
+  view: string;
+  /** In the order of MySQL's table. */
+  columns: Record<string, ColumnKind>;
+}
+
+/** The tables, in the order in which they are always shown. */
 export const tables = {
   pin: {
     source: "pinterest_data",
     key: "index",
+    checkpointPartition: 0,
+    label: "Posts",
+    view: "pin",
     columns: {
       index: "int",
       unique_id: "text",
@@ -30,14 +51,21 @@ export const tables = {
   geo: {
     source: "geolocation_data",
     key: "ind",
+    checkpointPartition: 1,
+    label: "Places",
+    view: "geo",
     columns: { ind: "int", timestamp: "datetime", latitude: "float", longitude: "float", country: "text" },
   },
   user: {
     source: "user_data",
     key: "ind",
+    checkpointPartition: 2,
+    label: "People",
+    // Not "user": that is a function of SQL.
+    view: "users",
     columns: { ind: "int", first_name: "text", last_name: "text", age: "int", date_joined: "datetime" },
   },
-} as const satisfies Record<string, { source: string; key: string; columns: Record<string, ColumnKind> }>;
+} as const satisfies Record<string, TableEntry>;
 
 /** Short name of a table, as in topics, the lake and on the screen. */
 export type Table = keyof typeof tables;

@@ -7,11 +7,12 @@ import type { Message as KafkaMessage, Producer, Transaction } from "kafkajs";
 import type { SourceTable } from "../db_conn.ts";
 import { keyBytes, type RecordBatch, type RecordView } from "../io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
+import { tables } from "../io.ts";
 import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader, openProducer } from "../kafka/client.ts";
 import { explainKafka, retriable, unacknowledged } from "../kafka/errors.ts";
 import { readRecord } from "../kafka/fetch.ts";
-import { checkpointPartition, checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
+import { checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
 import { partitionOf, topicRanges } from "../kafka/topics.ts";
 import { step } from "../runtime/steps.ts";
@@ -50,7 +51,11 @@ export async function send(
 
 export const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) =>
   send(transaction, checkpointTopic(kafka), [
-    { key: checkpoint.table, value: JSON.stringify(checkpoint), partition: checkpointPartition(checkpoint.table) },
+    {
+      key: checkpoint.table,
+      value: JSON.stringify(checkpoint),
+      partition: tables[checkpoint.table].checkpointPartition,
+    },
   ]);
 
 /**
@@ -71,7 +76,7 @@ export function sessionOpener(
   const onStrange = (records: number) => {
     if (warned) return;
     warned = true;
-    const text = `Topic "${checkpointTopic(kafka)}" holds ${records} records in partition ${checkpointPartition(table)} that are no checkpoints of "${table}": post skips them; find out who writes there`;
+    const text = `Topic "${checkpointTopic(kafka)}" holds ${records} records in partition ${tables[table].checkpointPartition} that are no checkpoints of "${table}": post skips them; find out who writes there`;
     tell({ fact: "warned", table, text });
   };
   const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {

@@ -6,12 +6,12 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
-import type { Table } from "../io.ts";
+import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import type { KafkaReader } from "./client.ts";
 import { retriable } from "./errors.ts";
 import { fetchOnce } from "./fetch.ts";
-import { checkpointPartition, checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
+import { checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
 import { openTransaction, type PartitionRange, topicRanges } from "./topics.ts";
 
 /** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
@@ -57,7 +57,7 @@ export async function readCheckpoint(
   { complete = false, onStrange }: { complete?: boolean; onStrange?: (records: number) => void } = {},
 ): Promise<Checkpoint | undefined> {
   const topic = checkpointTopic(kafka);
-  const partition = checkpointPartition(table);
+  const partition = tables[table].checkpointPartition;
   const deadline = Date.now() + 20_000;
   for (;;) {
     const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);

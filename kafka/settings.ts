@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Table, tableNames } from "../io.ts";
+import { type Table, tableNames, tables } from "../io.ts";
 
 /** Where Kafka is and how the topics are to be; the `KAFKA` part of db_creds.yaml. */
 export interface KafkaSettings {
@@ -20,8 +20,8 @@ export interface KafkaSettings {
 /** What the messages of one table are called in Kafka. */
 export const topicOf = (settings: KafkaSettings, table: Table): string => `${settings.prefix}.${table}`;
 
-/** The compacted topic that says how far each table is posted: one partition per table. */
+/** The compacted topic that says how far each table is posted: a partition per table, by {@link tables}. */
 export const checkpointTopic = (settings: KafkaSettings): string => `${settings.prefix}.checkpoints`;
 
-/** The partition of {@link checkpointTopic} that belongs to a table. */
-export const checkpointPartition = (table: Table): number => tableNames.indexOf(table);
+/** How many partitions {@link checkpointTopic} needs. */
+export const checkpointPartitions = Math.max(...tableNames.map((table) => tables[table].checkpointPartition)) + 1;

@@ -5,11 +5,12 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Admin } from "kafkajs";
 import { byTable, type Table, tableNames } from "../io.ts";
 import { connectReader, type KafkaReader, kafkaClient } from "./client.ts";
 import { explainKafka } from "./errors.ts";
 import { murmur2 } from "./kafkajs.ts";
-import { checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
+import { checkpointPartitions, checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
 
 /** The partition that Java's clients would choose for a key. */
 export const partitionOf = (key: string, partitions: number): number =>
@@ -26,8 +27,9 @@ export interface TopicReport {
 }
 
 /**
- * Makes the three topics and the checkpoint topic where they are missing. What exists is kept as it is; client
- * timestamps and a finite retention are told, since rows may then be lost or win that should not.
+ * Makes the tables' topics and the checkpoint topic where they are missing. What exists is kept as it is, but for a
+ * checkpoint topic that has no partition for a table that was added since. Warns about client timestamps and finite
+ * retention: rows may be lost, or an older row may win.
  */
 export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport> {
   const { partitions, replicationFactor } = settings;
@@ -50,7 +52,7 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
     })),
     {
       topic: checkpointTopic(settings),
-      numPartitions: tableNames.length,
+      numPartitions: checkpointPartitions,
       replicationFactor,
       configEntries: config({
         "cleanup.policy": "compact",
@@ -66,6 +68,7 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
     const existing = new Set(await admin.listTopics());
     const missing = topics.filter(({ topic }) => !existing.has(topic));
     if (missing.length > 0) await admin.createTopics({ topics: missing, timeout: 30_000 });
+    if (existing.has(checkpointTopic(settings))) await growCheckpoints(admin, checkpointTopic(settings));
     return await describeTopics(admin, settings);
   } catch (error) {
     throw explainKafka(error, settings);
@@ -74,7 +77,22 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
   }
 }
 
-async function describeTopics(admin: import("kafkajs").Admin, settings: KafkaSettings): Promise<TopicReport> {
+/** Adds the partitions of tables that were added after the topic was made. */
+async function growCheckpoints(admin: Admin, topic: string): Promise<void> {
+  const partitions = async () => {
+    const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
+    return topics[0]?.partitions.length ?? 0;
+  };
+  if ((await partitions()) >= checkpointPartitions) return;
+  try {
+    await admin.createPartitions({ topicPartitions: [{ topic, count: checkpointPartitions }], timeout: 30_000 });
+  } catch (error) {
+    // Another program may have added them at the same moment.
+    if ((await partitions()) < checkpointPartitions) throw error;
+  }
+}
+
+async function describeTopics(admin: Admin, settings: KafkaSettings): Promise<TopicReport> {
   const configNames = [
     "message.timestamp.type",
     "retention.ms",

@@ -6,13 +6,20 @@ import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { bronzeLines } from "../../io/bronze_lines.ts";
 import { decodeRecords, keyBytes, valueBytes } from "../../io/record_batch.ts";
-import { rowToJson } from "../../io.ts";
+import { rowToJson, tableNames, tables } from "../../io.ts";
 import { isTransientKafka } from "../../kafka/errors.ts";
 import { partitionOf } from "../../kafka/topics.ts";
 import { isAlive } from "../../runtime/process.ts";
 import { patiently } from "../../runtime/retry.ts";
 import { viewOf } from "../support/lake_of.ts";
 import { sources } from "../support/sources.ts";
+
+test("each table has a checkpoint partition of its own, and the first three keep theirs", () => {
+  const partitions = new Set(tableNames.map((table) => tables[table].checkpointPartition));
+  assert.equal(partitions.size, tableNames.length);
+  const [pin, geo, user] = [tables.pin, tables.geo, tables.user].map((table) => table.checkpointPartition);
+  assert.deepEqual([pin, geo, user], [0, 1, 2]);
+});
 
 test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's own digits", () => {
   const columns = [
