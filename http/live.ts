@@ -191,6 +191,13 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
   };
 }
 
+/** What a message tells of its post, by table; messages of other tables are not read. */
+const factsOf: { [T in Table]?: (field: (name: string) => string | null) => Partial<LatestPost> } = {
+  pin: (field) => ({ title: field("title"), category: field("category"), poster: field("poster_name") }),
+  geo: (field) => ({ country: field("country") }),
+  user: (field) => ({ user: [field("first_name"), field("last_name")].filter(Boolean).join(" ") || null }),
+};
+
 /** Reads the ends of the topics and puts together what belongs to one post. */
 function latestPosts(kafka: KafkaSettings) {
   const next = new Map<string, number>();
@@ -202,20 +209,14 @@ function latestPosts(kafka: KafkaSettings) {
       tables: [...new Set(before?.tables).add(table)],
       at: Math.max(at, before?.at ?? at),
     };
-    const fields = parseFields(value);
-    if (table === "pin") {
-      post.title = fields("title");
-      post.category = fields("category");
-      post.poster = fields("poster_name");
-    } else if (table === "geo") post.country = fields("country");
-    else post.user = [fields("first_name"), fields("last_name")].filter(Boolean).join(" ") || null;
+    Object.assign(post, factsOf[table]?.(parseFields(value)));
     // What was read last stands last in the map: messages of one batch have the same time.
     found.delete(key);
     found.set(key, post);
   };
   return {
     async read(reader: Parameters<typeof fetchOnce>[0], ranges: Record<Table, PartitionRange[]>): Promise<void> {
-      for (const table of tableNames) {
+      for (const table of tableNames.filter((name) => factsOf[name])) {
         const topic = topicOf(kafka, table);
         const positions = new Map<number, number>();
         const until = new Map<number, number>();
