@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
-import { type Table, tableNames } from "../io.ts";
+import { type Table, tableNames, tables } from "../io.ts";
 import { silverColumns } from "../lake/columns.ts";
 import { explainSql, openDuckDb, parquetRows, readSql } from "../lake/duckdb.ts";
 import { paths, writeInPlace } from "../lake/files.ts";
@@ -55,8 +55,8 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
   const ledger = await readLedger(connection, lake);
   if (!ledger) throw nothingIn(lake);
   for (const table of tableNames) {
-    const name = table === "user" ? "users" : table;
-    await connection.run(`CREATE OR REPLACE TEMP VIEW ${name} AS ${await silverQuery(connection, lake, table)}`);
+    const rows = await silverQuery(connection, lake, table);
+    await connection.run(`CREATE OR REPLACE TEMP VIEW ${tables[table].view} AS ${rows}`);
   }
   const publish = async (name: string, file: string): Promise<Answer> => {
     signal.throwIfAborted();
