@@ -249,7 +249,7 @@ export function openApi(prefix: string): Json {
         Row: { type: "object", description: `Columns and values. ${columns}` },
         SendData: {
           ...object({
-            topic_name: { type: "string", description: `pin, geo, user, or the topic's whole name` },
+            topic_name: { type: "string", description: `${tableNames.join(", ")}, or the topic's whole name` },
             data: { oneOf: [ref("Row"), { ...list(ref("Row")), minItems: 1, maxItems: 10_000 }] },
           }),
           additionalProperties: true,
@@ -289,6 +289,7 @@ export function openApi(prefix: string): Json {
           in_mysql: maybe("integer"),
           posted: maybe("integer"),
           last_key: maybe("string"),
+          label: { type: "string", description: "What people read for the table's name" },
           topic: { type: "string" },
           in_topic: maybe("integer"),
           lag: maybe("integer"),

@@ -12,7 +12,7 @@ import {
   isTransientMysql,
   type MysqlSettings,
 } from "../db_conn.ts";
-import { byTable, byTableInTurn, type Table, tableNames } from "../io.ts";
+import { byTable, byTableInTurn, type Table, tableNames, tables } from "../io.ts";
 import { readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
@@ -30,6 +30,8 @@ export interface Source {
 
 /** How far a table is. Offsets count the marks of transactions too. */
 export interface TableStatus extends Source, LedgerRow {
+  /** What people read for the table's name. */
+  label: string;
   topic: string;
   /** Offsets in the topic; null where there is no such topic, or Kafka can't be asked. */
   in_topic: number | null;
@@ -150,6 +152,7 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
         const partitions = ranges?.[i];
         return {
           ...sources[table],
+          label: tables[table].label,
           topic: topicOf(kafka, table),
           in_topic: partitions ? total(partitions.map((r) => r.end - r.start)) : null,
           lag: ranges

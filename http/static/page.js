@@ -1,8 +1,9 @@
 // The live page: takes one picture a second from the server and shows it. Nothing it gets ever becomes markup.
 
 const $ = (id) => document.getElementById(id);
-const tables = ["pin", "geo", "user"];
-const names = { pin: "Posts", geo: "Places", user: "People" };
+/** The tables and what people call them, as the newest picture has them. */
+let tables = [];
+let names = {};
 const total = (offsets) => Object.values(offsets).reduce((sum, n) => sum + n, 0);
 /** Bronze grows by offsets here as the topic does: beside the marks of transactions messages would seem to lag. */
 const stages = [
@@ -137,6 +138,17 @@ function rateOf(value, from = history.length - 1) {
 function path(values, top) {
   const offset = kept - values.length;
   return values.map((v, i) => `${i === 0 ? "M" : "L"}${offset + i} ${(30 - (v / top) * 27).toFixed(1)}`).join("");
+}
+
+/** A server that was started again may have other tables: what was drawn and kept is of no use then. */
+function takeTables(picture) {
+  const found = Object.keys(picture.tables);
+  if (String(found) === String(tables)) return;
+  tables = found;
+  names = Object.fromEntries(found.map((table) => [table, picture.tables[table].label]));
+  history.length = 0;
+  cards.clear();
+  $("tables").replaceChildren();
 }
 
 function showTables(picture) {
@@ -313,6 +325,7 @@ function open() {
     else link("partly", "Partly live");
     trouble(picture.trouble);
     if (picture.tables) {
+      takeTables(picture);
       history.push(picture);
       if (history.length > kept) history.shift();
       showTables(picture);
