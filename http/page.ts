@@ -93,7 +93,7 @@ export async function addPage(
   app.get("/rejects", async (request) => {
     const { table, reason } = request.query as Record<string, unknown>;
     if (table !== undefined && !tableNames.includes(table as Table))
-      throw new Refusal(400, `"table" must be pin, geo or user`);
+      throw new Refusal(400, `"table" must be one of ${tableNames.join(", ")}`);
     if (reason !== undefined && !/^[a-z_]{1,40}$/.test(String(reason)))
       throw new Refusal(400, `"reason" must be one reason`);
     const which = {
