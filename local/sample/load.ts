@@ -9,9 +9,9 @@
 import { Readable } from "node:stream";
 import { setImmediate as breathe } from "node:timers/promises";
 import mysql, { type Connection, type ResultSetHeader, type RowDataPacket } from "mysql2/promise";
-import { type Table, tableNames, tables } from "../../io.ts";
+import { tables } from "../../io.ts";
 import type { MysqlAddress } from "../state.ts";
-import { sampleRow, sampleSize } from "./rows.ts";
+import { type SampleTable, sampleRow, sampleSize, sampleTables } from "./rows.ts";
 
 export { sampleRow, sampleSize } from "./rows.ts";
 
@@ -22,7 +22,7 @@ export interface SampleOptions {
   /** Chooses other texts, people and places in the same shares. Default: that of the rows that are there, at first 1. */
   seed?: number;
   /** Gets the rows of a table that are there, while they grow. */
-  onProgress?: (table: Table, done: number, total: number) => void;
+  onProgress?: (table: SampleTable, done: number, total: number) => void;
   /** How long to wait for a table that others have locked, ms; another load is waited for to its end. Default 60 s. */
   waitMs?: number;
   /** Ends the load early; the next one goes on from there. */
@@ -37,13 +37,13 @@ export interface SampleOptions {
  */
 export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<number | undefined> {
   const { seed = 1, waitMs = 60_000, onProgress, signal } = options;
-  const connections = await Promise.all(tableNames.map(() => open(address, waitMs)));
+  const connections = await Promise.all(sampleTables.map(() => open(address, waitMs)));
   const [first] = connections as [Connection];
   try {
     // Of two programs at once the second waits for the first. The server drops the lock with its connection.
     while (!(await one(first, "SELECT GET_LOCK('pinterest sample data', 1) AS value"))) signal?.throwIfAborted();
-    const found = await Promise.all(tableNames.map((table) => find(first, table)));
-    const foreign = tableNames.filter((_, i) => found[i] === "foreign");
+    const found = await Promise.all(sampleTables.map((table) => find(first, table)));
+    const foreign = sampleTables.filter((_, i) => found[i] === "foreign");
     if (foreign.length > 0) {
       if (options.rows === undefined) return undefined;
       const names = foreign.map((table) => `"${tables[table].source}"`).join(", ");
@@ -57,7 +57,7 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
     const wanted = options.rows ?? (Math.max(...states.map((state) => state.total)) || sampleSize);
     plan.total = Math.max(wanted, ...states.map((state) => state.next));
     await Promise.all(
-      tableNames.map(async (table, i) => {
+      sampleTables.map(async (table, i) => {
         const connection = connections[i] as Connection;
         const onRows = (rows: number) => onProgress?.(table, rows, plan.total);
         await fill(connection, table, { ...plan, found: states[i] as Found, onRows, ...(signal && { signal }) });
@@ -88,7 +88,7 @@ interface Found {
 const mark = (seed: number, from: number, to: number) =>
   `Sample posts, seed ${seed}, ${from === to ? to : `${from} to ${to}`}`;
 
-async function find(connection: Connection, table: Table): Promise<Found | "foreign"> {
+async function find(connection: Connection, table: SampleTable): Promise<Found | "foreign"> {
   const { source, key } = tables[table];
   const where = `FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '${source}'`;
   const comment = await one(connection, `SELECT TABLE_COMMENT AS value ${where}`);
@@ -114,7 +114,7 @@ interface Fill {
   signal?: AbortSignal;
 }
 
-async function fill(connection: Connection, table: Table, { found, seed, total, onRows, signal }: Fill) {
+async function fill(connection: Connection, table: SampleTable, { found, seed, total, onRows, signal }: Fill) {
   const { source, key, columns } = tables[table];
   if (found.exists && found.next === total && found.total === total) return;
   const comment = (from: number, to: number) => `COMMENT = '${mark(seed, from, to)}'`;
@@ -166,7 +166,7 @@ async function one(connection: Connection, sql: string): Promise<unknown> {
  * row; between chunks other work of the thread goes on.
  */
 function rowStream(
-  table: Table,
+  table: SampleTable,
   { seed, from, to, onRows, signal }: Pick<Fill, "seed" | "onRows" | "signal"> & { from: number; to: number },
 ): Readable {
   let index = from;

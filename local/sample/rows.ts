@@ -10,11 +10,17 @@ import { categories, countries, lists, posters, sentences, type Template, titles
 export const sampleSize = 11_154;
 
 /** One row of the sample, each column's text as MySQL gives it. */
-export function sampleRow(table: Table, index: number, seed = 1): Row {
+export function sampleRow(table: SampleTable, index: number, seed = 1): Row {
   return makers[table](index, seed);
 }
 
-const makers = { pin: pinRow, geo: geoRow, user: userRow } satisfies Record<Table, unknown>;
+const makers = { pin: pinRow, geo: geoRow, user: userRow } satisfies {
+  [T in Table]?: (index: number, seed: number) => Row;
+};
+
+/** A table that the sample has rows of; a table without a generator is left out. */
+export type SampleTable = keyof typeof makers;
+export const sampleTables = Object.keys(makers) as SampleTable[];
 
 /** Random numbers that depend on nothing but the arguments (mulberry32). A class, since millions are made. */
 class Random {
