@@ -5,7 +5,7 @@
  */
 
 import { count, duration, printable } from "../io/text.ts";
-import type { Table } from "../io.ts";
+import { type Table, tableNames } from "../io.ts";
 
 /** Where a command writes. */
 export interface Screen {
@@ -39,6 +39,9 @@ function bar(share: number): string {
   const part = eighths % 8 > 0 ? " ▏▎▍▌▋▊▉"[eighths % 8] : "";
   return `${`${"█".repeat(eighths >> 3)}${part}`.padEnd(16, "·")} `;
 }
+
+/** Of the longest table name, so that progress lines are aligned. */
+const nameWidth = Math.max(...tableNames.map((table) => table.length));
 
 /** Writes to the process' own streams. */
 export function openScreen({ quiet }: { quiet: boolean }): Screen {
@@ -95,7 +98,7 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
           const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
           const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
           const share = total > 0 ? Math.min(1, done / total) : 1;
-          return `  ${stage} ${table.padEnd(4)} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
+          return `  ${stage} ${table.padEnd(nameWidth)} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
         });
       // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
       const every = stderr.isTTY ? 200 : 5_000;
