@@ -93,7 +93,8 @@ export async function finishRebuild(lake: string): Promise<void> {
   if (plan === undefined) return;
   const { sql, blocks, rejects } = JSON.parse(plan) as {
     sql: string;
-    blocks: Record<Table, string[]>;
+    // Without a table that was added after the rebuild: it has no silver there.
+    blocks: { [T in Table]?: string[] };
     rejects: string[];
   };
   const replace = async (from: string, to: string, wanted: string[]) => {
@@ -107,7 +108,10 @@ export async function finishRebuild(lake: string): Promise<void> {
     }
     await syncPath(to);
   };
-  for (const table of tableNames) await replace(paths(ready).silver(table), paths(lake).silver(table), blocks[table]);
+  for (const table of tableNames) {
+    const wanted = blocks[table];
+    if (wanted) await replace(paths(ready).silver(table), paths(lake).silver(table), wanted);
+  }
   await replace(paths(ready).rejects, paths(lake).rejects, rejects);
   const bound = await readBinding(lake);
   if (bound) await writeBinding(lake, { ...bound, sql });
