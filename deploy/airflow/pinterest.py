@@ -55,11 +55,11 @@ report_asset = Asset("pinterest_report")
 
 
 class Program(BaseOperator):
-    """Runs a command of this program and gives `keep` of its JSON result. Its talk becomes the task's log."""
+    """Runs a command of this program and gives `keep` of its JSON result, or all. Its talk becomes the task's log."""
 
     template_fields = ("command",)
 
-    def __init__(self, *, command: str, keep: tuple[str, ...], **kwargs):
+    def __init__(self, *, command: str, keep: tuple[str, ...] | None = None, **kwargs):
         super().__init__(**kwargs)
         self.command = command
         self.keep = keep
@@ -99,7 +99,7 @@ class Program(BaseOperator):
         if self.outlets:
             page = str(data / "lake/gold/report.html")
             context["outlet_events"][report_asset].extra = {"page": page, "ledger": found["ledger"]}
-        return {name: found[name] for name in self.keep}
+        return found if self.keep is None else {name: found[name] for name in self.keep}
 
     def on_kill(self):
         """A stop or a timeout: the program ends by itself within 3 seconds, or is ended."""
@@ -223,7 +223,7 @@ with DAG(
         state, cleaned, report = delta_ledger(), None, published()
     else:
         clean = Program(task_id="clean", command="clean", keep=("messages", "rejected", "ledger"))
-        ledger = Program(task_id="ledger", command="status", keep=("pin", "geo", "user"))
+        ledger = Program(task_id="ledger", command="status")
         report = Program(task_id="report", command="report", keep=("ledger", "matches", "sources"), outlets=[report_asset])
         state, cleaned = ledger.output, clean.output
         tell_rejects(cleaned)
