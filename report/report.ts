@@ -106,8 +106,9 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
   const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
   const world = openWorld();
   const gaps = await readRows(connection, await readSql("gaps.sql"));
-  const countries = new Set(found.answers.top_category_by_country.rows.map(([country]) => String(country)));
-  const boxes = [...countries].flatMap((country) => {
+  const countries = await readRows(connection, "SELECT DISTINCT country FROM geo WHERE country IS NOT NULL");
+  const boxes = countries.rows.flatMap(([name]) => {
+    const country = String(name);
     const box = world.find(country)?.box;
     return box ? [{ country, box }] : [];
   });
