@@ -19,7 +19,7 @@ import type { Table } from "./io.ts";
 import { addsUp, checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import { stopServices } from "./local/services.ts";
 import packageJson from "./package.json" with { type: "json" };
-import { type Question, questions } from "./report/questions.ts";
+import { type Answer, readQuestions } from "./report/questions.ts";
 import { needLake, report } from "./report/report.ts";
 import { openStatus, type Source } from "./report/status.ts";
 
@@ -90,13 +90,14 @@ async function runClean(context: Context, connections: Connections | undefined):
 async function runReport(context: Context, connections: Connections | undefined) {
   const { screen, signal, lake, flags } = context;
   const started = Date.now();
+  const questions = await readQuestions();
   const found = await report({ lake, signal });
   const sources = connections ? await countSources(connections, context) : undefined;
   screen.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
   if (!flags.has("json")) {
-    for (const [name, question] of Object.entries(questions)) {
-      const { columns, rows } = found.answers[name as Question];
-      screen.print(`\n${question} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
+    for (const { name, title } of questions) {
+      const { columns, rows } = found.answers[name] as Answer;
+      screen.print(`\n${title} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
     }
     screen.print(`\nLedger: messages = clean + superseded + rejected\n${formatLedger(found.ledger, sources)}`);
     screen.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);

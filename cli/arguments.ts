@@ -19,7 +19,7 @@ const commands = {
   post: ["post", "post the rows that are new in MySQL to Kafka, each exactly once"],
   clean: ["clean", "land the topics, clean them, write Parquet and rejects"],
   serve: ["serve", "HTTP API for posts, and the live page, until stopped"],
-  report: ["report", "answer the nine questions from the clean rows"],
+  report: ["report", "answer the questions of sql/answers from the clean rows"],
   status: ["status", "show how far every table is, from MySQL to silver"],
 } as const;
 

@@ -5,7 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { tableNames } from "../io.ts";
@@ -27,6 +27,10 @@ const sqlFolder = new URL("../sql/", import.meta.url);
 
 /** One of the files of sql/. */
 export const readSql = (name: string): Promise<string> => readFile(new URL(name, sqlFolder), "utf8");
+
+/** The names of the SQL files in a folder of sql/, sorted; those that begin with a dot are an editor's. */
+export const listSql = async (folder: string): Promise<string[]> =>
+  (await readdir(new URL(folder, sqlFolder))).filter((name) => /^[^.].*\.sql$/.test(name)).sort();
 
 /** Names the file of an error in edited SQL; other errors stay as they are. */
 export function explainSql(name: string, error: unknown): Error {

@@ -1,5 +1,6 @@
 /**
- * The nine answers as charts and tables, each with a sentence that says what is to be seen.
+ * The answers as charts and tables, each with a sentence that says what is to be seen. A question without an entry in
+ * `sections` has a table.
  *
  * @module
  */
@@ -14,12 +15,15 @@ import type { Place, World } from "./world.ts";
 const mostPanels = 15;
 
 /** What stands in the section of a question below its title. */
-export function showAnswer(name: Question, { columns, rows }: Answer, world: World): Html {
+export function showAnswer(
+  { name, title }: Pick<Question, "name" | "title">,
+  { columns, rows }: Answer,
+  world: World,
+): Html {
   if (rows.length === 0) return html`<p class="finding">No row answers this question yet.</p>`;
-  return sections[name](rows, {
-    world,
-    answer: (caption) => table({ id: `table-${name}`, caption, columns, rows }),
-  });
+  const answer = (caption: string) => table({ id: `table-${name}`, caption, columns, rows });
+  const section = Object.hasOwn(sections, name) ? sections[name] : undefined;
+  return section ? section(rows, { world, answer }) : answer(title);
 }
 
 interface Context {
@@ -28,7 +32,8 @@ interface Context {
   answer: (caption: string) => Html;
 }
 
-const sections: Record<Question, (rows: Cell[][], context: Context) => Html> = {
+/** What is shown of an answer, by its name. */
+const sections: Record<string, (rows: Cell[][], context: Context) => Html> = {
   top_category_by_country(rows, { world, answer }) {
     const winners = groups(rows, 0);
     const isShared = (country: Cell | undefined) => (winners.get(country ?? null)?.length ?? 0) > 1;

@@ -10,12 +10,12 @@ import { showAnswer } from "./answers.ts";
 import { bars, stacks } from "./charts.ts";
 import { asHtml, type Html, html } from "./html.ts";
 import { data, figure, groups, key, many, pair, share, shown, sum, table, text } from "./parts.ts";
-import type { Cell, Question, Report } from "./questions.ts";
+import type { Answer, Cell, Question, Report } from "./questions.ts";
 import type { World } from "./world.ts";
 
 /** What the page shows. */
 export interface PageData extends Report {
-  questions: Record<Question, string>;
+  questions: Question[];
   /** The row of sql/gaps.sql, by column. */
   gaps: Record<string, Cell>;
   /** Posts with coordinates in a country of the map, and how many of them lie in the box around that country. */
@@ -25,11 +25,13 @@ export interface PageData extends Report {
   madeAt: Date;
 }
 
+/** Numbers as words, for the heading. */
+const numerals = "No One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve".split(" ");
+
 /** The text of the page. */
 export async function reportPage(facts: PageData, world: World): Promise<string> {
   const { answers, questions, matches, madeAt, prefix } = facts;
   const style = asHtml(await readFile(new URL("page.css", import.meta.url), "utf8"));
-  const names = Object.keys(questions) as Question[];
   const time = madeAt.toISOString();
   const page = html`<!doctype html>
 <html lang="en">
@@ -45,20 +47,20 @@ ${style}</style>
 ${world.shapes}
 <header>
 <p class="eyebrow">Pinterest data pipeline</p>
-<h1>Nine answers from ${many(sum(matches.rows, 0), "post")}</h1>
+<h1>${numerals[questions.length] ?? questions.length} ${questions.length === 1 ? "answer" : "answers"} from ${many(sum(matches.rows, 0), "post")}</h1>
 <p class="lead">Made on <time datetime="${time}">${time.slice(0, 10)} at ${time.slice(11, 16)} UTC</time> from the clean rows of the lake${prefix !== undefined && html`, topics <code>${prefix}.*</code>`}.</p>
 <nav aria-label="Contents">
 <p><a href="#ledger">Is everything there?</a></p>
-<ol>${names.map((name) => html`<li><a href="#${name}">${questions[name]}</a></li>`)}</ol>
+<ol>${questions.map(({ name, title }) => html`<li><a href="#${name}">${title}</a></li>`)}</ol>
 <p><a href="#limits">What the data can’t say</a></p>
 </nav>
 </header>
 <main>
 ${ledgerSection(facts)}
-${names.map(
-  (name, i) => html`<section id="${name}">
-<h2><span class="number">${i + 1}</span> ${questions[name]}</h2>
-${showAnswer(name, answers[name], world)}
+${questions.map(
+  ({ name, title }, i) => html`<section id="${name}">
+<h2><span class="number">${i + 1}</span> ${title}</h2>
+${showAnswer({ name, title }, answers[name] as Answer, world)}
 <p class="source">All rows: <code>gold/${name}.parquet</code></p>
 </section>
 `,
@@ -137,8 +139,8 @@ ${pair(
 }
 
 function limitsSection({ answers, gaps, coordinates: { checked, inside } }: PageData, world: World): Html {
-  const winners = [...groups(answers.top_category_by_country.rows, 0)];
-  const posters = [...groups(answers.top_poster_by_country.rows, 0)];
+  const winners = [...groups(answers.top_category_by_country?.rows ?? [], 0)];
+  const posters = [...groups(answers.top_poster_by_country?.rows ?? [], 0)];
   const ties = (found: typeof winners) => shown(found.filter(([, rows]) => rows.length > 1).length);
   const counts = winners.map(([, rows]) => Number(rows[0]?.[2])).sort((a, b) => a - b);
   const middle = counts[Math.floor((counts.length - 1) / 2)] ?? 0;

@@ -1,24 +1,45 @@
 /**
- * The nine questions, and the shape of an answer.
+ * The questions, read from sql/answers/, and the shape of an answer.
  *
  * @module
  */
+import { listSql, readSql } from "../lake/duckdb.ts";
 import type { LedgerRow } from "../lake/ledger.ts";
 
-/** The nine questions, in the order in which they are shown. Their SQL is `sql/answers/<name>.sql`. */
-export const questions = {
-  top_category_by_country: "The most frequent category of each country",
-  category_by_year: "Posts of each category by year, 2018 to 2022",
-  top_poster_by_country: "The poster with the most followers in each country",
-  top_country: "The country whose top poster has the most followers",
-  top_category_by_age_group: "The most frequent category of each age group",
-  median_followers_by_age_group: "Median number of followers by age group",
-  users_joined_by_year: "People who joined, by year",
-  median_followers_by_join_year: "Median number of followers by the year of joining",
-  median_followers_by_join_year_and_age_group: "Median number of followers by age group and year of joining",
-} as const;
+/** A question of the report. Its answer is one file of `sql/answers/`. */
+export interface Question {
+  /** The name of its Parquet file and its Delta table. */
+  name: string;
+  title: string;
+  /** Its file below `sql/`. */
+  file: string;
+}
 
-export type Question = keyof typeof questions;
+/** Names that an answer cannot have: other tables of the lake and of Spark, and ids of the page. */
+const taken = /^(ledger|matches|progress|rejects|rejects_by_reason|silver_.*|gaps|limits|land|sphere|c\d+)$/;
+
+/**
+ * Reads the questions from `sql/answers/`. A file is called `<number>_<name>.sql`: the number is its place in the report.
+ * Its first line is a comment with the title.
+ *
+ * @throws where a file has another name, a name that is taken, or no title
+ */
+export async function readQuestions(): Promise<Question[]> {
+  const found = new Map<string, Question & { place: number }>();
+  for (const base of await listSql("answers/")) {
+    const file = `answers/${base}`;
+    const refuse = (why: string) => new Error(`Cannot use "sql/${file}": ${why}`);
+    const [, place, name = ""] = /^(\d+)_([a-z][a-z0-9_]*)\.sql$/.exec(base) ?? [];
+    if (!name) throw refuse(`expected a name such as "10_posts_by_month.sql" in lower case; rename the file`);
+    const other = found.get(name);
+    if (other) throw refuse(`"sql/${other.file}" has the same name; rename one of them`);
+    if (taken.test(name)) throw refuse(`the program uses the name "${name}" itself; rename the file`);
+    const [, title] = /^\s*--[ \t]*(\S.*)/.exec(await readSql(file)) ?? [];
+    if (!title) throw refuse(`expected a comment with the title in the first line, such as "-- Posts by month"`);
+    found.set(name, { name, title: title.trimEnd(), file, place: Number(place) });
+  }
+  return [...found.values()].sort((a, b) => a.place - b.place);
+}
 
 /** A value as it is shown: text, a number, or nothing. Numbers beyond 2^53 are text. */
 export type Cell = string | number | null;
@@ -33,5 +54,6 @@ export interface Answer {
 export interface Report {
   ledger: LedgerRow[];
   matches: Answer;
-  answers: Record<Question, Answer>;
+  /** By the names of the questions, in their order. */
+  answers: Record<string, Answer>;
 }

@@ -1,5 +1,5 @@
 /**
- * The nine answers, the match rates and the ledger, from silver to gold.
+ * The answers, the match rates and the ledger, from silver to gold.
  *
  * @module
  */
@@ -15,22 +15,23 @@ import { publishQuery, readLedger } from "../lake/ledger.ts";
 import { readBinding } from "../lake/owner.ts";
 import { hasSilver } from "../lake/silver.ts";
 import { duckdb } from "../runtime/duckdb.ts";
-import { type Answer, type Cell, type Question, questions, type Report } from "./questions.ts";
+import { type Answer, type Cell, type Question, type Report, readQuestions } from "./questions.ts";
 
 /**
- * Answers the nine questions from silver, writes each to `gold/<name>.parquet`, and all of them to `gold/report.html`.
+ * Answers the questions of `sql/answers/` from silver, writes each to `gold/<name>.parquet`, and all of them to `gold/report.html`.
  * It works beside a running clean.
  *
  * @throws where nothing has been cleaned yet
  */
 export async function report({ lake, signal }: { lake: string; signal: AbortSignal }): Promise<Report> {
+  const questions = await readQuestions();
   const db = await openDuckDb(lake);
   const connection = await db.connect();
   try {
     for (let tries = 1; ; tries++) {
       signal.throwIfAborted();
       try {
-        return await answerAll(connection, lake, signal);
+        return await answerAll(connection, { lake, questions, signal });
       } catch (error) {
         // A silver file that clean replaces while it is read gives an error, never wrong rows.
         if (tries === 10 || !/No files found|Could not|IO Error|Invalid Input Error/i.test((error as Error).message))
@@ -51,7 +52,13 @@ export async function needLake(lake: string): Promise<void> {
   if (!(await readBinding(lake))) throw nothingIn(lake);
 }
 
-async function answerAll(connection: DuckDBConnection, lake: string, signal: AbortSignal): Promise<Report> {
+interface AnswerOptions {
+  lake: string;
+  questions: Question[];
+  signal: AbortSignal;
+}
+
+async function answerAll(connection: DuckDBConnection, { lake, questions, signal }: AnswerOptions): Promise<Report> {
   const ledger = await readLedger(connection, lake);
   if (!ledger) throw nothingIn(lake);
   for (const table of tableNames) {
@@ -66,13 +73,11 @@ async function answerAll(connection: DuckDBConnection, lake: string, signal: Abo
     return await readRows(connection, parquetRows(join(paths(lake).gold, `${name}.parquet`)));
   };
   const matches = await publish("matches", "matches.sql");
-  const answers: Partial<Record<Question, Answer>> = {};
-  for (const name of Object.keys(questions) as Question[]) {
-    answers[name] = await publish(name, `answers/${name}.sql`);
-  }
-  const found = { ledger, matches, answers: answers as Record<Question, Answer> };
+  const answers: Record<string, Answer> = {};
+  for (const { name, file } of questions) answers[name] = await publish(name, file);
+  const found = { ledger, matches, answers };
   signal.throwIfAborted();
-  await writePage(connection, lake, found);
+  await writePage(connection, lake, { ...found, questions });
   return found;
 }
 
@@ -99,7 +104,11 @@ async function readRows(
 }
 
 /** Writes `gold/report.html`, in one step for readers. */
-async function writePage(connection: DuckDBConnection, lake: string, found: Report): Promise<void> {
+async function writePage(
+  connection: DuckDBConnection,
+  lake: string,
+  found: Report & { questions: Question[] },
+): Promise<void> {
   // Imported here: what draws charts and maps takes a moment to load, and only this needs it.
   const { openWorld } = await import("./world.ts");
   const { reportPage } = await import("./page.ts");
@@ -128,7 +137,6 @@ async function writePage(connection: DuckDBConnection, lake: string, found: Repo
   const page = await reportPage(
     {
       ...found,
-      questions,
       gaps: Object.fromEntries(gaps.columns.map((name, i) => [name, gaps.rows[0]?.[i] ?? null])),
       coordinates: { checked, inside: within },
       prefix: (await readBinding(lake))?.prefix,

@@ -1,4 +1,4 @@
-"""Topics to Delta tables on Spark: the cleaning and the nine answers of sql/, where one machine is not enough.
+"""Topics to Delta tables on Spark: the cleaning and the answers of sql/, where one machine is not enough.
 
     spark-submit pipeline.py --sql sql --kafka HOST:PORT --checkpoint DIR --tables main.pinterest
     spark-submit pipeline.py --sql sql --bronze data/lake/bronze --tables /data/delta
@@ -360,8 +360,25 @@ def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: Data
 # ---- The report
 
 
+def answers(job: argparse.Namespace) -> list[tuple[str, Path]]:
+    """The names and files of sql/answers, by the numbers in the names. A table of the job is never overwritten."""
+    found: dict[str, tuple[int, Path]] = {}
+    for file in sorted((Path(job.sql) / "answers").glob("[!.]*.sql")):
+        parts = re.fullmatch(r"([0-9]+)_([a-z][a-z0-9_]*)\.sql", file.name)
+        if not parts:
+            raise SystemExit(f'Cannot use "{file}": expected a name such as "10_posts_by_month.sql" in lower case;'
+                             " rename the file")
+        name = parts[2]
+        if name in found:
+            raise SystemExit(f'Cannot use "{file}": "{found[name][1]}" has the same name; rename one of them')
+        if re.fullmatch("ledger|matches|progress|rejects|rejects_by_reason|silver_.*", name):
+            raise SystemExit(f'Cannot use "{file}": the job uses the name "{name}" itself; rename the file')
+        found[name] = (int(parts[1]), file)
+    return [(name, file) for name, (_, file) in sorted(found.items(), key=lambda item: item[1][0])]
+
+
 def report(spark: SparkSession, job: argparse.Namespace) -> None:
-    """The nine answers, the match rates and the ledger as tables; fails where the ledger does not add up."""
+    """The answers, the match rates and the ledger as tables; fails where the ledger does not add up."""
     def publish_query(name: str, query: str) -> None:
         spark.sql(f"CREATE OR REPLACE TABLE {name_of(job, name)} USING delta AS {query}")
 
@@ -369,8 +386,11 @@ def report(spark: SparkSession, job: argparse.Namespace) -> None:
     for table in tables_of(job):
         spark.table(name_of(job, f"silver_{table}")).createOrReplaceTempView(VIEWS.get(table, table))
     spark.table(name_of(job, "rejects")).createOrReplaceTempView("rejects")
-    for file in sorted((Path(job.sql) / "answers").glob("*.sql")):
-        publish_query(file.stem, file.read_text(encoding="utf-8"))
+    for name, file in answers(job):
+        try:
+            publish_query(name, file.read_text(encoding="utf-8"))
+        except Exception as error:
+            raise RuntimeError(f'Cannot run "{file}": {error}') from error
     publish_query("matches", read_sql(job, "matches.sql"))
     publish_query("rejects_by_reason",
                   "SELECT `table`, reason, count(*) AS rejected FROM rejects GROUP BY `table`, reason")

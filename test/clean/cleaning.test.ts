@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Table, tableNames } from "../../io.ts";
 import { lockLake } from "../../lake/owner.ts";
-import { questions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
 import { bigMessages, hostileMessages } from "../support/messages.ts";
@@ -226,9 +225,9 @@ test("thousands of hostile messages give what an independent reading of the spec
   const { answers: found } = await report({ lake, signal: new AbortController().signal });
   const rows = <T>(table: Table) => (clean[table] as Map<bigint, T>).values();
   const wanted = answers(rows("pin"), rows("geo"), rows("user"));
-  for (const name of Object.keys(questions) as (keyof typeof questions)[]) {
-    const plain = wanted[name].map((row) => Object.values(row).map((v) => (typeof v === "bigint" ? String(v) : v)));
-    const got = found[name].rows.map((row, i) =>
+  for (const [name, answer] of Object.entries(wanted)) {
+    const plain = answer.map((row) => Object.values(row).map((v) => (typeof v === "bigint" ? String(v) : v)));
+    const got = found[name]?.rows.map((row, i) =>
       row.map((v, j) => (typeof v === "number" && typeof plain[i]?.[j] === "string" ? String(v) : v)),
     );
     assert.deepEqual(got, plain, name);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -7,14 +7,14 @@ import { pathToFileURL } from "node:url";
 import type { Table } from "../../io.ts";
 import { countries } from "../../local/sample/words.ts";
 import { oneLine } from "../../report/html.ts";
-import { type Question, questions } from "../../report/questions.ts";
+import { readQuestions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
 import { openWorld } from "../../report/world.ts";
 import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
 import { makeLake } from "../support/lake_of.ts";
 import { hostileMessages } from "../support/messages.ts";
 import type { Message } from "../support/oracle.ts";
-import { query, temporaryFolder } from "../support/support.ts";
+import { copyProgram, query, run, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -87,7 +87,7 @@ const hostileLake = () =>
 
 test("every number in the tables of the ledger and of the answers is the one in Parquet", async () => {
   const { lake, page } = await hostileLake();
-  for (const name of Object.keys(questions) as Question[]) {
+  for (const { name } of await readQuestions()) {
     if (name === "category_by_year") continue;
     const rows = await goldOf(lake, name);
     assert.ok(rows.length > 0, name);
@@ -140,8 +140,8 @@ test("text from the data is shown, and is nothing but text", async () => {
 
 test("an empty lake has a page that says so", async () => {
   const { page } = await pageOf("empty", {});
-  assert.match(page, /Nine answers from 0 posts/);
-  assert.equal(page.match(/No row answers this question yet/g)?.length, 9);
+  assert.match(page, /answers from 0 posts/);
+  assert.equal(page.match(/No row answers this question yet/g)?.length, (await readQuestions()).length);
   assert.doesNotMatch(page, /NaN|Infinity|undefined/);
 });
 
@@ -157,7 +157,7 @@ test("a lake of one post has a page, also where its median is 0 or null and its 
       geo: toMessages([geo(1)]),
       user: toMessages([user(1)]),
     });
-    assert.match(page, /Nine answers from 1 post</);
+    assert.match(page, /answers from 1 post</);
     assert.doesNotMatch(page, /NaN|Infinity|undefined/);
     const [median] = await goldOf(lake, "median_followers_by_age_group");
     const shown = tableOf(page, "median_followers_by_age_group")[1];
@@ -177,10 +177,61 @@ test("a ledger that does not add up is told", async () => {
   const { lake } = await pageOf("wrong", { pin: toMessages([pin(1)]) });
   const found = await report({ lake, signal: new AbortController().signal });
   const ledger = found.ledger.map((row) => (row.table === "pin" ? { ...row, messages: row.messages + 1 } : row));
+  const questions = await readQuestions();
   const facts = { questions, gaps: {}, coordinates: { checked: 0, inside: 0 }, prefix: undefined, madeAt: new Date(0) };
   const page = await reportPage({ ...found, ...facts, ledger }, openWorld());
   assert.match(page, /does not add up for pin\./);
   assert.deepEqual(tableOf(page, "ledger")[1], ["pin", "2", "1", "0", "0", "NO"]);
+});
+
+/** A copy of the program without services, a lake of two posts in its data folder, and one more answer. */
+async function programWithAnswer(name: string, file: string, sql: string) {
+  const root = join(folder.path, `program ${name}`);
+  const program = await copyProgram(root);
+  await writeFile(join(root, "sql", "answers", file), sql);
+  const data = join(folder.path, `data ${name}`);
+  await makeLake(join(data, "lake"), {
+    pin: toMessages([pin(1), pin(2, { is_image_or_video: "video", tag_list: "b,<c>" })]),
+  });
+  const creds = join(root, "creds.yaml");
+  const mysql = "HOST: 127.0.0.1\nPORT: 1\nUSER: nobody\nPASSWORD: none\n";
+  await writeFile(creds, `${mysql}KAFKA:\n  BROKERS: ["127.0.0.1:1"]\n`, { mode: 0o600 });
+  const args = ["report", "--data", data, "--creds", creds, "--wait", "0"];
+  return { root, lake: join(data, "lake"), report: () => run(args, { program }) };
+}
+
+test("an answer is one SQL file: it is on the screen, in gold and on the page, after the answers of lower numbers", async () => {
+  const sql = `-- Posts & their tags, by kind
+-- The second line is no part of the title.
+SELECT is_image_or_video AS kind, CAST(count(*) AS BIGINT) AS post_count, any_value(tag_list) AS tags
+FROM pin GROUP BY is_image_or_video ORDER BY kind
+`;
+  const { lake, report } = await programWithAnswer("new answer", "10_constructor.sql", sql);
+  const { code, stdout, stderr } = await report();
+  assert.equal(code, 0, stderr);
+  assert.match(
+    stdout,
+    /\n\nPosts & their tags, by kind \(constructor\)\n {2}kind .*\n.*\n {2}image +1 .*\n {2}video +1 /,
+  );
+  const names = [...stdout.matchAll(/^\S.* \((\w+)\)$/gm)].map(([, name]) => name);
+  assert.deepEqual([names[0], names[1], names.at(-1)], ["top_category_by_country", "category_by_year", "constructor"]);
+  const rows = await query(`SELECT kind, post_count FROM '${lake}/gold/constructor.parquet'`);
+  assert.deepEqual(rows, [
+    { kind: "image", post_count: 1n },
+    { kind: "video", post_count: 1n },
+  ]);
+  const page = await readFile(join(lake, "gold", "report.html"), "utf8");
+  assert.match(page, /<li><a href="#constructor">Posts &amp; their tags, by kind<\/a><\/li><\/ol>/);
+  assert.match(
+    page,
+    /<section id="constructor">\n<h2><span class="number">10<\/span> Posts &amp; their tags, by kind</,
+  );
+  assert.match(page, /<h1>Ten answers from 2 posts</);
+  assert.deepEqual(tableOf(page, "constructor"), [
+    ["Kind", "Post_count", "Tags"],
+    ["image", "1", "a"],
+    ["video", "1", "b,<c>"],
+  ]);
 });
 
 test("the map knows the countries of the sample but for those that the atlas lacks", () => {

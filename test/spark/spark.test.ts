@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -9,14 +9,14 @@ import { type Table, tableNames } from "../../io.ts";
 import { openProducer } from "../../kafka/client.ts";
 import { topicOf } from "../../kafka/settings.ts";
 import { ensureTopics } from "../../kafka/topics.ts";
-import { questions } from "../../report/questions.ts";
+import { readQuestions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
 import { output } from "../faults/readers.ts";
 import { makeLake } from "../support/lake_of.ts";
 import { bigMessages, hostileMessages } from "../support/messages.ts";
 import { leftOpen, type Message, reasons } from "../support/oracle.ts";
 import { openSite, query, run, type Site, temporaryFolder } from "../support/support.ts";
-import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows } from "./spark.ts";
+import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows, sql } from "./spark.ts";
 
 const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));
 const decisive = (table: Table, count: number, seed: number) =>
@@ -45,7 +45,8 @@ async function sameTables(lake: string, tables: string): Promise<void> {
   const columns = `"table", _partition, _offset, _posted_at, key, reason, ${detail}, raw`;
   const rejects = deltaTable(`${tables}/rejects`);
   await sameRows("rejects", `SELECT ${columns} FROM '${lake}/rejects/*.parquet'`, `SELECT ${columns} FROM ${rejects}`);
-  for (const name of ["ledger", "rejects_by_reason", "matches", ...Object.keys(questions)]) {
+  const answers = (await readQuestions()).map(({ name }) => name);
+  for (const name of ["ledger", "rejects_by_reason", "matches", ...answers]) {
     await sameRows(name, `FROM '${lake}/gold/${name}.parquet'`, `FROM ${deltaTable(`${tables}/${name}`)}`);
   }
 }
@@ -64,11 +65,19 @@ test("one SQL, two engines: thousands of hostile messages give the same silver, 
   await makeLake(lake, messages, { perFile: 500 });
   await report({ lake, signal: new AbortController().signal });
   const tables = `${folder.path}/tables é`;
+  // One more answer needs no more than its file.
+  const withAnswer = join(folder.path, "sql");
+  await cp(sql, withAnswer, { recursive: true });
+  const kinds = "SELECT is_image_or_video AS kind, CAST(count(*) AS BIGINT) AS post_count FROM pin GROUP BY 1";
+  await writeFile(join(withAnswer, "answers", "10_posts_by_kind.sql"), `-- Posts by kind\n${kinds}\n`);
   const job = await runJob(spark, ["--bronze", `${lake}/bronze`, "--tables", tables, "--batch", "5000"], {
     folder: folder.path,
+    sql: withAnswer,
   });
   assert.equal(job.code, 0, job.said.slice(-20_000));
   await sameTables(lake, tables);
+  const silver = `WITH pin AS (FROM '${lake}/silver/pin/*.parquet') ${kinds}`;
+  await sameRows("posts by kind", silver, `FROM ${deltaTable(`${tables}/posts_by_kind`)}`);
   const found = await query(`SELECT DISTINCT reason FROM ${deltaTable(`${tables}/rejects`)}`);
   assert.deepEqual(found.map(({ reason }) => reason).sort(), [...reasons].sort());
 });

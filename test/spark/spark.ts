@@ -14,7 +14,7 @@ import { query, start } from "../support/support.ts";
 
 /** The folder of the job. */
 export const deploy = fileURLToPath(new URL("../../deploy/databricks", import.meta.url));
-/** The folder of the SQL. */
+/** The program's own folder of SQL. */
 export const sql = fileURLToPath(new URL("../../sql", import.meta.url));
 
 /** What the job needs to run, downloaded once per user and version. */
@@ -58,7 +58,7 @@ export async function findSpark(): Promise<Spark> {
 export async function runJob(
   { python, jars }: Spark,
   args: string[],
-  { folder, strike }: { folder: string; strike?: string },
+  { folder, strike, sql: sqlFolder = sql }: { folder: string; strike?: string; sql?: string },
 ): Promise<{ code: number | null; said: string }> {
   const tmp = join(folder, "tmp");
   mkdirSync(tmp, { recursive: true });
@@ -76,7 +76,7 @@ export async function runJob(
     "spark.log.level": "ERROR",
   };
   const bin = dirname(python);
-  const { code, stdout, stderr } = await start([...args, "--sql", sql], {
+  const { code, stdout, stderr } = await start([...args, "--sql", sqlFolder], {
     cwd: folder,
     env: {
       PATH: `${bin}:${process.env.PATH}`,

@@ -1,4 +1,5 @@
--- The poster with the most followers in each country, each poster once; ties are kept.
+-- The poster with the most followers in each country
+-- Each poster counts once; ties are kept.
 SELECT country, poster_name, follower_count
 FROM (
   SELECT geo.country, pin.poster_name, max(pin.follower_count) AS follower_count,

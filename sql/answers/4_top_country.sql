@@ -1,4 +1,5 @@
--- Of the top posters of all countries the one with the most followers, by its country; ties are kept.
+-- The country whose top poster has the most followers
+-- Ties are kept.
 SELECT country, follower_count
 FROM (
   SELECT geo.country, max(pin.follower_count) AS follower_count,

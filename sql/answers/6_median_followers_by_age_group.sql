@@ -1,4 +1,4 @@
--- The median number of followers in each age group.
+-- Median number of followers by age group
 SELECT age_group, exact_median(counts) AS median_follower_count
 FROM (
   SELECT age_group(users.age) AS age_group,

@@ -1,4 +1,5 @@
--- The median number of followers by age group and the year in which people joined, 2015 to 2020.
+-- Median number of followers by age group and year of joining
+-- Years 2015 to 2020.
 SELECT age_group, join_year, exact_median(counts) AS median_follower_count
 FROM (
   SELECT age_group(users.age) AS age_group, utc_year(users.date_joined) AS join_year,

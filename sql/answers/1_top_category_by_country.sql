@@ -1,4 +1,5 @@
--- The most frequent category of each country; ties are kept.
+-- The most frequent category of each country
+-- Ties are kept.
 SELECT country, category, category_count
 FROM (
   SELECT geo.country, pin.category, CAST(count(*) AS BIGINT) AS category_count,

@@ -1,4 +1,5 @@
--- How many people joined in each year from 2015 to 2020; the same person stands under many keys and counts once.
+-- People who joined, by year
+-- Years 2015 to 2020. The same person has rows under many keys and counts once.
 SELECT utc_year(date_joined) AS join_year, CAST(count(*) AS BIGINT) AS number_users_joined
 FROM (SELECT DISTINCT user_name, age, date_joined FROM users)
 WHERE utc_year(date_joined) BETWEEN 2015 AND 2020

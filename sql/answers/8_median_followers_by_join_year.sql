@@ -1,4 +1,5 @@
--- The median number of followers by the year in which people joined, 2015 to 2020.
+-- Median number of followers by the year of joining
+-- Years 2015 to 2020.
 SELECT join_year, exact_median(counts) AS median_follower_count
 FROM (
   SELECT utc_year(users.date_joined) AS join_year,

@@ -1,4 +1,5 @@
--- The most frequent category of each age group; ties are kept.
+-- The most frequent category of each age group
+-- Ties are kept.
 SELECT age_group, category, category_count
 FROM (
   SELECT age_group(users.age) AS age_group, pin.category, CAST(count(*) AS BIGINT) AS category_count,
