@@ -1,3 +1,6 @@
+/**
+ * Which big suites CI runs: `.ci/suite` in a repository of its own, with a suite that only notes that it ran.
+ */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { appendFile, copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";

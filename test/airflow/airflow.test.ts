@@ -1,3 +1,4 @@
+/** The DAG under Airflow's real scheduler, asserted through its REST API: `npm run test:airflow`. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readdir, rename } from "node:fs/promises";

@@ -1,3 +1,4 @@
+/** Three brokers, three replicas of everything, two of which must be there: brokers die under load. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";

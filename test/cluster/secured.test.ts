@@ -1,3 +1,7 @@
+/**
+ * A broker and a database that ask for TLS, passwords and permissions: certificates by an authority of the test, SASL
+ * PLAIN and SCRAM-SHA-512, ACLs; a database user who may only read.
+ */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";

@@ -1,3 +1,6 @@
+/**
+ * The live page in a real browser, while posts are emulated and cleaned: skipped where there is no browser.
+ */
 import assert from "node:assert/strict";
 import { readdir, readFile, rename } from "node:fs/promises";
 import { createRequire } from "node:module";

@@ -1,3 +1,4 @@
+/** Rows straight into record batches: held byte for byte against JSON.stringify and kafkajs' own encoder. */
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";

@@ -1,3 +1,7 @@
+/**
+ * The whole job from outside, on real services: the program is run as a user runs it, and what it leaves in Kafka and
+ * in the lake is read by other means.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";

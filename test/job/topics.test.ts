@@ -1,3 +1,4 @@
+/** Topics as other people leave them: what they hold, how it is packed, and topics that are deleted and made again. */
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";

@@ -1,3 +1,4 @@
+/** The services that the program starts by itself: shared, ended with their last user, whatever dies. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";

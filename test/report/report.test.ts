@@ -1,3 +1,7 @@
+/**
+ * The report page: its numbers against the Parquet answers, hostile text, lakes with little in them, and the page in a
+ * real browser where one is installed.
+ */
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";

@@ -1,3 +1,6 @@
+/**
+ * Whether the ledger adds up, as `status` says it: of the files alone, without services.
+ */
 import assert from "node:assert/strict";
 import { readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";

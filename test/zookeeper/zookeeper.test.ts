@@ -1,3 +1,4 @@
+/** `--zookeeper`: the whole job on Kafka 3.9 with a ZooKeeper, its services, and a short fault run. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
