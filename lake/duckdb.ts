@@ -10,7 +10,7 @@ import { join } from "node:path";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 import { tableNames } from "../io.ts";
 import { openInstance } from "../runtime/duckdb.ts";
-import { paths } from "./files.ts";
+import { diskIsFull, paths } from "./files.ts";
 import { blockKeys, sharedFrom } from "./silver.ts";
 
 /** A path or other text as an SQL literal; DuckDB takes no parameters in COPY and file functions. */
@@ -32,10 +32,10 @@ export const readSql = (name: string): Promise<string> => readFile(new URL(name,
 export const listSql = async (folder: string): Promise<string[]> =>
   (await readdir(new URL(folder, sqlFolder))).filter((name) => /^[^.].*\.sql$/.test(name)).sort();
 
-/** Names the file of an error in edited SQL; other errors stay as they are. */
+/** Names the SQL file in an error of DuckDB. Other errors stay as they are, and so does a full disk. */
 export function explainSql(name: string, error: unknown): Error {
   const { message } = error as Error;
-  if (!/^(Parser|Binder|Catalog) Error/.test(message)) return error as Error;
+  if (!/^[A-Z][\w ]* Error: /.test(message) || diskIsFull.test(message)) return error as Error;
   return new Error(`Cannot run "sql/${name}": ${message}`, { cause: error });
 }
 

@@ -74,10 +74,13 @@ export async function syncPath(path: string): Promise<void> {
   }
 }
 
+/** How Node and DuckDB say that a disk is full. */
+export const diskIsFull = /ENOSPC|EDQUOT|no space left on device/i;
+
 /** Says of a disk that is full where it is, and that nothing is lost. */
 export function explainDisk(error: unknown, lake: string): Error {
   const { message } = error as Error;
-  if (!/ENOSPC|EDQUOT|no space left on device/i.test(message)) return error as Error;
+  if (!diskIsFull.test(message)) return error as Error;
   const first = message.split("\n")[0];
   const remedy = "make room there and run the same command again, which goes on where this one was";
   return new Error(`The disk that holds "${lake}" is full (${first}): ${remedy}`, { cause: error });

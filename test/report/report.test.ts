@@ -3,7 +3,7 @@
  * real browser where one is installed.
  */
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -236,6 +236,33 @@ FROM pin GROUP BY is_image_or_video ORDER BY kind
     ["image", "1", "a"],
     ["video", "1", "b,<c>"],
   ]);
+});
+
+test("an answer that cannot be used names its file and why", async () => {
+  const { root, lake } = await programWithAnswer("bad answers", "10_fine.sql", "-- Fine\nSELECT 1 AS one\n");
+  const copy: typeof import("../report/report.ts") = await import(pathToFileURL(join(root, "report/report.ts")).href);
+  for (const [name, sql, message] of [
+    [
+      "11_over.sql",
+      "-- Over\nSELECT 9223372036854775807 + count(*) AS n FROM pin",
+      /^Cannot run ".*": Out of Range Error/,
+    ],
+    ["11_typo.sql", "-- Typo\nSELEC 1", /^Cannot run ".*": Parser Error/],
+    ["11_semicolon.sql", "-- Two\nSELECT 1 AS one;", /^Cannot run ".*": Parser Error/],
+    ["11_no_title.sql", "SELECT 1 AS one -- Not a title", /: expected a comment with the title in the first line/],
+    ["no_number.sql", "-- Title\nSELECT 1 AS one", /: expected a name such as "10_posts_by_month.sql"/],
+    ["11_fine.sql", "-- Title\nSELECT 1 AS one", /: "sql\/answers\/10_fine.sql" has the same name; rename one/],
+    ["11_matches.sql", "-- Title\nSELECT 1 AS one", /: the program uses the name "matches" itself; rename the file$/],
+  ] as const) {
+    const file = join(root, "sql", "answers", name);
+    await writeFile(file, sql);
+    await assert.rejects(copy.report({ lake, signal: new AbortController().signal }), (error: Error) => {
+      assert.match(error.message, message);
+      assert.ok(error.message.includes(`"sql/answers/${name}"`), error.message);
+      return true;
+    });
+    await rm(file);
+  }
 });
 
 test("the map knows the countries of the sample but for those that the atlas lacks", () => {
