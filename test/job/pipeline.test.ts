@@ -531,7 +531,8 @@ test("status shows each table's way, also as JSON", async () => {
 });
 
 test("--wait bounds how long each command waits for a table that another session has locked", async () => {
-  const own = ["--creds", creds, "--prefix", "locked", "--data", join(folder.path, "locked")];
+  // With topics that are there: to make some may take longer than the wait.
+  const own = ["--creds", creds, "--prefix", "whole", "--data", join(folder.path, "locked")];
   const cases: { args: string[]; code: number }[] = [
     { args: ["post", ...own], code: 1 },
     { args: ["emulate", "--limit", "1", ...own], code: 1 },
@@ -541,13 +542,17 @@ test("--wait bounds how long each command waits for a table that another session
   ];
   const holder = await connectMysql(mysql);
   await holder.query("LOCK TABLES geolocation_data WRITE");
-  const late = setTimeout(() => holder.destroy(), 30_000);
-  const results = await Promise.all(cases.map(({ args }) => run([...args, "--wait", "1"])));
+  const late = setTimeout(() => holder.destroy(), 60_000);
+  const results = await Promise.all(cases.map(({ args }) => run([...args, "--wait", "2"])));
   clearTimeout(late);
   holder.destroy();
   for (const [i, { args, code }] of cases.entries()) {
     const { stderr, code: found } = results[i] as Run;
-    assert.match(stderr, /Cannot read from MySQL at .*: another session has locked a table \(Lock wait/, args[0]);
+    assert.match(
+      stderr,
+      /Cannot read from MySQL at .*: another session has locked a table \(Lock wait/,
+      `${args[0]}: ${stderr}`,
+    );
     assert.equal(found, code, stderr);
   }
 });

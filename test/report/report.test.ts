@@ -240,7 +240,9 @@ FROM pin GROUP BY is_image_or_video ORDER BY kind
 
 test("an answer that cannot be used names its file and why", async () => {
   const { root, lake } = await programWithAnswer("bad answers", "10_fine.sql", "-- Fine\nSELECT 1 AS one\n");
-  const copy: typeof import("../report/report.ts") = await import(pathToFileURL(join(root, "report/report.ts")).href);
+  const copy: typeof import("../../report/report.ts") = await import(
+    pathToFileURL(join(root, "report/report.ts")).href
+  );
   for (const [name, sql, message] of [
     [
       "11_over.sql",
