@@ -28,7 +28,7 @@ import { type Table, tableNames } from "./io.ts";
 import type { Checkpoint } from "./kafka/checkpoint.ts";
 import type { KafkaSettings } from "./kafka/settings.ts";
 import { ensureTopics } from "./kafka/topics.ts";
-import { patiently } from "./runtime/retry.ts";
+import { retry } from "./runtime/retry.ts";
 import { threadCode } from "./runtime/threads.ts";
 
 /** Settings of {@link post}. */
@@ -96,7 +96,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   // Topics are made while the threads start, connect and look at their tables.
   const preparing = orStopAll(async () => {
     const patience = { waitMs, signal: stop, isTransient, onWait };
-    const { warnings, maxMessageBytes } = await patiently(() => ensureTopics(kafka), patience);
+    const { warnings, maxMessageBytes } = await retry(() => ensureTopics(kafka), patience);
     for (const text of warnings) onFact({ fact: "warned", table: leader, text });
     claim = { order: "claim", maxMessageBytes };
     order(claim, [leader]);

@@ -31,7 +31,7 @@ import { sqlHash } from "./lake/duckdb.ts";
 import { explainDisk, type Offsets, paths } from "./lake/files.ts";
 import { checkBinding, lockLake, readBinding, writeBinding } from "./lake/owner.ts";
 import { UsageError } from "./runtime/errors.ts";
-import { patiently } from "./runtime/retry.ts";
+import { retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
 
 /** Pause of `--follow` when there is nothing new, ms. */
@@ -57,14 +57,14 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
   let connected: KafkaReader | undefined;
   let landing: Lander | undefined;
   try {
-    let reader = await patiently(() => connectReader(kafka), patience);
+    let reader = await retry(() => connectReader(kafka), patience);
     connected = reader;
     let lander = await openLander(options);
     landing = lander;
-    await patiently(() => bind(reader, work, options), patience);
+    await retry(() => bind(reader, work, options), patience);
     const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
     for (const table of tableNames) await finishLanded(work, table, result);
-    await patiently(() => checkTopics(reader, work, kafka), patience);
+    await retry(() => checkTopics(reader, work, kafka), patience);
     for (let first = true; ; first = false) {
       try {
         const moved = await cleanOnce({ reader, lander, kafka }, work, { result, first });
@@ -74,11 +74,11 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
         signal.throwIfAborted();
         if (!isTransientKafka(error)) throw error;
         await Promise.all([reader.close(), lander[Symbol.asyncDispose]()]);
-        reader = await patiently(() => connectReader(kafka), patience);
+        reader = await retry(() => connectReader(kafka), patience);
         connected = reader;
         lander = await openLander(options);
         landing = lander;
-        await patiently(() => checkTopics(reader, work, kafka), patience);
+        await retry(() => checkTopics(reader, work, kafka), patience);
       }
     }
     result.ledger = await writeCheckedLedger(work);

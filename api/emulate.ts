@@ -29,7 +29,7 @@ import { isTransientKafka } from "../kafka/errors.ts";
 import { openPublisher } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { ensureTopics, untilReadable } from "../kafka/topics.ts";
-import { patiently } from "../runtime/retry.ts";
+import { retry } from "../runtime/retry.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */
 export interface Post {
@@ -98,12 +98,12 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   let size = 50;
   let misses = 0;
   try {
-    const { warnings } = await patiently(() => ensureTopics(kafka), patience);
+    const { warnings } = await retry(() => ensureTopics(kafka), patience);
     for (const text of warnings) await onFact({ fact: "warned", text });
     while (result.posts < limit) {
       const wanted = Math.min(await pace(size), limit - result.posts);
       const fractions = Array.from({ length: wanted }, real);
-      const { posts, skipped } = await patiently(async () => {
+      const { posts, skipped } = await retry(async () => {
         try {
           source ??= await openSource(mysql, kafka, tryMs(waitMs));
           return await readPosts(source, fractions);
@@ -130,7 +130,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       const messages = tableNames.flatMap((table) =>
         posts.map(({ key, rows }) => ({ topic: topicOf(kafka, table), key, value: rows[table] })),
       );
-      await patiently(async () => {
+      await retry(async () => {
         const sent = await publisher.send(messages, { signal, timeoutMs: Math.max(waitMs, 10_000) });
         if (sent.outcome === "not_stored") throw sent.error;
         if (sent.outcome === "unknown") throw new UnknownOutcome(posts, sent.error);
@@ -139,7 +139,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       await onFact({ fact: "posted", posts });
     }
     for (const table of tableNames) {
-      const text = await patiently(() => untilReadable(kafka, table), patience);
+      const text = await retry(() => untilReadable(kafka, table), patience);
       if (text) await onFact({ fact: "warned", text });
     }
   } catch (error) {

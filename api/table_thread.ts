@@ -25,7 +25,7 @@ import type { Checkpoint } from "../kafka/checkpoint.ts";
 import { explainKafka } from "../kafka/errors.ts";
 import { topicOf } from "../kafka/settings.ts";
 import { untilReadable } from "../kafka/topics.ts";
-import { patiently } from "../runtime/retry.ts";
+import { retry } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
 import { isTransient, type Job, type Order, type Plan, type PostFact, unfinished } from "./protocol.ts";
 import { type Limits, type Session, send, sendCheckpoint, sessionOpener } from "./session.ts";
@@ -60,7 +60,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   const tell = (fact: PostFact) => port.postMessage(fact);
   const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
   const connectOnce = () => connectMysql(mysql, { waitMs: tryMs(waitMs) });
-  const connect = () => patiently(connectOnce, patience);
+  const connect = () => retry(connectOnce, patience);
   const openReader = async (): Promise<TableReader> => {
     const opened = {
       db: await connect(),
@@ -74,7 +74,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   const reader = await openReader();
   let counter: TableReader | undefined;
   const asking = <T>(by: TableReader, ask: (db: Database) => Promise<T>): Promise<T> =>
-    patiently(async () => {
+    retry(async () => {
       try {
         return await ask(by.db);
       } catch (error) {
@@ -92,7 +92,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const { maxMessageBytes } = await ordered("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
     const openNext = sessionOpener(limits, tell);
-    session = await patiently(() => openNext(source, database), patience);
+    session = await retry(() => openNext(source, database), patience);
     tell({ fact: "claimed", table, checkpoint: session.checkpoint });
     const plan = await ordered("plan");
     const { checkpoint: begun } = session;
@@ -152,13 +152,13 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
         if (isTransientMysql(error)) await reader.reconnect();
         else {
           void session.producer.disconnect().catch(() => {});
-          session = await patiently(() => openNext(source, database), patience);
+          session = await retry(() => openNext(source, database), patience);
         }
       }
     }
     step("posted", table);
     if (rows > 0) {
-      const text = await patiently(() => untilReadable(kafka, table), patience);
+      const text = await retry(() => untilReadable(kafka, table), patience);
       if (text) tell({ fact: "warned", table, text });
     }
     await counting;

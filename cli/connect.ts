@@ -16,7 +16,7 @@ import { checkBinding, readBinding } from "../lake/owner.ts";
 import { loadSample } from "../local/sample/load.ts";
 import { findServices, type Services, useServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
-import { patiently } from "../runtime/retry.ts";
+import { retry } from "../runtime/retry.ts";
 import type { Arguments, Command } from "./arguments.ts";
 import { environmentHasCredentials, readCredentials } from "./credentials.ts";
 import type { Screen } from "./screen.ts";
@@ -116,7 +116,7 @@ export async function checkLake(context: Context, connections: Connections): Pro
   const { kafka } = connections;
   const onWait = (text: string) => screen.say(text);
   const connecting = () => connectReader(kafka);
-  await using reader = await patiently(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
+  await using reader = await retry(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
   const database = await databaseOf(connections, context);
   checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix, ...database });
 }

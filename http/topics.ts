@@ -8,7 +8,7 @@ import { connectReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { ensureTopics, topicRanges } from "../kafka/topics.ts";
-import { patiently } from "../runtime/retry.ts";
+import { retry } from "../runtime/retry.ts";
 
 export interface Topics {
   /** Tries until Kafka is there or the signal says stop; returns what the topics' settings risk. */
@@ -32,7 +32,7 @@ export function openTopics(kafka: KafkaSettings): Topics {
   };
   return {
     prepare: ({ signal, onWait }) =>
-      patiently(
+      retry(
         async () => {
           const report = await ensureTopics(kafka);
           await count();

@@ -5,8 +5,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** How long, and for what, {@link patiently} waits. */
-export interface Patience {
+/** How long, and for what, {@link retry} waits. */
+export interface RetryOptions {
   /** Give up so long after the first error, ms: a program that was itself frozen has lost no time. */
   waitMs: number;
   signal: AbortSignal;
@@ -17,7 +17,7 @@ export interface Patience {
 }
 
 /** Tries again and again while a service is away; it does not end a try that hangs, so each must have a time-out. */
-export async function patiently<T>(action: () => Promise<T>, patience: Patience): Promise<T> {
+export async function retry<T>(action: () => Promise<T>, patience: RetryOptions): Promise<T> {
   const { waitMs, signal, isTransient, onWait } = patience;
   const begun = Date.now();
   let since: number | undefined;

@@ -10,7 +10,7 @@ import { rowToJson, tableNames, tables } from "../../io.ts";
 import { isTransientKafka } from "../../kafka/errors.ts";
 import { partitionOf } from "../../kafka/topics.ts";
 import { isAlive } from "../../runtime/process.ts";
-import { patiently } from "../../runtime/retry.ts";
+import { retry } from "../../runtime/retry.ts";
 import { viewOf } from "../support/lake_of.ts";
 import { sources } from "../support/sources.ts";
 
@@ -270,17 +270,17 @@ test("isTransientKafka() knows a broker that does not say what went wrong, by th
   assert.ok(!isTransientKafka(createErrorFromCode(29))); // TOPIC_AUTHORIZATION_FAILED
 });
 
-test("patiently() counts its wait from the first error on: a program that was frozen has lost no time", async () => {
+test("retry() counts its wait from the first error on: a program that was frozen has lost no time", async () => {
   let tries = 0;
   const patience = { waitMs: 400, signal: new AbortController().signal, isTransient: () => true, onWait: () => {} };
-  const found = await patiently(async () => {
+  const found = await retry(async () => {
     if (tries++ > 0) return "there";
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
     throw new Error("late");
   }, patience);
   assert.equal(found, "there");
   await assert.rejects(
-    patiently(() => Promise.reject(new Error("away")), patience),
+    retry(() => Promise.reject(new Error("away")), patience),
     /away/,
   );
 });

@@ -15,7 +15,7 @@ import { topicRanges, untilReadable } from "../../kafka/topics.ts";
 import { names, paths } from "../../lake/files.ts";
 import { readBinding, writeBinding } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
-import { patiently } from "../../runtime/retry.ts";
+import { retry } from "../../runtime/retry.ts";
 import { openSite, readTopic, run, type Site, start } from "../support/support.ts";
 
 let site: Site;
@@ -45,7 +45,7 @@ async function makeTopic(topic: string, numPartitions = 1): Promise<void> {
     if ((await topicRanges(reader, topic))?.length !== numPartitions) throw retriable(`${topic} is not led yet`);
   };
   const { signal } = new AbortController();
-  await patiently(led, { waitMs: 20_000, signal, isTransient: isTransientKafka, onWait: () => {} });
+  await retry(led, { waitMs: 20_000, signal, isTransient: isTransientKafka, onWait: () => {} });
 }
 
 const geo = (ind: number): string =>
