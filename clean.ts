@@ -25,7 +25,7 @@ import { readCheckpoint } from "./kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "./kafka/client.ts";
 import { explainKafka, isTransientKafka } from "./kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
-import { showOffsets, topicRanges } from "./kafka/topics.ts";
+import { listOffsets, showOffsets } from "./kafka/topics.ts";
 import { landedOffsets } from "./lake/bronze.ts";
 import { sqlHash } from "./lake/duckdb.ts";
 import { explainDisk, type Offsets, paths } from "./lake/files.ts";
@@ -138,16 +138,19 @@ async function cleanOnce(
       await finishLanded(work, table, result);
       const topic = topicOf(kafka, table);
       // One that was missing a moment ago has no id yet: the next round reads it.
-      const ranges = (ids.has(topic) && (await topicRanges(reader, topic))) || [];
+      const ranges = (ids.has(topic) && (await listOffsets(reader, topic))) || [];
       if (first && ranges.length === 0)
         onFact({ fact: "warned", text: `There is no topic "${topic}" yet: run post first` });
-      const until = new Map(ranges.map((range) => [range.partition, range.stable]));
+      const until = new Map(ranges.map((range) => [range.partition, range.lastStable]));
       const landed = landedOffsets(work.bronze[table]);
-      let positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.start]));
-      const total = ranges.reduce((sum, r) => sum + Math.max(0, r.stable - (positions.get(r.partition) as number)), 0);
+      let positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.logStart]));
+      const total = ranges.reduce(
+        (sum, r) => sum + Math.max(0, r.lastStable - (positions.get(r.partition) as number)),
+        0,
+      );
       if (first) {
         onFact({ fact: "counted", table, total });
-        const waiting = ranges.reduce((sum, range) => sum + range.end - range.stable, 0);
+        const waiting = ranges.reduce((sum, range) => sum + range.logEnd - range.lastStable, 0);
         if (waiting > 0) {
           const text = `${waiting} messages in topic "${topic}" wait behind a transaction that is still open: a later clean reads them`;
           onFact({ fact: "warned", text });

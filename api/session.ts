@@ -14,7 +14,7 @@ import { explainKafka, retriable, unacknowledged } from "../kafka/errors.ts";
 import { readRecord } from "../kafka/fetch.ts";
 import { checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
-import { partitionOf, topicRanges } from "../kafka/topics.ts";
+import { listOffsets, partitionOf } from "../kafka/topics.ts";
 import { step } from "../runtime/steps.ts";
 import { type Job, leader, type PostFact } from "./protocol.ts";
 
@@ -99,7 +99,7 @@ export function sessionOpener(
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true, onStrange });
       await check(reader, checkpoint);
       checkDatabase(kafka, checkpoint, database);
-      const ranges = (await topicRanges(reader, topicOf(kafka, table))) ?? [];
+      const ranges = (await listOffsets(reader, topicOf(kafka, table))) ?? [];
       const partitions = ranges.length;
       if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
       const topicId = (await topicIds(reader, [topicOf(kafka, table)])).get(topicOf(kafka, table));
@@ -109,7 +109,7 @@ export function sessionOpener(
       if (!inTopic && !job.full) throw new Error(topicGone(topicOf(kafka, table), checkpoint.last as Last));
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
       const claim = (checkpoint?.claim ?? 0) + 1;
-      if (!checkpoint && ranges.some(({ start, end }) => end > start)) {
+      if (!checkpoint && ranges.some(({ logStart: start, logEnd: end }) => end > start)) {
         const text = `Topic "${topicOf(kafka, table)}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
         tell({ fact: "warned", table, text });
       }
@@ -136,9 +136,9 @@ export function sessionOpener(
 
 /** Whether the last row posted is still where it was; mostly not so in a topic that was deleted and made again. */
 async function holdsLast(reader: KafkaReader, topic: string, { partition, offset, key }: Last): Promise<boolean> {
-  const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
-  if (!range || offset >= range.end) return false;
-  if (offset < range.start) return true; // expired by retention: nothing to compare with
+  const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
+  if (!range || offset >= range.logEnd) return false;
+  if (offset < range.logStart) return true; // expired by retention: nothing to compare with
   const take = (record: RecordView) => keyBytes(record)?.toString() === key;
   return (await readRecord(reader, topic, { partition, offset, take })) ?? false;
 }

@@ -12,7 +12,7 @@ import type { KafkaReader } from "../kafka/client.ts";
 import { readRecord } from "../kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
-import { topicRanges } from "../kafka/topics.ts";
+import { listOffsets } from "../kafka/topics.ts";
 import { type BronzeFile, landedOffsets, lastLine } from "../lake/bronze.ts";
 import { checkTopicId, readBinding, startAgain, writeBinding } from "../lake/owner.ts";
 import type { Work } from "./work.ts";
@@ -55,18 +55,18 @@ export async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaS
   for (const table of tableNames) {
     const topic = topicOf(kafka, table);
     const files = work.bronze[table];
-    let ranges = await topicRanges(reader, topic);
+    let ranges = await listOffsets(reader, topic);
     // A broker by ZooKeeper that has just started answers before it has learned of its topics.
     for (let tries = 0; !ranges && files.length > 0 && tries < 20; tries++) {
       await sleep(250, undefined, { signal: work.options.signal });
-      ranges = await topicRanges(reader, topic);
+      ranges = await listOffsets(reader, topic);
     }
     if (!ranges) {
       if (files.length === 0) continue;
       throw new Error(`Topic "${topic}" is gone, but the lake in "${work.lake}" holds messages of it; ${startAgain}`);
     }
     const landed = landedOffsets(files);
-    for (const { partition, start } of ranges) {
+    for (const { partition, logStart: start } of ranges) {
       if (start === 0 || landed.has(partition)) continue;
       const text = `Partition ${partition} of topic "${topic}" begins at offset ${start}: what stood before it had expired before this lake was begun`;
       work.options.onFact({ fact: "warned", text });
@@ -74,18 +74,18 @@ export async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaS
     for (const [partition, next] of landed) {
       const range = ranges.find((r) => r.partition === partition);
       const where = `partition ${partition} of topic "${topic}"`;
-      if (!range || next > range.end) {
+      if (!range || next > range.logEnd) {
         throw new Error(
-          `Topic "${topic}" was made again: ${where} ${range ? `ends at offset ${range.end}` : "is gone"}, but was landed up to ${next}; ${startAgain}`,
+          `Topic "${topic}" was made again: ${where} ${range ? `ends at offset ${range.logEnd}` : "is gone"}, but was landed up to ${next}; ${startAgain}`,
         );
       }
-      if (range.start > next) {
+      if (range.logStart > next) {
         throw new Error(
-          `Messages were lost: ${where} begins at offset ${range.start}, so ${range.start - next} messages from ${next} on expired before they were landed; set retention.ms=-1, then ${startAgain}`,
+          `Messages were lost: ${where} begins at offset ${range.logStart}, so ${range.logStart - next} messages from ${next} on expired before they were landed; set retention.ms=-1, then ${startAgain}`,
         );
       }
       const last = files.findLast((file) => file.partition === partition && file.messages > 0);
-      if (last && !(await sameMessage(reader, topic, { file: last, start: range.start }))) {
+      if (last && !(await sameMessage(reader, topic, { file: last, start: range.logStart }))) {
         throw new Error(
           `Topic "${topic}" was made again: the last message landed from ${where} is another one now; ${startAgain}`,
         );

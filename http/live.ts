@@ -15,7 +15,7 @@ import { type Table, tableNames } from "../io.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { fetchOnce } from "../kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
-import type { PartitionRange } from "../kafka/topics.ts";
+import type { PartitionOffsets } from "../kafka/topics.ts";
 import { literal, parquetRows } from "../lake/duckdb.ts";
 import { names, paths } from "../lake/files.ts";
 import { openStatus, type Status, type TableStatus } from "../report/status.ts";
@@ -215,12 +215,12 @@ function latestPosts(kafka: KafkaSettings) {
     found.set(key, post);
   };
   return {
-    async read(reader: Parameters<typeof fetchOnce>[0], ranges: Record<Table, PartitionRange[]>): Promise<void> {
+    async read(reader: Parameters<typeof fetchOnce>[0], ranges: Record<Table, PartitionOffsets[]>): Promise<void> {
       for (const table of tableNames.filter((name) => factsOf[name])) {
         const topic = topicOf(kafka, table);
         const positions = new Map<number, number>();
         const until = new Map<number, number>();
-        for (const { partition, start, stable } of ranges[table]) {
+        for (const { partition, logStart: start, lastStable: stable } of ranges[table]) {
           const known = next.get(`${topic}/${partition}`) ?? 0;
           const back = Math.max(leastTail, Math.ceil(tail / ranges[table].length));
           const from = Math.max(start, stable - back, known <= stable ? known : 0);

@@ -7,7 +7,7 @@ import { type Table, tableNames } from "../io.ts";
 import { connectReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
-import { ensureTopics, topicRanges } from "../kafka/topics.ts";
+import { ensureTopics, listOffsets } from "../kafka/topics.ts";
 import { retry } from "../runtime/retry.ts";
 
 export interface Topics {
@@ -26,7 +26,7 @@ export function openTopics(kafka: KafkaSettings): Topics {
   const count = async () => {
     await using reader = await connectReader(kafka);
     for (const table of tableNames) {
-      const ranges = await topicRanges(reader, topicOf(kafka, table));
+      const ranges = await listOffsets(reader, topicOf(kafka, table));
       if (ranges) partitions[table] = ranges.length;
     }
   };

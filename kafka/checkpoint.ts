@@ -12,7 +12,7 @@ import type { KafkaReader } from "./client.ts";
 import { retriable } from "./errors.ts";
 import { fetchOnce } from "./fetch.ts";
 import { checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
-import { openTransaction, type PartitionRange, topicRanges } from "./topics.ts";
+import { listOffsets, openTransaction, type PartitionOffsets } from "./topics.ts";
 
 /** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
 export interface Checkpoint {
@@ -60,11 +60,11 @@ export async function readCheckpoint(
   const partition = tables[table].checkpointPartition;
   const deadline = Date.now() + 20_000;
   for (;;) {
-    const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
+    const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
     if (!range && !complete) return undefined;
     // It has been made: a broker that does not know of it yet must not have every row posted again.
     if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
-    if (complete && range.stable < range.end) {
+    if (complete && range.lastStable < range.logEnd) {
       if (Date.now() > deadline) {
         throw retriable(openTransaction(topic, range) + lostMark(topic, range));
       }
@@ -73,9 +73,9 @@ export async function readCheckpoint(
     }
     let newest: Checkpoint | undefined;
     let strange = 0;
-    const positions = new Map([[partition, range.start]]);
-    const until = new Map([[partition, range.stable]]);
-    while ((positions.get(partition) as number) < range.stable) {
+    const positions = new Map([[partition, range.logStart]]);
+    const until = new Map([[partition, range.lastStable]]);
+    while ((positions.get(partition) as number) < range.lastStable) {
       await fetchOnce(reader, {
         topic,
         positions,
@@ -120,7 +120,7 @@ function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefin
 }
 
 // Its sender is fenced, so the broker should have ended it.
-const lostMark = (topic: string, { partition, stable }: PartitionRange): string =>
+const lostMark = (topic: string, { partition, lastStable: stable }: PartitionOffsets): string =>
   `, which a killed broker of Kafka 4.3 or 4.4 may leave (KAFKA-20734): abort it by "kafka-transactions.sh --bootstrap-server ... abort --topic ${topic} --partition ${partition} --start-offset ${stable}", then run post --full`;
 
 export type Last = NonNullable<Checkpoint["last"]>;

@@ -14,7 +14,7 @@ import { connectReader, openProducer } from "./client.ts";
 import { explainKafka, isTransientKafka, unacknowledged } from "./errors.ts";
 import { readRecord } from "./fetch.ts";
 import type { KafkaSettings } from "./settings.ts";
-import { partitionOf, topicRanges } from "./topics.ts";
+import { listOffsets, partitionOf } from "./topics.ts";
 
 /** A message to be sent; its partition follows from its key unless it is given. */
 export interface Outgoing {
@@ -229,11 +229,11 @@ async function standsAt(
   await using reader = await connectReader(kafka);
   for (;;) {
     signal.throwIfAborted();
-    const range = (await topicRanges(reader, topic))?.find((r) => r.partition === partition);
-    if (!range || range.start > offset || range.end <= offset) {
+    const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
+    if (!range || range.logStart > offset || range.logEnd <= offset) {
       throw new Error(`Offset ${offset} of partition ${partition} of topic "${topic}" is gone`);
     }
-    if (range.stable > offset) break;
+    if (range.lastStable > offset) break;
     await sleep(20); // somebody else's transaction is open before it
   }
   const take = (record: RecordView) => same(keyBytes(record), key) && same(valueBytes(record), value);

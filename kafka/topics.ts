@@ -130,15 +130,15 @@ async function describeTopics(admin: Admin, settings: KafkaSettings): Promise<To
 }
 
 /** How far one partition reaches: first offset kept, end for read_committed readers, end. */
-export interface PartitionRange {
+export interface PartitionOffsets {
   partition: number;
-  start: number;
-  stable: number;
-  end: number;
+  logStart: number;
+  lastStable: number;
+  logEnd: number;
 }
 
 /** The ranges of a topic's partitions, in order; `undefined` where there is no such topic. */
-export async function topicRanges(reader: KafkaReader, topic: string): Promise<PartitionRange[] | undefined> {
+export async function listOffsets(reader: KafkaReader, topic: string): Promise<PartitionOffsets[] | undefined> {
   const exists = await reader.asking(async () => {
     try {
       await reader.cluster.addTargetTopic(topic);
@@ -169,9 +169,9 @@ export async function topicRanges(reader: KafkaReader, topic: string): Promise<P
   const start = await list(0, -2);
   return partitions.map((partition) => ({
     partition,
-    start: start.get(partition) ?? 0,
-    stable: stable.get(partition) ?? 0,
-    end: end.get(partition) ?? 0,
+    logStart: start.get(partition) ?? 0,
+    lastStable: stable.get(partition) ?? 0,
+    logEnd: end.get(partition) ?? 0,
   }));
 }
 
@@ -192,15 +192,15 @@ export async function showOffsets(reader: KafkaReader, group: string, topic: str
 export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
   await using reader = await connectReader(kafka);
   const topic = topicOf(kafka, table);
-  const ranges = async () => (await topicRanges(reader, topic)) ?? [];
+  const ranges = async () => (await listOffsets(reader, topic)) ?? [];
   const now = await ranges();
   for (let then = now, tries = 0; ; then = await ranges(), tries++) {
-    const open = now.find(({ end }, i) => (then[i]?.stable ?? end) < end);
+    const open = now.find(({ logEnd: end }, i) => (then[i]?.lastStable ?? end) < end);
     if (!open) return undefined;
     if (tries === 100) return `${openTransaction(topic, open)}: clean reads what stands behind it only when it ends`;
     await sleep(20);
   }
 }
 
-export const openTransaction = (topic: string, { partition, stable }: PartitionRange): string =>
+export const openTransaction = (topic: string, { partition, lastStable: stable }: PartitionOffsets): string =>
   `A transaction stays open at offset ${stable} of partition ${partition} of topic "${topic}"`;

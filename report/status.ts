@@ -17,7 +17,7 @@ import { readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
-import { type PartitionRange, topicRanges } from "../kafka/topics.ts";
+import { listOffsets, type PartitionOffsets } from "../kafka/topics.ts";
 import { type LedgerRow, lakeState } from "../lake/ledger.ts";
 import { checkBinding, readBinding } from "../lake/owner.ts";
 
@@ -48,7 +48,7 @@ export interface TableStatus extends Source, LedgerRow {
 export interface Status {
   tables: Record<Table, TableStatus>;
   /** The topics' partitions; none where Kafka can't be asked or the topic is not there. */
-  ranges: Record<Table, PartitionRange[]>;
+  ranges: Record<Table, PartitionOffsets[]>;
   /** Which services could not be asked, for people to read. */
   trouble: string[];
 }
@@ -145,7 +145,7 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
       const bound = await readBinding(lake);
       const ranges = await askKafka((connection) => {
         if (bound) checkBinding(lake, bound, { cluster: connection.clusterId, prefix: kafka.prefix });
-        return Promise.all(tableNames.map((table) => topicRanges(connection, topicOf(kafka, table))));
+        return Promise.all(tableNames.map((table) => listOffsets(connection, topicOf(kafka, table))));
       }, trouble);
       const of = (table: Table, i: number): TableStatus => {
         const { landed, cleaned, ledger, addsUp } = states[table];
@@ -154,9 +154,9 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
           ...sources[table],
           label: tables[table].label,
           topic: topicOf(kafka, table),
-          in_topic: partitions ? total(partitions.map((r) => r.end - r.start)) : null,
+          in_topic: partitions ? total(partitions.map((r) => r.logEnd - r.logStart)) : null,
           lag: ranges
-            ? total((partitions ?? []).map((r) => Math.max(0, r.stable - (cleaned.get(r.partition) ?? r.start))))
+            ? total((partitions ?? []).map((r) => Math.max(0, r.lastStable - (cleaned.get(r.partition) ?? r.logStart))))
             : null,
           ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
           adds_up: addsUp,

@@ -12,7 +12,7 @@ import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
 import type { Picture } from "../../http/live.ts";
 import { connectReader } from "../../kafka/client.ts";
-import { topicRanges } from "../../kafka/topics.ts";
+import { listOffsets } from "../../kafka/topics.ts";
 import { copyProgram, openSite, query, type Run, readTopic, run, type Site, start } from "../support/support.ts";
 
 // In the middle: the order of the entries must not matter to what the cluster holds already.
@@ -75,7 +75,7 @@ const ok = (result: Run, code = 0): Run => {
 };
 const checkpointPartitions = async () => {
   await using reader = await connectReader(site.kafka);
-  return (await topicRanges(reader, `${prefix}.checkpoints`))?.length;
+  return (await listOffsets(reader, `${prefix}.checkpoints`))?.length;
 };
 
 before(async () => {

@@ -11,7 +11,7 @@ import { connectReader, kafkaClient, openProducer } from "../../kafka/client.ts"
 import { explainKafka, isTransientKafka, retriable } from "../../kafka/errors.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { topicIds } from "../../kafka/topic_ids.ts";
-import { topicRanges, untilReadable } from "../../kafka/topics.ts";
+import { listOffsets, untilReadable } from "../../kafka/topics.ts";
 import { names, paths } from "../../lake/files.ts";
 import { readBinding, writeBinding } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
@@ -42,7 +42,7 @@ async function makeTopic(topic: string, numPartitions = 1): Promise<void> {
   await admin.createTopics({ topics: [{ topic, numPartitions, configEntries }], waitForLeaders: false });
   await using reader = await connectReader(kafka);
   const led = async () => {
-    if ((await topicRanges(reader, topic))?.length !== numPartitions) throw retriable(`${topic} is not led yet`);
+    if ((await listOffsets(reader, topic))?.length !== numPartitions) throw retriable(`${topic} is not led yet`);
   };
   const { signal } = new AbortController();
   await retry(led, { waitMs: 20_000, signal, isTransient: isTransientKafka, onWait: () => {} });
@@ -59,7 +59,7 @@ test("topics that are missing do not disturb those that are asked for at the sam
   await makeTopic("some.geo");
   for (let times = 0; times < 3; times++) {
     await using reader = await connectReader(kafka);
-    const found = await Promise.all(["some.pin", "some.geo", "some.user"].map((topic) => topicRanges(reader, topic)));
+    const found = await Promise.all(["some.pin", "some.geo", "some.user"].map((topic) => listOffsets(reader, topic)));
     assert.deepEqual(found, [undefined, [{ partition: 0, start: 0, stable: 0, end: 0 }], undefined]);
   }
 });

@@ -17,7 +17,7 @@ import { keyBytes, valueBytes } from "../../io/record_batch.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { fetchOnce } from "../../kafka/fetch.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
-import { topicRanges } from "../../kafka/topics.ts";
+import { listOffsets } from "../../kafka/topics.ts";
 import { readState } from "../../local/state.ts";
 import type { Message } from "./oracle.ts";
 
@@ -194,13 +194,13 @@ export async function openSite({ rows, flags = [] }: { rows: number; flags?: str
 /** All committed messages of a topic; a commit is answered a little before its mark stands there. */
 export async function readTopic(kafka: KafkaSettings, topic: string): Promise<Message[]> {
   await using reader = await connectReader(kafka);
-  let ranges = (await topicRanges(reader, topic)) ?? [];
-  for (let tries = 0; tries < 200 && ranges.some(({ stable, end }) => stable < end); tries++) {
+  let ranges = (await listOffsets(reader, topic)) ?? [];
+  for (let tries = 0; tries < 200 && ranges.some(({ lastStable: stable, logEnd: end }) => stable < end); tries++) {
     await sleep(50);
-    ranges = (await topicRanges(reader, topic)) ?? [];
+    ranges = (await listOffsets(reader, topic)) ?? [];
   }
-  const positions = new Map(ranges.map((r) => [r.partition, r.start]));
-  const until = new Map(ranges.map((r) => [r.partition, r.stable]));
+  const positions = new Map(ranges.map((r) => [r.partition, r.logStart]));
+  const until = new Map(ranges.map((r) => [r.partition, r.lastStable]));
   const messages: Message[] = [];
   while ([...positions].some(([p, next]) => next < (until.get(p) as number))) {
     await fetchOnce(reader, {
