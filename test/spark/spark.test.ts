@@ -76,7 +76,7 @@ test("one SQL, two engines: thousands of hostile messages give the same silver, 
   });
   assert.equal(job.code, 0, job.said.slice(-20_000));
   await sameTables(lake, tables);
-  const silver = `WITH pin AS (FROM '${lake}/silver/pin/*.parquet') ${kinds}`;
+  const silver = `FROM (WITH pin AS (FROM '${lake}/silver/pin/*.parquet') ${kinds})`;
   await sameRows("posts by kind", silver, `FROM ${deltaTable(`${tables}/posts_by_kind`)}`);
   const found = await query(`SELECT DISTINCT reason FROM ${deltaTable(`${tables}/rejects`)}`);
   assert.deepEqual(found.map(({ reason }) => reason).sort(), [...reasons].sort());
