@@ -14,7 +14,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { applyBatch, finishLanded, unapplied } from "./clean/batch.ts";
-import { mergeSmall } from "./clean/compact.ts";
+import { compactBronze } from "./clean/compact.ts";
 import { type Lander, openLander } from "./clean/land.ts";
 import { writeCheckedLedger } from "./clean/publish.ts";
 import { finishRebuild } from "./clean/rebuild.ts";
@@ -190,6 +190,6 @@ async function cleanOnce(
   );
   if (!moved.includes(true)) return false;
   await writeCheckedLedger(work);
-  for (const table of tableNames) await mergeSmall(work, table);
+  for (const table of tableNames) await compactBronze(work, table);
   return true;
 }

@@ -17,7 +17,7 @@ const smallFile = 4_000_000;
 const manyFiles = 32;
 
 /** Merges small neighbouring files at the end of a partition, so that following for days does not make millions. */
-export async function mergeSmall(work: Work, table: Table): Promise<void> {
+export async function compactBronze(work: Work, table: Table): Promise<void> {
   for (const partition of new Set(work.bronze[table].map((file) => file.partition))) {
     const files = work.bronze[table].filter((file) => file.partition === partition);
     if (files.length < manyFiles) continue;
