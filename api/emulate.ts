@@ -28,7 +28,7 @@ import { connectReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { openPublisher } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
-import { ensureTopics, untilReadable } from "../kafka/topics.ts";
+import { ensureTopics, waitForStableOffset } from "../kafka/topics.ts";
 import { retry } from "../runtime/retry.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */
@@ -139,7 +139,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       await onFact({ fact: "posted", posts });
     }
     for (const table of tableNames) {
-      const text = await retry(() => untilReadable(kafka, table), patience);
+      const text = await retry(() => waitForStableOffset(kafka, table), patience);
       if (text) await onFact({ fact: "warned", text });
     }
   } catch (error) {

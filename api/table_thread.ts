@@ -24,7 +24,7 @@ import { tables } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
 import { explainKafka } from "../kafka/errors.ts";
 import { topicOf } from "../kafka/settings.ts";
-import { untilReadable } from "../kafka/topics.ts";
+import { waitForStableOffset } from "../kafka/topics.ts";
 import { retry } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
 import { isTransient, type Job, type Order, type Plan, type PostFact, unfinished } from "./protocol.ts";
@@ -158,7 +158,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     }
     step("posted", table);
     if (rows > 0) {
-      const text = await retry(() => untilReadable(kafka, table), patience);
+      const text = await retry(() => waitForStableOffset(kafka, table), patience);
       if (text) tell({ fact: "warned", table, text });
     }
     await counting;

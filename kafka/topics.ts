@@ -189,7 +189,7 @@ export async function showOffsets(reader: KafkaReader, group: string, topic: str
  *
  * @returns what holds them back for longer, for people to read
  */
-export async function untilReadable(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
+export async function waitForStableOffset(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
   await using reader = await connectReader(kafka);
   const topic = topicOf(kafka, table);
   const ranges = async () => (await listOffsets(reader, topic)) ?? [];

@@ -11,7 +11,7 @@ import { connectReader, kafkaClient, openProducer } from "../../kafka/client.ts"
 import { explainKafka, isTransientKafka, retriable } from "../../kafka/errors.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { topicIds } from "../../kafka/topic_ids.ts";
-import { listOffsets, untilReadable } from "../../kafka/topics.ts";
+import { listOffsets, waitForStableOffset } from "../../kafka/topics.ts";
 import { names, paths } from "../../lake/files.ts";
 import { readBinding, writeBinding } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
@@ -215,7 +215,7 @@ for (const end of ["commit", "abort"] as const) {
     await transaction.send({ topic, messages });
     await transaction[end]();
     await sender.disconnect();
-    await untilReadable({ ...kafka, prefix }, "geo"); // the mark comes after the answer
+    await waitForStableOffset({ ...kafka, prefix }, "geo"); // the mark comes after the answer
     await producer.send({ topic, messages: [{ value: geo(3) }] });
     const third = await run(cleanArgs(prefix));
     assert.equal(third.code, 1, third.stderr);
