@@ -9,14 +9,14 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { isTransientKafka } from "../kafka/errors.ts";
-import { messageBytes, NoAnswer, type Outcome, type Outgoing, type Publisher } from "../kafka/publisher.ts";
+import { messageBytes, NoAnswer, type ProducerRecord, type Publisher, type SendResult } from "../kafka/publisher.ts";
 
 /** Messages and bytes of one transaction, about; a larger piece goes alone. */
 const most = { messages: 5_000, bytes: 8_000_000 };
 
 /** What one transaction did. */
 export interface Batch {
-  outcome: Outcome["outcome"];
+  outcome: SendResult["outcome"];
   messages: number;
   /** How long it took, ms. */
   ms: number;
@@ -34,16 +34,16 @@ export interface BatchOptions {
 
 /** Takes pieces of one or more messages; how many may wait is the caller's to bound. */
 export interface Batches {
-  add(messages: Outgoing[]): Promise<Outcome>;
+  add(messages: ProducerRecord[]): Promise<SendResult>;
 }
 
 interface Piece {
-  messages: Outgoing[];
+  messages: ProducerRecord[];
   bytes: number;
   deadline: number;
   /** It was in a transaction that was refused for good: perhaps another piece's fault. */
   alone: boolean;
-  answer: (outcome: Outcome) => void;
+  answer: (outcome: SendResult) => void;
 }
 
 export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions): Batches {
@@ -115,7 +115,7 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
         if (signal.aborted) return answer({ outcome: "not_stored", error: stops });
         const bytes = messages.reduce((sum, message) => sum + messageBytes(message), 0);
         const timer = setTimeout(expire, waitMs + 1);
-        const done = (outcome: Outcome) => {
+        const done = (outcome: SendResult) => {
           clearTimeout(timer);
           answer(outcome);
         };

@@ -9,7 +9,7 @@
 import { isUtf8 } from "node:buffer";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Table, tableNames, tables } from "../io.ts";
-import { messageBytes, type Outcome, type Outgoing, type Place } from "../kafka/publisher.ts";
+import { messageBytes, type ProducerRecord, type RecordMetadata, type SendResult } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { proxyType, Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
@@ -23,15 +23,15 @@ export interface IntakeOptions {
   anyPrefix: boolean;
   topics: Topics;
   guard: Guard;
-  store: (messages: Outgoing[]) => Promise<Outcome>;
-  onRows: (table: Table, rows: number, outcome: Outcome["outcome"]) => void;
+  store: (messages: ProducerRecord[]) => Promise<SendResult>;
+  onRows: (table: Table, rows: number, outcome: SendResult["outcome"]) => void;
 }
 
 const mostRecords = 10_000;
 export const jsonType = "application/json";
 const recordsType = "application/vnd.kafka.json.v2+json";
 
-type Row = Omit<Outgoing, "topic">;
+type Row = Omit<ProducerRecord, "topic">;
 
 /** Adds `POST /send-data`, `GET /topics` and `POST /topics/<topic>`. */
 export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
@@ -151,7 +151,12 @@ async function readRecord(text: string, at: number, table: Table, topics: Topics
 }
 
 /** Stores rows, all or none, and tells where they stand. */
-async function put(request: FastifyRequest, table: Table, rows: Row[], options: IntakeOptions): Promise<Place[]> {
+async function put(
+  request: FastifyRequest,
+  table: Table,
+  rows: Row[],
+  options: IntakeOptions,
+): Promise<RecordMetadata[]> {
   const { kafka, topics, guard, store, onRows } = options;
   const topic = topicOf(kafka, table);
   const most = topics.maxMessageBytes(table);

@@ -6,7 +6,7 @@
 import type { FastifyInstance } from "fastify";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { type Table, tableNames } from "../io.ts";
-import type { Outcome } from "../kafka/publisher.ts";
+import type { SendResult } from "../kafka/publisher.ts";
 import type { Batch } from "./batches.ts";
 import type { Picture } from "./live.ts";
 
@@ -16,7 +16,7 @@ export interface Metrics {
   /** Notes how long each request takes. */
   watch(app: FastifyInstance): void;
   onBatch(batch: Batch): void;
-  onRows(table: Table, rows: number, outcome: Outcome["outcome"]): void;
+  onRows(table: Table, rows: number, outcome: SendResult["outcome"]): void;
 }
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

@@ -17,7 +17,7 @@ import type { KafkaSettings } from "./settings.ts";
 import { listOffsets, partitionOf } from "./topics.ts";
 
 /** A message to be sent; its partition follows from its key unless it is given. */
-export interface Outgoing {
+export interface ProducerRecord {
   topic: string;
   key: string | null;
   value: string | null;
@@ -25,14 +25,14 @@ export interface Outgoing {
 }
 
 /** Where a message stands in its topic. */
-export interface Place {
+export interface RecordMetadata {
   partition: number;
   offset: number;
 }
 
 /** What became of a group. `unknown`: it is stored whole or not at all, and which could not be found out in time. */
-export type Outcome =
-  | { outcome: "stored"; places: Place[] }
+export type SendResult =
+  | { outcome: "stored"; places: RecordMetadata[] }
   | { outcome: "not_stored"; error: Error }
   | { outcome: "unknown"; error: Error };
 
@@ -47,7 +47,7 @@ export interface Publisher extends AsyncDisposable {
    *
    * @returns the places in the order of the messages, or the error
    */
-  send(messages: Outgoing[], options: SendOptions): Promise<Outcome>;
+  send(messages: ProducerRecord[], options: SendOptions): Promise<SendResult>;
 }
 
 /** How long {@link Publisher.send} may take. */
@@ -77,7 +77,7 @@ const commitGrace = 1_000;
 const transactionTimeout = 20_000;
 
 /** Bytes of a message as the broker counts it, about. */
-export const messageBytes = ({ key, value }: Pick<Outgoing, "key" | "value">): number =>
+export const messageBytes = ({ key, value }: Pick<ProducerRecord, "key" | "value">): number =>
   Buffer.byteLength(value ?? "") + Buffer.byteLength(key ?? "") + 140;
 
 /** Makes a publisher; it connects when it first sends. */
@@ -118,7 +118,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
   };
 
   /** After a commit without an answer: fences, so that nothing can change any more, and looks. */
-  const findOut = async (first: Outgoing, place: Place, signal: AbortSignal): Promise<boolean> => {
+  const findOut = async (first: ProducerRecord, place: RecordMetadata, signal: AbortSignal): Promise<boolean> => {
     for (;;) {
       signal.throwIfAborted();
       try {
@@ -137,7 +137,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
       const { signal, late, disarm } = deadlines(stop, timeoutMs);
       let transaction: Transaction | undefined;
       let committing = false;
-      let places: Place[] = [];
+      let places: RecordMetadata[] = [];
       try {
         producer ??= await openInTime(signal);
         transaction = await inTime(producer.transaction(), signal);
@@ -150,7 +150,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
         const error = explainKafka(thrown, kafka);
         if (!committing) return { outcome: "not_stored", error };
         try {
-          const stored = await findOut(messages[0] as Outgoing, places[0] as Place, late);
+          const stored = await findOut(messages[0] as ProducerRecord, places[0] as RecordMetadata, late);
           return stored ? { outcome: "stored", places } : { outcome: "not_stored", error };
         } catch {
           return { outcome: "unknown", error };
@@ -170,7 +170,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
 function createPartitioner() {
   let turn = 0;
   return ({ message, partitionMetadata }: { message: object; partitionMetadata: unknown[] }): number => {
-    const sent = message as Outgoing;
+    const sent = message as ProducerRecord;
     sent.partition ??=
       sent.key === null ? turn++ % partitionMetadata.length : partitionOf(sent.key, partitionMetadata.length);
     return sent.partition;
@@ -178,13 +178,17 @@ function createPartitioner() {
 }
 
 /** Sends in as many requests as their size asks for; tells where each message will stand once it is committed. */
-async function sendAll(transaction: Transaction, messages: Outgoing[], signal: AbortSignal): Promise<Place[]> {
-  const places: Place[] = [];
+async function sendAll(
+  transaction: Transaction,
+  messages: ProducerRecord[],
+  signal: AbortSignal,
+): Promise<RecordMetadata[]> {
+  const places: RecordMetadata[] = [];
   for (const chunk of chunks(messages)) {
     signal.throwIfAborted();
     // Copies: the partition is noted in them, and a group that is sent again may find more partitions.
     const copies = chunk.map((message) => ({ ...message }));
-    const byTopic = new Map<string, Outgoing[]>();
+    const byTopic = new Map<string, ProducerRecord[]>();
     for (const message of copies) {
       const others = byTopic.get(message.topic);
       if (others) others.push(message);
@@ -203,8 +207,8 @@ async function sendAll(transaction: Transaction, messages: Outgoing[], signal: A
   return places;
 }
 
-function* chunks(messages: Outgoing[]): Generator<Outgoing[]> {
-  let chunk: Outgoing[] = [];
+function* chunks(messages: ProducerRecord[]): Generator<ProducerRecord[]> {
+  let chunk: ProducerRecord[] = [];
   let bytes = 0;
   for (const message of messages) {
     const size = messageBytes(message);
@@ -222,8 +226,8 @@ function* chunks(messages: Outgoing[]): Generator<Outgoing[]> {
 /** Whether a message is committed at its place. No transaction of its sender may be open any more. */
 async function standsAt(
   kafka: KafkaSettings,
-  { topic, key, value }: Outgoing,
-  { partition, offset }: Place,
+  { topic, key, value }: ProducerRecord,
+  { partition, offset }: RecordMetadata,
   signal: AbortSignal,
 ): Promise<boolean> {
   await using reader = await connectReader(kafka);
