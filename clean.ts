@@ -15,7 +15,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { applyBatch, finishLanded, unapplied } from "./clean/batch.ts";
 import { compactBronze } from "./clean/compact.ts";
-import { type Lander, openLander } from "./clean/land.ts";
+import { type LandingThread, openLandingThread } from "./clean/land.ts";
 import { writeCheckedLedger } from "./clean/publish.ts";
 import { finishRebuild } from "./clean/rebuild.ts";
 import { checkTopicIds, checkTopics } from "./clean/topics.ts";
@@ -55,11 +55,11 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
   };
   const work = await openWork(lake, { lake, signal, onFact });
   let connected: KafkaReader | undefined;
-  let landing: Lander | undefined;
+  let landing: LandingThread | undefined;
   try {
     let reader = await retry(() => connectReader(kafka), patience);
     connected = reader;
-    let lander = await openLander(options);
+    let lander = await openLandingThread(options);
     landing = lander;
     await retry(() => bind(reader, work, options), patience);
     const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
@@ -76,7 +76,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
         await Promise.all([reader.close(), lander[Symbol.asyncDispose]()]);
         reader = await retry(() => connectReader(kafka), patience);
         connected = reader;
-        lander = await openLander(options);
+        lander = await openLandingThread(options);
         landing = lander;
         await retry(() => checkTopics(reader, work, kafka), patience);
       }
@@ -127,7 +127,7 @@ async function bind(
 
 /** One round: up to what is committed now, table beside table. Returns whether anything was new. */
 async function cleanOnce(
-  { reader, lander, kafka }: { reader: KafkaReader; lander: Lander; kafka: KafkaSettings },
+  { reader, lander, kafka }: { reader: KafkaReader; lander: LandingThread; kafka: KafkaSettings },
   work: Work,
   { result, first }: { result: CleanResult; first: boolean },
 ): Promise<boolean> {

@@ -41,7 +41,7 @@ export interface Landed {
 }
 
 /** A thread that lands; to dispose ends it, and what it has not finished is dropped at the next start. */
-export interface Lander extends AsyncDisposable {
+export interface LandingThread extends AsyncDisposable {
   /** Lands one batch. After an error the thread has ended, and another is to be opened. */
   land(options: LandOptions): Promise<Landed>;
 }
@@ -53,7 +53,13 @@ interface Job {
 }
 
 /** Opens a thread that lands into `lake`. */
-export async function openLander({ kafka, lake }: { kafka: KafkaSettings; lake: string }): Promise<Lander> {
+export async function openLandingThread({
+  kafka,
+  lake,
+}: {
+  kafka: KafkaSettings;
+  lake: string;
+}): Promise<LandingThread> {
   const worker = new Worker(await threadCode(import.meta.url), {
     eval: true,
     workerData: { kind: "land", kafka, lake } satisfies Job,
@@ -191,7 +197,7 @@ async function land(
   return { files, positions };
 }
 
-async function landForever({ kafka, lake }: Job, port: NonNullable<typeof parentPort>): Promise<void> {
+async function serveLanding({ kafka, lake }: Job, port: NonNullable<typeof parentPort>): Promise<void> {
   const connecting = connectReader(kafka);
   connecting.catch(() => {}); // told where it is awaited
   port.on("message", async ({ id, options }: { id: number; options: LandOptions }) => {
@@ -200,4 +206,4 @@ async function landForever({ kafka, lake }: Job, port: NonNullable<typeof parent
 }
 
 const job = workerData as Job | null;
-if (job?.kind === "land" && parentPort) void landForever(job, parentPort);
+if (job?.kind === "land" && parentPort) void serveLanding(job, parentPort);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
-import { openLander } from "../../clean/land.ts";
+import { openLandingThread } from "../../clean/land.ts";
 import { connectReader, kafkaClient, openProducer } from "../../kafka/client.ts";
 import { explainKafka, isTransientKafka, retriable } from "../../kafka/errors.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
@@ -71,7 +71,7 @@ test("small messages without a key or without a value share a bronze file, also 
   await producer.send({ topic: "keyless.geo", messages });
   const lake = join(site.folder.path, "keyless");
   await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
-  await using lander = await openLander({ kafka, lake });
+  await using lander = await openLandingThread({ kafka, lake });
   const ends = { positions: new Map([[0, 0]]), until: new Map([[0, messages.length]]) };
   const { files } = await lander.land({ table: "geo", topic: "keyless.geo", topicId: null, ...ends });
   assert.equal(files.length, 1);
@@ -171,7 +171,7 @@ test("messages of a topic that was made again after the last look are not landed
   const topicId = (await topicIds(reader, ["late.geo", "none.geo"])).get("late.geo") as string;
   await makeAgain("late.geo");
   await producer.send({ topic: "late.geo", messages: [{ value: geo(2) }] });
-  await using lander = await openLander({ kafka, lake });
+  await using lander = await openLandingThread({ kafka, lake });
   const ends = { positions: new Map([[0, 0]]), until: new Map([[0, 1]]) };
   await assert.rejects(lander.land({ table: "geo", topic: "late.geo", topicId, ...ends }), /was made again/);
   assert.deepEqual(await readdir(paths(lake).bronze("geo")), []);
