@@ -18,7 +18,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { tableNames } from "../../io.ts";
+import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake/files.ts";
 import type { Fault, Round } from "./strikes.ts";
 import { foreignMessage, others, type Step, type Work, type World } from "./world.ts";
@@ -195,6 +195,42 @@ export const publishing: Record<string, Fault> = {
     },
   },
 
+  "topic-again": {
+    text: "a topic deleted and made again while clean follows: none of its messages may be landed",
+    async round(round) {
+      const world = await smallWorld(round);
+      await world.go(["post"]);
+      const table = round.pick(tableNames);
+      const topic = `${world.prefix}.${table}`;
+      const work = world.run(["clean", "--follow"]);
+      await work.until(/^renamed .*ledger\.parquet$/);
+      const admin = others(round.site).admin();
+      await admin.connect();
+      const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
+      await admin.deleteTopics({ topics: [topic] });
+      // The broker may not know yet that the old one is gone.
+      for (let tries = 0; ; tries++) {
+        try {
+          await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
+          break;
+        } catch (error) {
+          if (tries === 50) throw error;
+          await sleep(20);
+        }
+      }
+      await admin.disconnect();
+      await postOthers(round, world, 50);
+      await Promise.race([work.done, sleep(30_000)]);
+      work.kill("SIGKILL");
+      const { code, stderr } = await work.done;
+      const said = stderr.trim().split("\n").at(-1) ?? "";
+      const named = code === 1 && /^Error: Topic ".*" was made again: /.test(said);
+      round.hit(`topic of ${table} made again`, named ? `clean --follow, which ended, saying: ${said}` : undefined);
+      if (!named) round.wrong(`clean --follow ended with ${code}: ${said}`);
+      if (readBronze(world, table).includes("\tother ")) round.wrong("A message of the new topic was landed");
+    },
+  },
+
   damage: {
     text: "files and topics damaged by others: each is noticed and named",
     long: true,
@@ -305,6 +341,12 @@ export const publishing: Record<string, Fault> = {
     },
   },
 };
+
+/** All bronze of a table as text. */
+const readBronze = ({ lake }: World, table: Table): string =>
+  readdirSync(paths(lake).bronze(table))
+    .map((name) => readFileSync(join(paths(lake).bronze(table), name), "latin1"))
+    .join("");
 
 /** Starts a command twice; the first is held at a step until the second has begun, or is only a little ahead. */
 async function twoAtOnce(round: Round, world: World, args: string[]): Promise<void> {
