@@ -91,18 +91,28 @@ const origins = new WeakMap<Database, { settings: MysqlSettings; waitMs: number 
 
 /**
  * Waits for a statement as long as the server answers at all. A lock that others hold ends a statement by
- * `lock_wait_timeout`; one that counts millions of rows, or sends wide ones, takes as long as it takes.
+ * `lock_wait_timeout`; one that counts millions of rows, or sends wide ones, takes as long as it takes, up to `timeoutMs`.
  *
- * @throws where the server answers nobody: the connection is closed then
+ * @throws where the server answers nobody, or the time is over: the connection is closed then
  */
-async function whileAnswering<T>(db: Database, statement: Promise<T>): Promise<T> {
+async function whileAnswering<T>(
+  db: Database,
+  statement: Promise<T>,
+  timeoutMs = Number.POSITIVE_INFINITY,
+): Promise<T> {
   const origin = origins.get(db);
   if (!origin) return statement;
   const { settings, waitMs } = origin;
   const ended = new AbortController();
   const watch = async (): Promise<never> => {
+    const began = Date.now();
     for (;;) {
-      await sleep(Math.max(waitMs, 1_000), undefined, { signal: ended.signal, ref: false });
+      const left = timeoutMs - (Date.now() - began);
+      await sleep(Math.min(Math.max(waitMs, 1_000), left), undefined, { signal: ended.signal, ref: false });
+      if (Date.now() - began >= timeoutMs) {
+        core(db).stream.destroy();
+        throw Object.assign(new Error(`No answer within ${timeoutMs / 1_000} s`), { code: "ETIMEDOUT" });
+      }
       try {
         (await connectMysql(settings, { waitMs })).destroy();
       } catch (error) {
@@ -126,7 +136,8 @@ async function ask(
   sql: string,
   { values = [], timeout = pageTimeout }: { values?: unknown[]; timeout?: number } = {},
 ): Promise<Row[]> {
-  const [rows] = await whileAnswering(db, db.query({ sql, values, rowsAsArray: true, timeout }));
+  // Not mysql2's own time-out, whose timer outlives the connection and keeps the program from ending.
+  const [rows] = await whileAnswering(db, db.query({ sql, values, rowsAsArray: true }), timeout);
   return rows as unknown as Row[];
 }
 

@@ -585,7 +585,10 @@ test("a statement may take longer than --wait while the database works, and not 
   assert.equal(await countRows(through, "geo"), 300);
   silent = true;
   proxy.close();
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = timers();
   await assert.rejects(countRows(through, "geo"), /Cannot reach MySQL at .*ECONNREFUSED/);
+  assert.ok(timers() <= before, "no timer keeps the program from ending");
 });
 
 test("bronze that lacks a file is noticed by clean and by clean --rebuild, and nothing is changed", async () => {
