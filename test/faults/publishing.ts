@@ -214,7 +214,7 @@ export const publishing: Record<string, Fault> = {
           await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
           break;
         } catch (error) {
-          if (tries === 50) throw error;
+          if (tries === 500) throw error;
           await sleep(20);
         }
       }
