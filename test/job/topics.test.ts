@@ -60,7 +60,7 @@ test("topics that are missing do not disturb those that are asked for at the sam
   for (let times = 0; times < 3; times++) {
     await using reader = await connectReader(kafka);
     const found = await Promise.all(["some.pin", "some.geo", "some.user"].map((topic) => listOffsets(reader, topic)));
-    assert.deepEqual(found, [undefined, [{ partition: 0, start: 0, stable: 0, end: 0 }], undefined]);
+    assert.deepEqual(found, [undefined, [{ partition: 0, logStart: 0, lastStable: 0, logEnd: 0 }], undefined]);
   }
 });
 
