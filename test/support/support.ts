@@ -30,6 +30,8 @@ export async function temporaryFolder(): Promise<{ path: string; remove: () => P
 /** What a run of the program left. */
 export interface Run {
   code: number | null;
+  /** The signal that killed it, if one did. */
+  signal: NodeJS.Signals | null;
   stdout: string;
   stderr: string;
 }
@@ -90,7 +92,7 @@ export function start(args: string[], { cwd, env = {}, program = programAt(main)
   });
   const done = new Promise<Run>((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
+    child.on("close", (code, signal) => resolve({ code, signal, stdout, stderr }));
   });
   return {
     pid: child.pid as number,
