@@ -18,20 +18,20 @@ import { compactBronze } from "./clean/compact.ts";
 import { type LandingThread, openLandingThread } from "./clean/land.ts";
 import { writeCheckedLedger } from "./clean/publish.ts";
 import { finishRebuild } from "./clean/rebuild.ts";
+import { allOf, type CleanOptions, type CleanResult, type CleanRun, openRun, type TableRun } from "./clean/run.ts";
 import { checkTopicIds, checkTopics } from "./clean/topics.ts";
-import { allOf, type CleanOptions, type CleanResult, openWork, type Work } from "./clean/work.ts";
-import { tableNames } from "./io.ts";
 import { readCheckpoint } from "./kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "./kafka/client.ts";
 import { explainKafka, isTransientKafka } from "./kafka/errors.ts";
+import { unread } from "./kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
-import { listOffsets, showOffsets } from "./kafka/topics.ts";
+import { listOffsets, type PartitionOffsets, showOffsets } from "./kafka/topics.ts";
 import { landedOffsets } from "./lake/bronze.ts";
 import { sqlHash } from "./lake/duckdb.ts";
 import { explainDisk, type Offsets, paths } from "./lake/files.ts";
 import { checkBinding, lockLake, readBinding, writeBinding } from "./lake/owner.ts";
 import { UsageError } from "./runtime/errors.ts";
-import { retry } from "./runtime/retry.ts";
+import { type RetryOptions, retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
 
 /** Pause of `--follow` when there is nothing new, ms. */
@@ -47,55 +47,61 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
   const { kafka, lake, follow = false, waitMs, signal, onFact } = options;
   await using _lock = await lockLake(lake);
   await finishRebuild(lake);
-  const patience = {
-    waitMs,
-    signal,
-    isTransient: isTransientKafka,
-    onWait: (text: string) => onFact({ fact: "waited", text }),
+  const retrying: RetryOptions = {
+    ...{ waitMs, signal, isTransient: isTransientKafka },
+    onWait: (text) => onFact({ fact: "waited", text }),
   };
-  const work = await openWork(lake, { lake, signal, onFact });
-  let connected: KafkaReader | undefined;
-  let landing: LandingThread | undefined;
+  const run = await openRun(lake, { lake, signal, onFact });
+  let source: Source | undefined;
   try {
-    let reader = await retry(() => connectReader(kafka), patience);
-    connected = reader;
-    let lander = await openLandingThread(options);
-    landing = lander;
-    await retry(() => bind(reader, work, options), patience);
-    const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
-    for (const table of tableNames) await finishLanded(work, table, result);
-    await retry(() => checkTopics(reader, work, kafka), patience);
+    source = await retry(() => openSource(options), retrying);
+    const { reader } = source;
+    await retry(() => bind(reader, run, options), retrying);
+    for (const at of run.tables) await finishLanded(at);
+    await retry(() => checkTopics(reader, run, kafka), retrying);
     for (let first = true; ; first = false) {
       try {
-        const moved = await cleanOnce({ reader, lander, kafka }, work, { result, first });
+        const moved = await cleanOnce(source, run, { first });
         if (!follow) break;
         if (!moved) await sleep(followPause, undefined, { signal });
       } catch (error) {
         signal.throwIfAborted();
         if (!isTransientKafka(error)) throw error;
-        await Promise.all([reader.close(), lander[Symbol.asyncDispose]()]);
-        reader = await retry(() => connectReader(kafka), patience);
-        connected = reader;
-        lander = await openLandingThread(options);
-        landing = lander;
-        await retry(() => checkTopics(reader, work, kafka), patience);
+        await source[Symbol.asyncDispose]();
+        const again = await retry(() => openSource(options), retrying);
+        source = again;
+        await retry(() => checkTopics(again.reader, run, kafka), retrying);
       }
     }
-    result.ledger = await writeCheckedLedger(work);
+    const ledger = await writeCheckedLedger(run);
     step("ended", "clean");
-    return result;
+    return { ...run.cleaned, ledger };
   } catch (error) {
     throw explainDisk(explainKafka(error, kafka), lake);
   } finally {
-    await connected?.close();
-    await landing?.[Symbol.asyncDispose]();
-    work.close();
+    await source?.[Symbol.asyncDispose]();
+    run.close();
   }
 }
 
+/** The topics: a reader that asks for their offsets, and the thread that lands their messages. */
+interface Source extends AsyncDisposable {
+  kafka: KafkaSettings;
+  reader: KafkaReader;
+  thread: LandingThread;
+}
+
+async function openSource(options: CleanOptions): Promise<Source> {
+  const reader = await connectReader(options.kafka);
+  const thread = await openLandingThread(options);
+  const close = async () => void (await Promise.all([reader.close(), thread[Symbol.asyncDispose]()]));
+  return { kafka: options.kafka, reader, thread, [Symbol.asyncDispose]: close };
+}
+
+/** Binds a new lake to its cluster, prefix and database, and refuses one that belongs to others. */
 async function bind(
   reader: KafkaReader,
-  { bronze, silver }: Work,
+  run: CleanRun,
   { kafka, lake, database, onFact }: CleanOptions,
 ): Promise<void> {
   const checkpoint = await readCheckpoint(reader, kafka, "pin");
@@ -107,7 +113,7 @@ async function bind(
   const sql = await sqlHash();
   const bound = await readBinding(lake);
   if (!bound) {
-    const isEmpty = tableNames.every((table) => bronze[table].length === 0 && silver[table].size === 0);
+    const isEmpty = run.tables.every(({ bronze, silver }) => bronze.length === 0 && silver.size === 0);
     if (isEmpty) return writeBinding(lake, { ...wanted, sql });
     const { binding } = paths(lake);
     throw new UsageError(
@@ -126,70 +132,74 @@ async function bind(
 }
 
 /** One round: up to what is committed now, table beside table. Returns whether anything was new. */
-async function cleanOnce(
-  { reader, lander, kafka }: { reader: KafkaReader; lander: LandingThread; kafka: KafkaSettings },
-  work: Work,
-  { result, first }: { result: CleanResult; first: boolean },
-): Promise<boolean> {
-  const { onFact } = work.options;
-  const ids = await checkTopicIds(reader, work.lake, kafka);
-  const moved = await allOf(
-    tableNames.map(async (table) => {
-      await finishLanded(work, table, result);
-      const topic = topicOf(kafka, table);
-      // One that was missing a moment ago has no id yet: the next round reads it.
-      const ranges = (ids.has(topic) && (await listOffsets(reader, topic))) || [];
-      if (first && ranges.length === 0)
-        onFact({ fact: "warned", text: `There is no topic "${topic}" yet: run post first` });
-      const until = new Map(ranges.map((range) => [range.partition, range.lastStable]));
-      const landed = landedOffsets(work.bronze[table]);
-      let positions: Offsets = new Map(ranges.map((r) => [r.partition, landed.get(r.partition) ?? r.logStart]));
-      const total = ranges.reduce(
-        (sum, r) => sum + Math.max(0, r.lastStable - (positions.get(r.partition) as number)),
-        0,
-      );
-      if (first) {
-        onFact({ fact: "counted", table, total });
-        const waiting = ranges.reduce((sum, range) => sum + range.logEnd - range.lastStable, 0);
-        if (waiting > 0) {
-          const text = `${waiting} messages in topic "${topic}" wait behind a transaction that is still open: a later clean reads them`;
-          onFact({ fact: "warned", text });
-        }
-      }
-      if (total === 0) return false;
-      const land = () => {
-        const left = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
-        const landing = left
-          ? lander.land({ table, topic, topicId: ids.get(topic) ?? null, positions, until })
-          : undefined;
-        landing?.catch(() => {}); // told where it is awaited
-        return landing;
-      };
-      for (let ahead = land(); ahead; ) {
-        const { files: landed, positions: next } = await ahead;
-        positions = next;
-        work.bronze[table].push(...landed);
-        ahead = land();
-        // What comes next may go on with the block of a partition's last file, which would be written twice then.
-        const open = unapplied(work, table);
-        const files = open.filter(
-          (file, i) => !ahead || i === 0 || open.some((f, j) => j > i && f.partition === file.partition),
-        );
-        try {
-          await applyBatch(work, table, { files, result });
-        } catch (error) {
-          await ahead?.catch(() => {});
-          throw error;
-        }
-      }
-      onFact({ fact: "done", table });
-      // For people who look at Kafka's own tools: nothing here reads it.
-      await showOffsets(reader, `${kafka.prefix}.clean`, topic, positions).catch(() => {});
-      return true;
-    }),
-  );
+async function cleanOnce(source: Source, run: CleanRun, { first }: { first: boolean }): Promise<boolean> {
+  const ids = await checkTopicIds(source.reader, run.lake, source.kafka);
+  const moved = await allOf(run.tables.map((at) => cleanTable(source, at, { ids, first })));
   if (!moved.includes(true)) return false;
-  await writeCheckedLedger(work);
-  for (const table of tableNames) await compactBronze(work, table);
+  await writeCheckedLedger(run);
+  for (const at of run.tables) await compactBronze(at);
   return true;
+}
+
+/** Lands and cleans what one topic holds now, batch by batch: the next one lands while the last one is cleaned. */
+async function cleanTable(
+  { reader, thread, kafka }: Source,
+  at: TableRun,
+  { ids, first }: { ids: Map<string, string | null>; first: boolean },
+): Promise<boolean> {
+  const { table, run } = at;
+  await finishLanded(at);
+  const topic = topicOf(kafka, table);
+  // One that was missing a moment ago has no id yet: the next round reads it.
+  const offsets = (ids.has(topic) && (await listOffsets(reader, topic))) || [];
+  const endOffsets = new Map(offsets.map(({ partition, lastStable }) => [partition, lastStable]));
+  const landed = landedOffsets(at.bronze);
+  let positions: Offsets = new Map(offsets.map((o) => [o.partition, landed.get(o.partition) ?? o.logStart]));
+  const total = unread(positions, endOffsets);
+  if (first) tellOfTopic(at, topic, { offsets, total });
+  if (total === 0) return false;
+  const land = () => {
+    if (unread(positions, endOffsets) === 0) return undefined;
+    const landing = thread.land({ table, topic, topicId: ids.get(topic) ?? null, positions, endOffsets });
+    landing.catch(() => {}); // reported where it is awaited
+    return landing;
+  };
+  for (let ahead = land(); ahead; ) {
+    const { files, positions: next } = await ahead;
+    positions = next;
+    at.bronze.push(...files);
+    ahead = land();
+    // What comes next may go on with the block of a partition's last file, which would be written twice then.
+    const open = unapplied(at);
+    const closed = open.filter(
+      (file, i) => !ahead || i === 0 || open.some((f, j) => j > i && f.partition === file.partition),
+    );
+    try {
+      await applyBatch(at, closed);
+    } catch (error) {
+      await ahead?.catch(() => {});
+      throw error;
+    }
+  }
+  run.onFact({ fact: "done", table });
+  // For people who look at Kafka's own tools: nothing here reads it.
+  await showOffsets(reader, `${kafka.prefix}.clean`, topic, positions).catch(() => {});
+  return true;
+}
+
+/** Says once what a topic holds, or why it gives nothing. */
+function tellOfTopic(
+  { table, run }: TableRun,
+  topic: string,
+  { offsets, total }: { offsets: PartitionOffsets[]; total: number },
+): void {
+  const warn = (text: string) => run.onFact({ fact: "warned", text });
+  if (offsets.length === 0) warn(`There is no topic "${topic}" yet: run post first`);
+  run.onFact({ fact: "counted", table, total });
+  const waiting = offsets.reduce((sum, { logEnd, lastStable }) => sum + logEnd - lastStable, 0);
+  if (waiting > 0) {
+    warn(
+      `${waiting} messages in topic "${topic}" wait behind a transaction that is still open: a later clean reads them`,
+    );
+  }
 }

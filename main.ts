@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { PostFact } from "./api/protocol.ts";
 import { post } from "./api.ts";
 import { rebuild } from "./clean/rebuild.ts";
-import type { CleanFact, CleanResult } from "./clean/work.ts";
+import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { help, readArguments } from "./cli/arguments.ts";
 import { explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";

@@ -8,7 +8,6 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
-import type { Table } from "../io.ts";
 import {
   type BronzeFile,
   blockOfFile,
@@ -23,17 +22,17 @@ import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockOf } from "../lake/silver.ts";
 import { step } from "../runtime/steps.ts";
 import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
-import { allOf, type CleanResult, cleaning, type Work } from "./work.ts";
+import { allOf, cleaning, type TableRun } from "./run.ts";
 
 /** The files that were landed, and not cleaned yet. */
-export function unapplied(work: Work, table: Table): BronzeFile[] {
-  const { applied } = doneOffsets(work.rejects[table]);
-  return work.bronze[table].filter((file) => file.next > (applied.get(file.partition) ?? 0));
+export function unapplied({ bronze, rejects }: TableRun): BronzeFile[] {
+  const { applied } = doneOffsets(rejects);
+  return bronze.filter((file) => file.next > (applied.get(file.partition) ?? 0));
 }
 
 /** Cleans what was landed before the program was stopped, or before Kafka went away. */
-export async function finishLanded(work: Work, table: Table, result: CleanResult): Promise<void> {
-  for (const files of await work.batches(unapplied(work, table))) await applyBatch(work, table, { files, result });
+export async function finishLanded(at: TableRun): Promise<void> {
+  for (const files of await at.run.batches(unapplied(at))) await applyBatch(at, files);
 }
 
 const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;
@@ -54,60 +53,60 @@ async function bronzeQuery(files: BronzeFile[]): Promise<string> {
 }
 
 /** Cleans one batch and publishes it: silver blocks first, then the rejects, which mark it done. */
-export async function applyBatch(
-  work: Work,
-  table: Table,
-  { files, result }: { files: BronzeFile[]; result: CleanResult },
-): Promise<void> {
-  const { signal, onFact } = work.options;
-  const connection = work.connections[table];
+export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<void> {
+  const { run, table, connection } = at;
   const some = files.filter((file) => file.messages > 0);
   const messages = some.reduce((sum, file) => sum + file.messages, 0);
-  const done = doneOffsets(work.rejects[table]);
-  const next = laterOffsets(done.applied, landedOffsets(files));
-  const begun: Offsets = new Map(done.begun);
-  for (const file of files) {
-    begun.set(file.partition, Math.min(file.first, begun.get(file.partition) ?? file.first));
-    const until = done.applied.get(file.partition) ?? file.first;
-    if (!files.some((f) => f.partition === file.partition && f.first <= until)) {
-      throw new Error(`Messages before offset ${file.first} of ${table} were landed, but not cleaned: start again`);
-    }
-  }
-  const folder = temporaryPath(work.lake, `clean-${table}`);
+  const { next, begun } = offsetsAfter(at, files);
+  const folder = temporaryPath(run.lake, `clean-${table}`);
   await mkdir(folder);
   let rejected = 0;
   try {
     step("cleaning", table);
     if (messages > 0) {
-      signal.throwIfAborted();
-      const damaged = (what: string, cause?: unknown) => {
-        const files = some.map(({ path }) => `"${path}"`).join(", ");
-        return new Error(`Bronze is damaged: ${files} ${what}; put them back, or start a new lake by --data`, {
-          cause,
-        });
-      };
-      const made = await cleanBatch(work, table, { files: some, folder, next }).catch((error: Error) => {
+      run.signal.throwIfAborted();
+      const made = await cleanBatch(at, { files: some, folder, next }).catch((error: Error) => {
         const [line = ""] = /CSV Error.*/.exec(error.message) ?? [];
-        throw line ? damaged(`cannot be read (${line})`, error) : explainSql(`clean_${table}.sql`, error);
+        throw line ? damaged(some, `cannot be read (${line})`, error) : explainSql(`clean_${table}.sql`, error);
       });
       const read = made.clean + made.rejected;
-      if (read !== messages) throw damaged(`hold ${read} messages, but their names say ${messages}`);
+      if (read !== messages) throw damaged(some, `hold ${read} messages, but their names say ${messages}`);
       for (const [block, rows] of made.blocks) {
-        signal.throwIfAborted();
-        await publishBlock(work, table, { block, rows, next });
+        run.signal.throwIfAborted();
+        await publishBlock(at, { block, rows, next });
       }
       rejected = made.rejected;
     }
-    signal.throwIfAborted();
-    await publishRejects(work, table, { next, begun, rejected });
+    run.signal.throwIfAborted();
+    await publishRejects(at, { next, begun, rejected });
   } finally {
     await connection.run("DROP TABLE IF EXISTS cleaned; DROP TABLE IF EXISTS rejected");
     await rm(folder, { recursive: true, force: true });
   }
-  result.messages += messages;
-  result.rejected += rejected;
-  onFact({ fact: "cleaned", table, messages, rejected });
+  run.cleaned.messages += messages;
+  run.cleaned.rejected += rejected;
+  run.onFact({ fact: "cleaned", table, messages, rejected });
 }
+
+/** Where the table begins and how far it is done once these files are; they must follow what is done. */
+function offsetsAfter({ table, rejects }: TableRun, files: BronzeFile[]): { next: Offsets; begun: Offsets } {
+  const done = doneOffsets(rejects);
+  const begun: Offsets = new Map(done.begun);
+  for (const { partition, first } of files) {
+    begun.set(partition, Math.min(first, begun.get(partition) ?? first));
+    const end = done.applied.get(partition) ?? first;
+    if (!files.some((file) => file.partition === partition && file.first <= end)) {
+      throw new Error(`Messages before offset ${first} of ${table} were landed, but not cleaned: start again`);
+    }
+  }
+  return { next: laterOffsets(done.applied, landedOffsets(files)), begun };
+}
+
+const damaged = (files: BronzeFile[], what: string, cause?: unknown): Error =>
+  new Error(
+    `Bronze is damaged: ${files.map(({ path }) => `"${path}"`).join(", ")} ${what}; put them back, or start a new lake by --data`,
+    { cause },
+  );
 
 /** What cleaning has made of a batch: numbers of messages, and the new rows by block. */
 interface Cleaned {
@@ -124,14 +123,13 @@ interface Cleaned {
  * mostly nothing.
  */
 async function cleanBatch(
-  work: Work,
-  table: Table,
+  at: TableRun,
   { files, folder, next }: { files: BronzeFile[]; folder: string; next: Offsets },
 ): Promise<Cleaned> {
-  const connection = work.connections[table];
+  const { run, table, connection } = at;
   const sql = await readSql(`clean_${table}.sql`);
-  const columns = [...work.columns[table].keys()].map(quoted).join(", ");
-  const types = [...work.columns[table]].map(([name, type]) => `${quoted(name)} ${type}`);
+  const columns = [...at.columns.keys()].map(quoted).join(", ");
+  const types = [...at.columns].map(([name, type]) => `${quoted(name)} ${type}`);
   await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned (${types.join(", ")}, block BIGINT)`);
   const clean = `SELECT ${columns} FROM (${sql}) WHERE reject_reason IS NULL`;
   const blocks = new Map<number, NewRows>();
@@ -144,12 +142,12 @@ async function cleanBatch(
   }
   let rows = 0;
   const mixed: string[] = [];
-  const cleanBlock = async (aside: DuckDBConnection, block: number, some: BronzeFile[]) => {
-    work.options.signal.throwIfAborted();
+  const cleanBlock = async (free: DuckDBConnection, block: number, some: BronzeFile[]) => {
+    run.signal.throwIfAborted();
     const file = join(folder, `${block}.parquet`);
     const metadata = metadataClause({ applied: next, superseded: 0 });
-    await aside.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
-    const written = await write(aside, `COPY (${clean}) TO ${literal(file)} (${parquet}, ${metadata})`).catch(
+    await free.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
+    const written = await write(free, `COPY (${clean}) TO ${literal(file)} (${parquet}, ${metadata})`).catch(
       (error: Error) => {
         if (!outOfMemory.test(error.message)) throw error;
         others.push(...some);
@@ -159,18 +157,18 @@ async function cleanBatch(
     if (written === 0) return;
     rows += written;
     // The file's block is that of the messages' keys; what counts is that of the rows.
-    const [strange] = await numbers(aside, `SELECT count(*) FROM (${parquetRows(file)}) WHERE ${blockOf} <> ${block}`);
+    const [strange] = await numbers(free, `SELECT count(*) FROM (${parquetRows(file)}) WHERE ${blockOf} <> ${block}`);
     if (strange === 0) blocks.set(block, { file });
     else mixed.push(file);
   };
-  await allOf([...byBlock].map(([block, some]) => work.aside((aside) => cleanBlock(aside, block, some))));
+  await allOf([...byBlock].map(([block, some]) => run.onFreeConnection((free) => cleanBlock(free, block, some))));
   // One after the other: a connection takes one query at a time.
   for (const file of mixed) {
     await connection.run(`INSERT INTO cleaned SELECT *, ${blockOf} FROM (${parquetRows(file)})`);
   }
   if (others.length > 0) {
     const bronze = await bronzeQuery(others);
-    rows += await insert(work, table, { into: "cleaned", bronze, query: `SELECT *, ${blockOf} FROM (${clean})` });
+    rows += await insert(at, { into: "cleaned", bronze, query: `SELECT *, ${blockOf} FROM (${clean})` });
   }
   for (const [block] of (await connection.runAndReadAll("SELECT DISTINCT block FROM cleaned")).getRows()) {
     blocks.set(Number(block), { ...blocks.get(Number(block)), inTable: true });
@@ -181,7 +179,7 @@ async function cleanBatch(
   const offsets = [...written, "SELECT * FROM cleaned"].map((from) => `SELECT _partition, _offset FROM (${from})`);
   await connection.run(`CREATE OR REPLACE TEMP TABLE rejected ("table" VARCHAR, _partition INT, _offset BIGINT,
     _posted_at TIMESTAMPTZ, key BLOB, reason VARCHAR, detail VARCHAR, raw BLOB)`);
-  const rejected = await insert(work, table, {
+  const rejected = await insert(at, {
     into: "rejected",
     bronze: `SELECT * FROM (${await bronzeQuery(files)}) ANTI JOIN (${offsets.join(" UNION ALL ")}) USING (_partition, _offset)`,
     query: `SELECT '${table}', _partition, _offset, _posted_at, reject_key, reject_reason, reject_detail, reject_raw
@@ -210,11 +208,9 @@ const outOfMemory = /Out of Memory/i;
  * purpose, a batch of 192 MB would take twenty times that. So where memory runs out, it goes piece by piece.
  */
 async function insert(
-  work: Work,
-  table: Table,
+  { run, connection }: TableRun,
   { into, bronze, query }: { into: string; bronze: string; query: string },
 ): Promise<number> {
-  const connection = work.connections[table];
   try {
     await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${bronze}`);
     return await write(connection, `INSERT INTO ${into} ${query}`);
@@ -223,28 +219,28 @@ async function insert(
   }
   // In an instance of its own, whose memory no other table takes.
   return await onePiecesAtATime(async () => {
-    const spill = join(paths(work.lake).tmp, `pieces-${process.pid}`);
-    const db = await openDuckDb(work.lake, { ...cleaning, memory_limit: pieceMemory, temp_directory: spill });
-    const aside = await db.connect();
+    const spill = join(paths(run.lake).tmp, `pieces-${process.pid}`);
+    const db = await openDuckDb(run.lake, { ...cleaning, memory_limit: pieceMemory, temp_directory: spill });
+    const apart = await db.connect();
     try {
       let rows = 0;
       await connection.run(`CREATE OR REPLACE TEMP TABLE whole AS ${bronze}`);
       for (const range of await pieces(connection)) {
-        work.options.signal.throwIfAborted();
-        const [from, to] = ["piece", "made"].map((what) => temporaryPath(work.lake, `clean-${what}`, ".parquet")) as [
+        run.signal.throwIfAborted();
+        const [from, to] = ["piece", "made"].map((what) => temporaryPath(run.lake, `clean-${what}`, ".parquet")) as [
           string,
           string,
         ];
         await connection.run(`COPY (SELECT * FROM whole WHERE ${range}) TO ${literal(from)} (${parquet})`);
-        await aside.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${parquetRows(from)}`);
-        rows += await write(aside, `COPY (${query}) TO ${literal(to)} (${parquet})`);
+        await apart.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${parquetRows(from)}`);
+        rows += await write(apart, `COPY (${query}) TO ${literal(to)} (${parquet})`);
         await connection.run(`INSERT INTO ${into} ${parquetRows(to)}`);
         await Promise.all([rm(from), rm(to)]);
       }
       return rows;
     } finally {
       await connection.run("DROP TABLE IF EXISTS whole");
-      aside.closeSync();
+      apart.closeSync();
       db.closeSync();
     }
   });

@@ -6,40 +6,43 @@
 
 import { open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Table } from "../io.ts";
 import { type BronzeFile, bronzeName } from "../lake/bronze.ts";
 import { fileSize, paths, putInPlace } from "../lake/files.ts";
 import { step } from "../runtime/steps.ts";
-import type { Work } from "./work.ts";
+import type { TableRun } from "./run.ts";
 
 /** A bronze file below this size is merged with its neighbours, bytes, when there are this many. */
 const smallFile = 4_000_000;
 const manyFiles = 32;
 
 /** Merges small neighbouring files at the end of a partition, so that following for days does not make millions. */
-export async function compactBronze(work: Work, table: Table): Promise<void> {
-  for (const partition of new Set(work.bronze[table].map((file) => file.partition))) {
-    const files = work.bronze[table].filter((file) => file.partition === partition);
+export async function compactBronze(at: TableRun): Promise<void> {
+  const {
+    run: { lake },
+    table,
+  } = at;
+  for (const partition of new Set(at.bronze.map((file) => file.partition))) {
+    const files = at.bronze.filter((file) => file.partition === partition);
     if (files.length < manyFiles) continue;
-    const run: BronzeFile[] = [];
+    const small: BronzeFile[] = [];
     for (const file of files.reverse()) {
       if ((await fileSize(file.path)) > smallFile) break;
-      run.unshift(file);
+      small.unshift(file);
     }
-    const [oldest, newest] = [run[0], run.at(-1)];
-    if (!oldest || !newest || run.length < manyFiles) continue;
-    const messages = run.reduce((sum, file) => sum + file.messages, 0);
+    const [oldest, newest] = [small[0], small.at(-1)];
+    if (!oldest || !newest || small.length < manyFiles) continue;
+    const messages = small.reduce((sum, file) => sum + file.messages, 0);
     const range = { partition, first: oldest.first, next: newest.next, messages };
-    const merged: BronzeFile = { ...range, path: join(paths(work.lake).bronze(table), bronzeName(range)) };
-    const temporary = join(paths(work.lake).tmp, `land-${table}-${partition}-merged`);
+    const merged: BronzeFile = { ...range, path: join(paths(lake).bronze(table), bronzeName(range)) };
+    const temporary = join(paths(lake).tmp, `land-${table}-${partition}-merged`);
     const handle = await open(temporary, "w");
-    for (const file of run) await handle.writeFile(await readFile(file.path));
+    for (const file of small) await handle.writeFile(await readFile(file.path));
     await handle.close();
     await putInPlace(temporary, merged.path);
     // From here on the others are covered by it: a crash leaves them to be removed at the next start.
-    work.bronze[table] = work.bronze[table].filter((file) => !run.includes(file));
-    work.bronze[table].push(merged);
-    for (const file of run) {
+    at.bronze = at.bronze.filter((file) => !small.includes(file));
+    at.bronze.push(merged);
+    for (const file of small) {
       step("removing", file.path);
       await rm(file.path);
     }

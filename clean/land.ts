@@ -14,7 +14,7 @@ import { messageBytes } from "../io/record_batch.ts";
 import type { Table } from "../io.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { retriable } from "../kafka/errors.ts";
-import { fetchOnce } from "../kafka/fetch.ts";
+import { fetchOnce, unread } from "../kafka/fetch.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
 import { type BronzeFile, batchBytes, bronzeName, largeMessage } from "../lake/bronze.ts";
@@ -24,14 +24,14 @@ import { blockOfKey } from "../lake/silver.ts";
 import { step } from "../runtime/steps.ts";
 import { threadCode } from "../runtime/threads.ts";
 
-/** What to land: from `positions` up to `until`, or as much as one batch holds. */
+/** What to land: from `positions` up to `endOffsets`, or as much as one batch holds. */
 export interface LandOptions {
   table: Table;
   topic: string;
   /** The topic's id, where Kafka gives one: nothing is landed from another topic of that name. */
   topicId: string | null;
   positions: Offsets;
-  until: Offsets;
+  endOffsets: Offsets;
 }
 
 /** What was landed; `positions` say where to go on. */
@@ -129,7 +129,7 @@ function write(segment: Segment): void {
 async function land(
   reader: KafkaReader,
   lake: string,
-  { table, topic, topicId, positions, until }: LandOptions,
+  { table, topic, topicId, positions, endOffsets }: LandOptions,
 ): Promise<Landed> {
   const from = new Map(positions);
   const segments: Segment[] = [];
@@ -151,7 +151,7 @@ async function land(
     await fetchOnce(reader, {
       topic,
       positions,
-      until,
+      endOffsets,
       onRecord: (partition, record) => {
         const large = messageBytes(record) > largeMessage;
         const block = blockOfKey(record.bytes, record.keyStart, record.keyEnd);
@@ -168,7 +168,7 @@ async function land(
     });
     for (const segment of current.values()) write(segment);
     bytes = segments.reduce((sum, { written }) => sum + written, 0);
-    reading = [...positions].some(([partition, next]) => next < (until.get(partition) as number));
+    reading = unread(positions, endOffsets) > 0;
   }
   // Fetched by its name: only now is it sure which topic the messages are from.
   if (topicId !== null) {

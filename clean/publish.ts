@@ -5,14 +5,13 @@
  */
 
 import { join } from "node:path";
-import { type Table, tableNames } from "../io.ts";
 import { laterOffsets } from "../lake/bronze.ts";
 import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
 import { fileSize, type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause, noState } from "../lake/footers.ts";
 import { checkLedger, type LedgerRow, ledgerRow, writeLedger } from "../lake/ledger.ts";
 import { blockName } from "../lake/silver.ts";
-import type { Work } from "./work.ts";
+import type { CleanRun, TableRun } from "./run.ts";
 
 /** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, or in both. */
 export interface NewRows {
@@ -27,14 +26,12 @@ const notIn = (applied: Offsets): string =>
 
 /** Puts a block's new rows in place, or writes the block anew with them; the newest message of an ind wins. */
 export async function publishBlock(
-  work: Work,
-  table: Table,
+  { run, table, connection, silver }: TableRun,
   { block, rows: { file, inTable }, next }: { block: number; rows: NewRows; next: Offsets },
 ): Promise<void> {
-  const connection = work.connections[table];
   const name = blockName(block);
-  const state = work.silver[table].get(name);
-  const path = join(paths(work.root).silver(table), `${name}.parquet`);
+  const state = silver.get(name);
+  const path = join(paths(run.root).silver(table), `${name}.parquet`);
   const made = file === undefined ? [] : [parquetRows(file)];
   if (inTable) made.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
   const fresh = `SELECT * FROM (${made.join(" UNION ALL BY NAME ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
@@ -48,7 +45,7 @@ export async function publishBlock(
   let temporary = file;
   let rows = news;
   if (temporary === undefined || inTable || state || losers > 0) {
-    temporary = temporaryPath(work.lake, `silver-${table}`, ".parquet");
+    temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
     // Ranking sorts whole rows: only where an ind comes twice.
     const rank =
       "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
@@ -59,7 +56,7 @@ export async function publishBlock(
     );
   }
   await putInPlace(temporary, path);
-  work.silver[table].set(name, { ...noState, rows, applied, superseded });
+  silver.set(name, { ...noState, rows, applied, superseded });
 }
 
 /** Rejects files are added to up to this size, bytes; then a new one is begun. */
@@ -67,19 +64,16 @@ const rejectsBytes = 2_000_000;
 
 /** Adds what `rejected` holds to the newest rejects file. It is written in any case: it marks the batch done. */
 export async function publishRejects(
-  work: Work,
-  table: Table,
+  { run, table, connection, rejects }: TableRun,
   { next, begun, rejected }: { next: Offsets; begun: Offsets; rejected: number },
 ): Promise<void> {
-  const connection = work.connections[table];
-  const states = work.rejects[table];
-  const newest = [...states.keys()].sort().at(-1);
-  const folder = paths(work.root).rejects;
+  const newest = [...rejects.keys()].sort().at(-1);
+  const folder = paths(run.root).rejects;
   const pathOf = (name: string) => join(folder, `${name}.parquet`);
   const full = newest !== undefined && (await fileSize(pathOf(newest))) > rejectsBytes;
   const number = newest === undefined ? 0 : Number(newest.slice(table.length + 1)) + (full ? 1 : 0);
   const name = `${table}-${String(number).padStart(6, "0")}`;
-  const before = states.get(name);
+  const before = rejects.get(name);
   const reasons = { ...before?.reasons };
   const parts = before ? [parquetRows(pathOf(name))] : [];
   if (rejected > 0) {
@@ -91,26 +85,26 @@ export async function publishRejects(
   }
   const empty = `SELECT '' AS "table", 0::INT AS _partition, 0::BIGINT AS _offset, now() AS _posted_at, ''::BLOB AS key,
     '' AS reason, '' AS detail, ''::BLOB AS raw WHERE false`;
-  const temporary = temporaryPath(work.lake, `rejects-${table}`, ".parquet");
+  const temporary = temporaryPath(run.lake, `rejects-${table}`, ".parquet");
   const [rows = 0] = await numbers(
     connection,
     `COPY (${parts.join(" UNION ALL ") || empty}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied: next, begun, reasons })})`,
   );
   await putInPlace(temporary, pathOf(name));
-  states.set(name, { ...noState, rows, applied: next, begun, reasons });
+  rejects.set(name, { ...noState, rows, applied: next, begun, reasons });
 }
 
 /** Writes the ledger as of the last batch, and fails where it does not add up. */
-export async function writeCheckedLedger(work: Work): Promise<LedgerRow[]> {
-  const rows = tableNames.map((table) => {
-    const { applied } = doneOffsets(work.rejects[table]);
+export async function writeCheckedLedger({ lake, tables }: CleanRun): Promise<LedgerRow[]> {
+  const rows = tables.map(({ table, bronze, silver, rejects }) => {
+    const { applied } = doneOffsets(rejects);
     return ledgerRow(table, {
-      files: work.bronze[table].filter((file) => file.next <= (applied.get(file.partition) ?? 0)),
-      silver: [...work.silver[table].values()],
-      rejects: [...work.rejects[table].values()],
+      files: bronze.filter((file) => file.next <= (applied.get(file.partition) ?? 0)),
+      silver: [...silver.values()],
+      rejects: [...rejects.values()],
     });
   });
-  await writeLedger(work.connections.pin, work.lake, rows);
-  checkLedger(rows, work.lake);
+  await writeLedger((tables[0] as TableRun).connection, lake, rows);
+  checkLedger(rows, lake);
   return rows;
 }

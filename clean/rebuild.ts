@@ -7,6 +7,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { byTable, type Table, tableNames } from "../io.ts";
+import type { BronzeFile } from "../lake/bronze.ts";
 import { sqlHash } from "../lake/duckdb.ts";
 import { explainDisk, paths, syncPath } from "../lake/files.ts";
 import { readLedger } from "../lake/ledger.ts";
@@ -14,7 +15,14 @@ import { lockLake, readBinding, writeBinding } from "../lake/owner.ts";
 import { step } from "../runtime/steps.ts";
 import { finishLanded } from "./batch.ts";
 import { writeCheckedLedger } from "./publish.ts";
-import { type CleanResult, type LandedOptions, openWork, type RebuildOptions, type Work } from "./work.ts";
+import {
+  type CleanResult,
+  type CleanRun,
+  type LandedOptions,
+  openRun,
+  type RebuildOptions,
+  type TableRun,
+} from "./run.ts";
 
 /**
  * Makes silver and rejects again from bronze alone, with the SQL as it is now. The new files are made aside, and
@@ -30,19 +38,15 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   const making = makingFolder(lake);
   await rm(making, { recursive: true, force: true });
   const sql = await sqlHash();
-  const made = await openWork(lake, options, making);
-  const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
+  const run = await openRun(lake, options, making);
   try {
-    for (const table of tableNames) {
-      const total = made.bronze[table].reduce((sum, file) => sum + file.messages, 0);
-      onFact({ fact: "counted", table, total });
-    }
-    await checkBronzeIsWhole(made);
-    for (const table of tableNames) await finishLanded(made, table, result);
+    for (const { table, bronze } of run.tables) onFact({ fact: "counted", table, total: messagesIn(bronze) });
+    await checkBronzeIsWhole(run);
+    for (const at of run.tables) await finishLanded(at);
   } catch (error) {
     throw explainDisk(error, lake);
   } finally {
-    made.close();
+    run.close();
   }
   const names = await Promise.all(tableNames.map((table) => readdir(paths(making).silver(table))));
   const blocks = byTable((_, i) => names[i]);
@@ -56,32 +60,34 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   step("renamed", readyFolder(lake));
   await syncPath(paths(lake).tmp);
   await finishRebuild(lake);
-  return { ...result, ledger: (await cleanLanded(options)).ledger };
+  return { ...run.cleaned, ledger: (await cleanLanded(options)).ledger };
 }
 
 /** Cleans what bronze holds and silver does not yet, without Kafka, and writes the ledger. Its caller holds the lock. */
 export async function cleanLanded(options: LandedOptions): Promise<CleanResult> {
-  const work = await openWork(options.lake, options);
-  const result: CleanResult = { messages: 0, rejected: 0, ledger: [] };
+  const run = await openRun(options.lake, options);
   try {
-    for (const table of tableNames) await finishLanded(work, table, result);
-    result.ledger = await writeCheckedLedger(work);
-    return result;
+    for (const at of run.tables) await finishLanded(at);
+    return { ...run.cleaned, ledger: await writeCheckedLedger(run) };
   } finally {
-    work.close();
+    run.close();
   }
 }
 
 /** A rebuild from bronze that lacks files would lose their rows, and the new ledger would add up all the same. */
-async function checkBronzeIsWhole({ lake, connections, bronze }: Work): Promise<void> {
-  for (const { table, messages: known } of (await readLedger(connections.pin, lake)) ?? []) {
-    const messages = bronze[table].reduce((sum, file) => sum + file.messages, 0);
+async function checkBronzeIsWhole({ lake, tables }: CleanRun): Promise<void> {
+  const ledger = (await readLedger((tables[0] as TableRun).connection, lake)) ?? [];
+  for (const { table, bronze } of tables) {
+    const known = ledger.find((row) => row.table === table)?.messages ?? 0;
+    const messages = messagesIn(bronze);
     if (messages >= known) continue;
     throw new Error(
       `Cannot rebuild: the bronze files in "${paths(lake).bronze(table)}" hold ${messages} messages, but the ledger knows of ${known}; put the missing ones back, or start a new lake by --data`,
     );
   }
 }
+
+const messagesIn = (files: BronzeFile[]): number => files.reduce((sum, file) => sum + file.messages, 0);
 
 const makingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
 const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");

@@ -15,7 +15,7 @@ import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets } from "../kafka/topics.ts";
 import { type BronzeFile, landedOffsets, lastLine } from "../lake/bronze.ts";
 import { checkTopicId, readBinding, startAgain, writeBinding } from "../lake/owner.ts";
-import type { Work } from "./work.ts";
+import type { CleanRun } from "./run.ts";
 
 /**
  * Refuses topics that were made again since the lake was bound to them, and binds it to those that are new.
@@ -50,26 +50,29 @@ export async function checkTopicIds(
  * A topic that was made again has another id. Where Kafka gives none, it has other bytes where the last landed message
  * was; only compaction leaves a hole there. A topic whose messages expired begins after the next offset to read.
  */
-export async function checkTopics(reader: KafkaReader, work: Work, kafka: KafkaSettings): Promise<void> {
-  await checkTopicIds(reader, work.lake, kafka);
-  for (const table of tableNames) {
+export async function checkTopics(
+  reader: KafkaReader,
+  { lake, signal, onFact, tables }: CleanRun,
+  kafka: KafkaSettings,
+): Promise<void> {
+  await checkTopicIds(reader, lake, kafka);
+  for (const { table, bronze: files } of tables) {
     const topic = topicOf(kafka, table);
-    const files = work.bronze[table];
     let ranges = await listOffsets(reader, topic);
     // A broker by ZooKeeper that has just started answers before it has learned of its topics.
     for (let tries = 0; !ranges && files.length > 0 && tries < 20; tries++) {
-      await sleep(250, undefined, { signal: work.options.signal });
+      await sleep(250, undefined, { signal });
       ranges = await listOffsets(reader, topic);
     }
     if (!ranges) {
       if (files.length === 0) continue;
-      throw new Error(`Topic "${topic}" is gone, but the lake in "${work.lake}" holds messages of it; ${startAgain}`);
+      throw new Error(`Topic "${topic}" is gone, but the lake in "${lake}" holds messages of it; ${startAgain}`);
     }
     const landed = landedOffsets(files);
     for (const { partition, logStart: start } of ranges) {
       if (start === 0 || landed.has(partition)) continue;
       const text = `Partition ${partition} of topic "${topic}" begins at offset ${start}: what stood before it had expired before this lake was begun`;
-      work.options.onFact({ fact: "warned", text });
+      onFact({ fact: "warned", text });
     }
     for (const [partition, next] of landed) {
       const range = ranges.find((r) => r.partition === partition);

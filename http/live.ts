@@ -237,7 +237,7 @@ function latestPosts(kafka: KafkaSettings) {
         const end = (partition: number) => until.get(partition) as number;
         const unread = () => [...positions].some(([partition, position]) => position < end(partition));
         for (let fetches = 0; fetches < mostFetches && unread(); fetches++) {
-          await fetchOnce(reader, { topic, positions, until, onRecord, maxBytes: 200_000, maxWait: 100 });
+          await fetchOnce(reader, { topic, positions, endOffsets: until, onRecord, maxBytes: 200_000, maxWait: 100 });
         }
         for (const [partition, position] of positions) {
           next.set(`${topic}/${partition}`, Math.max(position, end(partition) - leastTail));

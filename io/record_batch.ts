@@ -73,7 +73,7 @@ export interface DecodeOptions {
   /** Records below this offset are skipped: a batch comes whole. */
   from: number;
   /** Batches that begin here or later are left. */
-  until: number;
+  endOffset: number;
   abortedTransactions: { producerId: string; firstOffset: string }[];
   /** Named in errors. */
   where: string;
@@ -116,7 +116,7 @@ export const messageBytes = ({ keyStart, keyEnd, valueStart, valueEnd }: RecordV
  * @see https://kafka.apache.org/documentation/#recordbatch
  */
 export async function decodeRecords(bytes: Buffer, options: DecodeOptions): Promise<number> {
-  const { from, until, where, onRecord, onSkipped } = options;
+  const { from, endOffset, where, onRecord, onSkipped } = options;
   const aborted = options.abortedTransactions
     .map(({ producerId, firstOffset }) => ({ producerId: BigInt(producerId), first: Number(firstOffset) }))
     .sort((a, b) => a.first - b.first);
@@ -125,7 +125,7 @@ export async function decodeRecords(bytes: Buffer, options: DecodeOptions): Prom
   for (let start = 0; start + uncounted <= bytes.length; ) {
     const size = uncounted + bytes.readInt32BE(start + at.length);
     const base = Number(bytes.readBigInt64BE(start));
-    if (start + size > bytes.length || base >= until) break;
+    if (start + size > bytes.length || base >= endOffset) break;
     const batch = bytes.subarray(start, start + size);
     const magic = batch.readInt8(at.magic);
     if (magic !== 2) {

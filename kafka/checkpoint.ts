@@ -10,7 +10,7 @@ import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import type { KafkaReader } from "./client.ts";
 import { retriable } from "./errors.ts";
-import { fetchOnce } from "./fetch.ts";
+import { fetchOnce, unread } from "./fetch.ts";
 import { checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
 import { listOffsets, openTransaction, type PartitionOffsets } from "./topics.ts";
 
@@ -74,12 +74,12 @@ export async function readCheckpoint(
     let newest: Checkpoint | undefined;
     let strange = 0;
     const positions = new Map([[partition, range.logStart]]);
-    const until = new Map([[partition, range.lastStable]]);
-    while ((positions.get(partition) as number) < range.lastStable) {
+    const endOffsets = new Map([[partition, range.lastStable]]);
+    while (unread(positions, endOffsets) > 0) {
       await fetchOnce(reader, {
         topic,
         positions,
-        until,
+        endOffsets,
         onRecord: (_partition, record) => {
           const checkpoint = parseCheckpoint(record, table);
           if (checkpoint) newest = checkpoint;

@@ -7,13 +7,15 @@ import { decodeRecords, type RecordView } from "../io/record_batch.ts";
 import type { KafkaReader } from "./client.ts";
 import { retriable } from "./errors.ts";
 
+type Offsets = ReadonlyMap<number, number>;
+
 /** One fetch from one topic: what to read, and what was read. */
 export interface FetchOptions {
   topic: string;
   /** Next offset wanted, by partition; it is moved on past what was read. */
   positions: Map<number, number>;
   /** Where to end, by partition; partitions that have reached it are not fetched. */
-  until: ReadonlyMap<number, number>;
+  endOffsets: Offsets;
   onRecord: (partition: number, record: RecordView) => void;
   /** Told the offsets of marks and of aborted records, first and last of each batch. */
   onSkipped?: (first: number, last: number) => void;
@@ -24,14 +26,14 @@ export interface FetchOptions {
 }
 
 /**
- * Fetches once from each leader and hands over the committed records below `until`, in order within a partition.
+ * Fetches once from each leader and hands over the committed records below `endOffsets`, in order within a partition.
  * Aborted records, control records and gaps of compaction move the position on without a record.
  *
  * @throws where a batch's checksum is wrong, its records cannot be unpacked, or an offset is out of range
  */
 export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
-  const { topic, positions, until, onRecord, onSkipped, maxBytes = 4_000_000, maxWait = 500 } = options;
-  const open = [...positions].filter(([partition, next]) => next < (until.get(partition) ?? 0)).map(([p]) => p);
+  const { topic, positions, endOffsets, onRecord, onSkipped, maxBytes = 4_000_000, maxWait = 500 } = options;
+  const open = [...positions].filter(([partition, next]) => next < (endOffsets.get(partition) ?? 0)).map(([p]) => p);
   await reader.cluster.addTargetTopic(topic);
   const leaders = Object.entries(reader.cluster.findLeaderForPartitions(topic, open));
   const led = leaders.flatMap(([, partitions]) => partitions.map(Number));
@@ -56,7 +58,7 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
         const from = positions.get(partition) as number;
         const next = await decodeRecords(messages, {
           from,
-          until: until.get(partition) ?? 0,
+          endOffset: endOffsets.get(partition) ?? 0,
           abortedTransactions: abortedTransactions ?? [],
           where: `topic "${topic}", partition ${partition}`,
           onRecord: (record) => onRecord(partition, record),
@@ -66,6 +68,13 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
       }
     }),
   );
+}
+
+/** How many offsets are still to be read, those of control and aborted records included. */
+export function unread(positions: Offsets, endOffsets: Offsets): number {
+  let count = 0;
+  for (const [partition, next] of positions) count += Math.max(0, (endOffsets.get(partition) ?? 0) - next);
+  return count;
 }
 
 /** Reads the record at one offset; null where there is a mark or an aborted record, and `undefined` where there is a hole. */
@@ -78,7 +87,7 @@ export async function readRecord<T>(
   await fetchOnce(reader, {
     topic,
     positions: new Map([[partition, offset]]),
-    until: new Map([[partition, offset + 1]]),
+    endOffsets: new Map([[partition, offset + 1]]),
     maxBytes: 1,
     onRecord: (_partition, record) => {
       if (record.offset === offset) found = take(record);

@@ -145,11 +145,11 @@ function crc32c(bytes: Buffer): number {
 
 type Aborted = { producerId: string; firstOffset: string }[];
 
-async function decode(bytes: Buffer, { from = 0, until = 1e9, abortedTransactions = [] as Aborted } = {}) {
+async function decode(bytes: Buffer, { from = 0, endOffset = 1e9, abortedTransactions = [] as Aborted } = {}) {
   const records: unknown[] = [];
   const next = await decodeRecords(bytes, {
     from,
-    until,
+    endOffset,
     abortedTransactions,
     where: "the test",
     onRecord: (record) =>
@@ -183,7 +183,7 @@ test("decodeRecords() gives offsets, times, keys and values, also compressed by 
   );
 });
 
-test("decodeRecords() skips what is before `from`, leaves what is cut off or begins at `until`", async () => {
+test("decodeRecords() skips what is before `from`, leaves what is cut off or begins at `endOffset`", async () => {
   const two = Buffer.concat([
     batch(0, [
       ["a", "1"],
@@ -196,7 +196,7 @@ test("decodeRecords() skips what is before `from`, leaves what is cut off or beg
     [1, 2],
   );
   assert.equal((await decode(two.subarray(0, two.length - 1))).next, 2);
-  assert.equal((await decode(two, { until: 2 })).next, 2);
+  assert.equal((await decode(two, { endOffset: 2 })).next, 2);
   assert.deepEqual(await decode(Buffer.alloc(0), { from: 5 }), { records: [], next: 5 });
 });
 

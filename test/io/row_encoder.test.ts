@@ -170,7 +170,7 @@ test("a row of more than 16 MB is a batch of its own, also when every byte of it
     const bytes = sealBatch(batch, { producerId: 1n, producerEpoch: 0, baseSequence: 0 });
     await decodeRecords(bytes, {
       from: 0,
-      until: 10,
+      endOffset: 10,
       abortedTransactions: [],
       where: "here",
       onRecord: (record) => void found.push([keyBytes(record)?.toString(), valueBytes(record)?.toString()]),

@@ -72,7 +72,7 @@ test("small messages without a key or without a value share a bronze file, also 
   const lake = join(site.folder.path, "keyless");
   await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
   await using lander = await openLandingThread({ kafka, lake });
-  const ends = { positions: new Map([[0, 0]]), until: new Map([[0, messages.length]]) };
+  const ends = { positions: new Map([[0, 0]]), endOffsets: new Map([[0, messages.length]]) };
   const { files } = await lander.land({ table: "geo", topic: "keyless.geo", topicId: null, ...ends });
   assert.equal(files.length, 1);
   assert.equal(files[0]?.messages, messages.length);
@@ -172,7 +172,7 @@ test("messages of a topic that was made again after the last look are not landed
   await makeAgain("late.geo");
   await producer.send({ topic: "late.geo", messages: [{ value: geo(2) }] });
   await using lander = await openLandingThread({ kafka, lake });
-  const ends = { positions: new Map([[0, 0]]), until: new Map([[0, 1]]) };
+  const ends = { positions: new Map([[0, 0]]), endOffsets: new Map([[0, 1]]) };
   await assert.rejects(lander.land({ table: "geo", topic: "late.geo", topicId, ...ends }), /was made again/);
   assert.deepEqual(await readdir(paths(lake).bronze("geo")), []);
 });

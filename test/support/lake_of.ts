@@ -7,7 +7,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { rebuild } from "../../clean/rebuild.ts";
-import type { CleanResult } from "../../clean/work.ts";
+import type { CleanResult } from "../../clean/run.ts";
 import { bronzeLines } from "../../io/bronze_lines.ts";
 import type { RecordView } from "../../io/record_batch.ts";
 import { type Table, tableNames } from "../../io.ts";

@@ -15,7 +15,7 @@ import { readCredentials } from "../../cli/credentials.ts";
 import type { MysqlSettings } from "../../db_conn.ts";
 import { keyBytes, valueBytes } from "../../io/record_batch.ts";
 import { connectReader } from "../../kafka/client.ts";
-import { fetchOnce } from "../../kafka/fetch.ts";
+import { fetchOnce, unread } from "../../kafka/fetch.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { listOffsets } from "../../kafka/topics.ts";
 import { readState } from "../../local/state.ts";
@@ -202,11 +202,11 @@ export async function readTopic(kafka: KafkaSettings, topic: string): Promise<Me
     ranges = (await listOffsets(reader, topic)) ?? [];
   }
   const positions = new Map(ranges.map((r) => [r.partition, r.logStart]));
-  const until = new Map(ranges.map((r) => [r.partition, r.lastStable]));
+  const endOffsets = new Map(ranges.map((r) => [r.partition, r.lastStable]));
   const messages: Message[] = [];
-  while ([...positions].some(([p, next]) => next < (until.get(p) as number))) {
+  while (unread(positions, endOffsets) > 0) {
     await fetchOnce(reader, {
-      ...{ topic, positions, until },
+      ...{ topic, positions, endOffsets },
       onRecord: (partition, record) => {
         const { offset, timestamp: postedAt } = record;
         messages.push({ partition, offset, postedAt, key: keyBytes(record), value: valueBytes(record) });

@@ -1,0 +1,200 @@
+/**
+ * What one run of clean holds: DuckDB and its connections, and the files of each table.
+ *
+ * @module
+ */
+
+import { mkdir, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import type { DuckDBConnection } from "@duckdb/node-api";
+import pLimit from "p-limit";
+import { type Table, tableNames } from "../io.ts";
+import type { KafkaSettings } from "../kafka/settings.ts";
+import { type BronzeFile, batchBytes, listBronze } from "../lake/bronze.ts";
+import { type Columns, checkColumns, silverColumns } from "../lake/columns.ts";
+import { openDuckDb } from "../lake/duckdb.ts";
+import { fileSize, names, paths } from "../lake/files.ts";
+import { type FileState, fileStates } from "../lake/footers.ts";
+import { checkBronze, type LedgerRow } from "../lake/ledger.ts";
+import { isAlive } from "../runtime/process.ts";
+
+/** What the consumer tells, in the past tense. */
+export type CleanFact =
+  | { fact: "counted"; table: Table; total: number }
+  | { fact: "cleaned"; table: Table; messages: number; rejected: number }
+  | { fact: "done"; table: Table }
+  | { fact: "warned"; text: string }
+  | { fact: "waited"; text: string };
+
+/** Settings of {@link clean}. */
+export interface CleanOptions {
+  kafka: KafkaSettings;
+  /** The lake's folder. */
+  lake: string;
+  /** The database that the settings name, where it could be asked: the lake must belong to it. */
+  database?: string;
+  /** Go on in micro-batches until stopped. Default false: read what is there at the start. */
+  follow?: boolean;
+  /** How long the broker may be away, ms. */
+  waitMs: number;
+  signal: AbortSignal;
+  onFact: (fact: CleanFact) => void;
+}
+
+/** What a run of clean did and what the lake holds now. */
+export interface CleanResult {
+  messages: number;
+  rejected: number;
+  ledger: LedgerRow[];
+}
+
+/** One run of clean. `root` is where silver and rejects are made: the lake, or a rebuild's folder. */
+export interface CleanRun {
+  lake: string;
+  root: string;
+  signal: AbortSignal;
+  onFact: CleanOptions["onFact"];
+  /** Groups landed files that are cleaned together. */
+  batches: (files: BronzeFile[]) => BronzeFile[][] | Promise<BronzeFile[][]>;
+  /** In the order of `io.ts`. */
+  tables: TableRun[];
+  /** Messages that this run has cleaned, and how many of them it rejected. */
+  cleaned: { messages: number; rejected: number };
+  /** Runs a query on a connection that no other uses: as many at a time as there are cores. */
+  onFreeConnection: <T>(query: (connection: DuckDBConnection) => Promise<T>) => Promise<T>;
+  close(): void;
+}
+
+/** What a run holds of one table. */
+export interface TableRun {
+  run: CleanRun;
+  table: Table;
+  /** The table's own, because temporary tables live in a connection. */
+  connection: DuckDBConnection;
+  /** Columns of silver, as the cleaning SQL gives them. */
+  columns: Columns;
+  bronze: BronzeFile[];
+  /** By name of the file without its ending. */
+  silver: Map<string, FileState>;
+  rejects: Map<string, FileState>;
+}
+
+const cores = availableParallelism();
+
+/** How DuckDB is set for cleaning. */
+export const cleaning = {
+  // Blocks are cleaned side by side, as many as there are cores: threads of one query cost a fifth more than one alone.
+  threads: String(Math.max(1, cores >> 1)),
+  // Pushed down to where its columns are made, the filter on reasons would have the messages parsed twice.
+  disabled_optimizers: "filter_pushdown",
+};
+
+/** Opens DuckDB and reads what the lake holds. Unfinished files of earlier runs are removed. */
+export async function openRun(lake: string, options: LandedOptions, root = lake): Promise<CleanRun> {
+  const { signal, onFact, batches = inBatches } = options;
+  if (root === lake) await removeUnfinished(paths(lake).tmp);
+  for (const folder of [paths(root).rejects, paths(lake).tmp]) await mkdir(folder, { recursive: true });
+  const db = await openDuckDb(lake, cleaning);
+  const connections: DuckDBConnection[] = [];
+  const connect = async () => {
+    const connection = await db.connect();
+    connections.push(connection);
+    return connection;
+  };
+  const interrupt = () => {
+    for (const connection of connections) connection.interrupt();
+  };
+  signal.addEventListener("abort", interrupt);
+  const run: CleanRun = {
+    ...{ lake, root, signal, onFact, batches },
+    tables: [],
+    cleaned: { messages: 0, rejected: 0 },
+    onFreeConnection: await connectionPool(connect),
+    close() {
+      signal.removeEventListener("abort", interrupt);
+      for (const connection of connections) connection.closeSync();
+      db.closeSync();
+    },
+  };
+  try {
+    for (const table of tableNames) run.tables.push(await openTable(run, table, await connect()));
+    return run;
+  } catch (error) {
+    run.close();
+    throw error;
+  }
+}
+
+/** Removes what earlier runs left unfinished, because it is done again; other programs' files there are their own. */
+async function removeUnfinished(folder: string): Promise<void> {
+  for (const name of await names(folder)) {
+    const owner = /-(\d+)(?:-\d+)?(?:\.\w+)?$/.exec(name)?.[1];
+    if (/^(land|clean|silver|rejects)-|^rebuild$/.test(name) || (owner && !isAlive(Number(owner)))) {
+      await rm(join(folder, name), { recursive: true, force: true });
+    }
+  }
+}
+
+/** As many connections as there are cores, each for one query at a time. */
+async function connectionPool(connect: () => Promise<DuckDBConnection>): Promise<CleanRun["onFreeConnection"]> {
+  const free: DuckDBConnection[] = [];
+  for (let i = 0; i < cores; i++) free.push(await connect());
+  const limit = pLimit(free.length);
+  return (query) =>
+    limit(async () => {
+      const connection = free.pop() as DuckDBConnection;
+      try {
+        return await query(connection);
+      } finally {
+        free.push(connection);
+      }
+    });
+}
+
+async function openTable(run: CleanRun, table: Table, connection: DuckDBConnection): Promise<TableRun> {
+  const { lake, root } = run;
+  await mkdir(paths(lake).bronze(table), { recursive: true });
+  await mkdir(paths(root).silver(table), { recursive: true });
+  const { files: bronze, covered } = await listBronze(lake, table);
+  for (const path of covered) await rm(path);
+  const rejectsIn = (folder: string) => fileStates(connection, paths(folder).rejects, `${table}-`);
+  const rejects = await rejectsIn(root);
+  // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
+  checkBronze(lake, table, bronze, root === lake ? rejects : await rejectsIn(lake).catch(() => rejects));
+  const columns = await silverColumns(connection, table);
+  await checkColumns(connection, { lake: root, table, columns });
+  const silver = await fileStates(connection, paths(root).silver(table));
+  return { run, table, connection, columns, bronze, silver, rejects };
+}
+
+/** Waits until all have ended, then throws the first failure: what is tried again would write the same files as what still runs. */
+export async function allOf<T>(works: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(works);
+  return await Promise.all(works);
+}
+
+/** Settings of {@link rebuild}. */
+export type RebuildOptions = Pick<CleanOptions, "lake" | "signal" | "onFact">;
+
+/** Settings of {@link cleanLanded}. */
+export interface LandedOptions extends RebuildOptions {
+  /** Groups bronze files that are cleaned together, in the order of each partition. For tests; default: about 192 MB. */
+  batches?: CleanRun["batches"];
+}
+
+/** Groups files so that each group is about one batch large. */
+async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
+  const batches: BronzeFile[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const file of files) {
+    const size = await fileSize(file.path);
+    if (bytes + size > batchBytes) {
+      batches.push([]);
+      bytes = 0;
+    }
+    batches.at(-1)?.push(file);
+    bytes += size;
+  }
+  return batches;
+}
