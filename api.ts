@@ -15,11 +15,11 @@ import { hostname } from "node:os";
 import { Worker } from "node:worker_threads";
 import pLimit from "p-limit";
 import {
+  type Command,
   followers,
   isTransient,
   type Job,
   leader,
-  type Order,
   type PostFact,
   type PostResult,
 } from "./api/protocol.ts";
@@ -53,34 +53,33 @@ export interface PostOptions {
  */
 export async function post(options: PostOptions): Promise<PostResult[]> {
   const { mysql, kafka, full = false, waitMs, signal, onFact } = options;
-  const onWait = (text: string) => onFact({ fact: "waited", table: leader, text });
+  const onWait = (text: string) => onFact({ fact: "waited", text });
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
 
   // The threads go on together: whoever claims the first table posts them all; a full run goes over all tables, and
   // stands in every checkpoint before any of its rows is sent, so that whatever dies it is finished for all.
   const checkpoints = new Map<Table, Checkpoint>();
   const planned = new Set<Table>();
-  let claim: Order | undefined;
+  let claim: Command | undefined;
   const workers = new Map<Table, Worker>();
-  const order = (message: Order, to = tableNames) => {
+  const command = (message: Command, to = tableNames) => {
     for (const table of to) workers.get(table)?.postMessage(message);
   };
   const coordinate = (fact: PostFact) => {
     if (fact.fact === "claimed") {
       checkpoints.set(fact.table, fact.checkpoint);
-      if (claim && fact.table === leader) order(claim, followers);
+      if (claim && fact.table === leader) command(claim, followers);
       if (checkpoints.size < tableNames.length) return;
       const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
       if (broken) {
         onFact({
           fact: "waited",
-          table: leader,
           text: "A full run was broken off: it is finished first, not begun again",
         });
       }
-      order({ order: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
+      command({ command: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
     }
-    if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) order({ order: "send" });
+    if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) command({ command: "send" });
   };
 
   const failed = new AbortController();
@@ -97,9 +96,9 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   const preparing = orStopAll(async () => {
     const patience = { waitMs, signal: stop, isTransient, onWait };
     const { warnings, maxMessageBytes } = await retry(() => ensureTopics(kafka), patience);
-    for (const text of warnings) onFact({ fact: "warned", table: leader, text });
-    claim = { order: "claim", maxMessageBytes };
-    order(claim, [leader]);
+    for (const text of warnings) onFact({ fact: "warned", text });
+    claim = { command: "claim", maxMessageBytes };
+    command(claim, [leader]);
   });
   preparing.catch(() => {}); // told below
   const code = await threadCode(new URL("./api/table_thread.ts", import.meta.url).href);
@@ -111,7 +110,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
       const resourceLimits = { maxYoungGenerationSizeMb: 2 };
       const worker = new Worker(code, { eval: true, workerData: job, resourceLimits });
       workers.set(table, worker);
-      if (claim && table === leader) order(claim, [leader]);
+      if (claim && table === leader) command(claim, [leader]);
       return runThread(worker, {
         table,
         stop,
@@ -137,7 +136,7 @@ function runThread(
   return new Promise<PostResult>((resolve, reject) => {
     let result: PostResult | undefined;
     const onStop = () => {
-      worker.postMessage({ order: "stop" } satisfies Order);
+      worker.postMessage({ command: "stop" } satisfies Command);
       // A thread that waits for a broker that is away has nothing to bring to an end.
       setTimeout(() => void worker.terminate(), 2_000).unref();
     };

@@ -15,7 +15,6 @@ import {
   databaseId,
   explainMysql,
   inspectTable,
-  isTransientMysql,
   keysAt,
   type MysqlSettings,
   readRows,
@@ -25,11 +24,12 @@ import {
 import { byTable, byTableInTurn, rowToJson, type Table, tableNames, tables } from "../io.ts";
 import { checkDatabase, readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader } from "../kafka/client.ts";
-import { isTransientKafka } from "../kafka/errors.ts";
 import { openPublisher } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { ensureTopics, waitForStableOffset } from "../kafka/topics.ts";
+import type { Notice } from "../runtime/notice.ts";
 import { retry } from "../runtime/retry.ts";
+import { isTransient } from "./protocol.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */
 export interface Post {
@@ -38,11 +38,7 @@ export interface Post {
 }
 
 /** What an emulation tells, in the past tense. */
-export type EmulateFact =
-  | { fact: "posted"; posts: Post[] }
-  | { fact: "skipped"; key: string; text: string }
-  | { fact: "warned"; text: string }
-  | { fact: "waited"; text: string };
+export type EmulateFact = { fact: "posted"; posts: Post[] } | { fact: "skipped"; key: string; text: string } | Notice;
 
 /** Settings of {@link emulate}. */
 export interface EmulateOptions {
@@ -83,7 +79,6 @@ const hopeless = 1_000;
  */
 export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   const { mysql, kafka, seed, limit = Number.POSITIVE_INFINITY, rate, waitMs, signal, onFact } = options;
-  const isTransient = (error: unknown) => isTransientMysql(error) || isTransientKafka(error);
   const patience = {
     ...{ waitMs, signal, isTransient },
     onWait: (text: string) => void onFact({ fact: "waited", text }),

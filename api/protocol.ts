@@ -1,5 +1,5 @@
 /**
- * The messages between the main thread and the posting threads: orders go down, facts (in the past tense) come up.
+ * The messages between the main thread and the posting threads: commands go down, facts (in the past tense) come up.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { type Table, tableNames } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
+import type { Notice } from "../runtime/notice.ts";
 
 /** What a posting thread tells, in the past tense. */
 export type PostFact =
   | { fact: "claimed"; table: Table; checkpoint: Checkpoint }
   | { fact: "planned"; table: Table }
   | { fact: "counted"; table: Table; total: number }
-  | { fact: "warned"; table: Table; text: string }
-  | { fact: "waited"; table: Table; text: string }
+  | Notice
   | { fact: "posted"; table: Table; rows: number }
   | { fact: "done"; table: Table; result: PostResult };
 
@@ -31,12 +31,12 @@ export interface PostResult {
 /** What a run is to do; known once all checkpoints are. */
 export type Plan = { full: string | null };
 
-/** What a thread waits for: to claim its table, to learn the plan, to send rows. */
-export type Order =
-  | { order: "claim"; maxMessageBytes: Record<Table, number> }
-  | ({ order: "plan" } & Plan)
-  | { order: "send" }
-  | { order: "stop" };
+/** What the main thread asks of a posting thread: to claim its table, to follow a plan, to send rows, to stop. */
+export type Command =
+  | { command: "claim"; maxMessageBytes: Record<Table, number> }
+  | ({ command: "plan" } & Plan)
+  | { command: "send" }
+  | { command: "stop" };
 
 export interface Job {
   kind: "post";

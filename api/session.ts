@@ -3,14 +3,14 @@
  *
  * @module
  */
-import type { Message as KafkaMessage, Producer, Transaction } from "kafkajs";
+import type { Producer, Transaction } from "kafkajs";
 import type { SourceTable } from "../db_conn.ts";
-import { keyBytes, type RecordBatch, type RecordView } from "../io/record_batch.ts";
+import { keyBytes, type RecordView } from "../io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
 import { tables } from "../io.ts";
 import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "../kafka/checkpoint.ts";
-import { connectReader, type KafkaReader, openProducer } from "../kafka/client.ts";
-import { explainKafka, retriable, unacknowledged } from "../kafka/errors.ts";
+import { connectReader, type KafkaReader, openProducer, sendAcknowledged } from "../kafka/client.ts";
+import { explainKafka, retriable } from "../kafka/errors.ts";
 import { readRecord } from "../kafka/fetch.ts";
 import { checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
@@ -36,25 +36,17 @@ export interface Limits {
   signal: AbortSignal;
 }
 
-/** Sends, and makes sure that every partition has acknowledged. */
-export async function send(
-  transaction: Transaction,
-  topic: string,
-  messages: (RecordBatch | { key: string; value: string; partition: number })[],
-): Promise<Map<number, number>> {
-  const metadata = await transaction.send({ topic, messages: messages as KafkaMessage[] });
-  const placed = new Map(metadata.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
-  const missing = messages.find(({ partition }) => !placed.has(partition));
-  if (missing) throw unacknowledged(topic, missing.partition);
-  return placed;
-}
-
 export const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) =>
-  send(transaction, checkpointTopic(kafka), [
+  sendAcknowledged(transaction, [
     {
-      key: checkpoint.table,
-      value: JSON.stringify(checkpoint),
-      partition: tables[checkpoint.table].checkpointPartition,
+      topic: checkpointTopic(kafka),
+      messages: [
+        {
+          key: checkpoint.table,
+          value: JSON.stringify(checkpoint),
+          partition: tables[checkpoint.table].checkpointPartition,
+        },
+      ],
     },
   ]);
 
@@ -68,7 +60,7 @@ export const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, c
  */
 export function sessionOpener(
   { job, maxMessageBytes }: Limits,
-  tell: (fact: PostFact) => void,
+  emit: (fact: PostFact) => void,
 ): (source: SourceTable, database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
   let firstSeen: number | undefined;
@@ -77,7 +69,7 @@ export function sessionOpener(
     if (warned) return;
     warned = true;
     const text = `Topic "${checkpointTopic(kafka)}" holds ${records} records in partition ${tables[table].checkpointPartition} that are no checkpoints of "${table}": post skips them; find out who writes there`;
-    tell({ fact: "warned", table, text });
+    emit({ fact: "warned", text });
   };
   const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
     const checkpoint = table === leader ? own : await readCheckpoint(reader, kafka, leader);
@@ -111,7 +103,7 @@ export function sessionOpener(
       const claim = (checkpoint?.claim ?? 0) + 1;
       if (!checkpoint && ranges.some(({ logStart: start, logEnd: end }) => end > start)) {
         const text = `Topic "${topicOf(kafka, table)}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
-        tell({ fact: "warned", table, text });
+        emit({ fact: "warned", text });
       }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
       const transaction = await producer.transaction();

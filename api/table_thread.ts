@@ -14,6 +14,7 @@ import {
   guessRows,
   inspectTable,
   isTransientMysql,
+  type MysqlSettings,
   readPage,
   type SourceTable,
   tryMs,
@@ -22,15 +23,14 @@ import type { RecordBatch } from "../io/record_batch.ts";
 import type { RowEncoder } from "../io/row_encoder.ts";
 import { tables } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
+import { sendAcknowledged } from "../kafka/client.ts";
 import { explainKafka } from "../kafka/errors.ts";
 import { topicOf } from "../kafka/settings.ts";
 import { waitForStableOffset } from "../kafka/topics.ts";
-import { retry } from "../runtime/retry.ts";
+import { type RetryOptions, retry } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
-import { isTransient, type Job, type Order, type Plan, type PostFact, unfinished } from "./protocol.ts";
-import { type Limits, type Session, send, sendCheckpoint, sessionOpener } from "./session.ts";
-
-// ---- the thread's side ----
+import { type Command, isTransient, type Job, type Plan, type PostFact, unfinished } from "./protocol.ts";
+import { type Limits, type Session, sendCheckpoint, sessionOpener } from "./session.ts";
 
 /** Rows in one transaction, about: fewer make commits count, more make a failed one costly. */
 const transactionRows = 10_000;
@@ -51,140 +51,144 @@ interface Batch {
   exhausted: boolean;
 }
 
+/** What posting holds between its stages. */
+interface Posting {
+  limits: Limits;
+  source: SourceTable;
+  reader: TableReader;
+  session: Session;
+  /** Opens the next session, where the last one is in doubt. */
+  openSession: () => Promise<Session>;
+  emit: (fact: PostFact) => void;
+}
+
+/** Posts one table: looks at it, claims it, learns the plan, sends rows, and waits until they are readable. */
 async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promise<void> {
   const { table, mysql, kafka, waitMs } = job;
   const stop = new AbortController();
   const { signal } = stop;
-  const { ordered, heard } = listenForOrders(signal);
-  port.on("message", (message: Order) => (message.order === "stop" ? stop.abort() : heard(message)));
-  const tell = (fact: PostFact) => port.postMessage(fact);
-  const patience = { waitMs, signal, isTransient, onWait: (text: string) => tell({ fact: "waited", table, text }) };
-  const connectOnce = () => connectMysql(mysql, { waitMs: tryMs(waitMs) });
-  const connect = () => retry(connectOnce, patience);
-  const openReader = async (): Promise<TableReader> => {
-    const opened = {
-      db: await connect(),
-      async reconnect() {
-        opened.db.destroy();
-        opened.db = await connect();
-      },
-    };
-    return opened;
-  };
-  const reader = await openReader();
+  const commands = receiveCommands(port, stop);
+  const emit = (fact: PostFact) => port.postMessage(fact);
+  const retrying = { waitMs, signal, isTransient, onWait: (text: string) => emit({ fact: "waited", text }) };
+  const reader = await openReader(mysql, retrying);
   let counter: TableReader | undefined;
-  const asking = <T>(by: TableReader, ask: (db: Database) => Promise<T>): Promise<T> =>
-    retry(async () => {
-      try {
-        return await ask(by.db);
-      } catch (error) {
-        if (isTransientMysql(error)) {
-          by.db.destroy();
-          by.db = await connectOnce(); // once: a server that is away must not be waited for twice
-        }
-        throw explainMysql(error, mysql);
-      }
-    }, patience);
-  let session: Session | undefined;
+  let posting: Posting | undefined;
   try {
-    const source = await asking(reader, (db) => inspectTable(db, mysql.database, table));
-    const database = await asking(reader, (db) => databaseId(db, mysql));
-    const { maxMessageBytes } = await ordered("claim");
+    const source = await reader.ask((db) => inspectTable(db, mysql.database, table));
+    const database = await reader.ask((db) => databaseId(db, mysql));
+    const { maxMessageBytes } = await commands.waitFor("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
-    const openNext = sessionOpener(limits, tell);
-    session = await retry(() => openNext(source, database), patience);
-    tell({ fact: "claimed", table, checkpoint: session.checkpoint });
-    const plan = await ordered("plan");
-    const { checkpoint: begun } = session;
+    const openNext = sessionOpener(limits, emit);
+    const openSession = () => retry(() => openNext(source, database), retrying);
+    posting = { limits, source, reader, session: await openSession(), openSession, emit };
+    const { checkpoint: begun } = posting.session;
+    emit({ fact: "claimed", table, checkpoint: begun });
+    const plan = await commands.waitFor("plan");
     // Beside the posting: to count ten million rows takes the database 20 s.
-    if (plan.full === null && begun.lastKey !== null) counter = await openReader();
-    const counting = counter && asking(counter, (db) => warnOfUnseenRows(db, begun, tell));
-    counting?.catch(() => {}); // told where it is awaited
-    tell({ fact: "counted", table, total: await asking(reader, (db) => estimateRows(db, source, plan, begun)) });
-
-    let rows = 0;
-    let size = pageRows;
-    let ahead: Promise<Batch> | undefined;
-    let troubleSince: number | undefined;
-    let sending = false;
-    for (let going = true; going; ) {
-      signal.throwIfAborted();
-      try {
-        if (plan.full !== null && session.checkpoint.full?.id !== plan.full) {
-          const upTo = source.keys?.greatest ?? null;
-          const full = { id: plan.full, upTo, lastKey: null, rows: 0, done: false };
-          session.checkpoint = await commit(session, { ...session.checkpoint, full }, limits);
-        }
-        if (!sending) {
-          tell({ fact: "planned", table });
-          await ordered("send");
-          sending = true;
-        }
-        const { checkpoint, encoder }: Session = session;
-        const full = unfinished(checkpoint);
-        const upTo = full ? full.upTo : (source.keys?.greatest ?? null);
-        const read = (after: string | null): Promise<Batch> => {
-          const reading = readBatch(reader, source, { after, upTo, size, encoder });
-          reading.catch(() => {}); // told where it is awaited
-          return reading;
-        };
-        const batch: Batch = await (ahead ?? read((full ?? checkpoint).lastKey));
-        size = nextPageSize(batch, size);
-        ahead = batch.exhausted ? undefined : read(batch.lastKey);
-        going = !batch.exhausted || full !== undefined;
-        if (batch.rows > 0 || full) {
-          session.checkpoint = await commit(session, advance(checkpoint, batch), limits, batch.records);
-          encoder.release(batch.records);
-          rows += batch.rows;
-          troubleSince = undefined;
-          tell({ fact: "posted", table, rows: batch.rows });
-        }
-      } catch (error) {
-        signal.throwIfAborted();
-        // From the first error on: a program that was itself frozen has lost no time.
-        troubleSince ??= Date.now();
-        if (!isTransient(error) || Date.now() - troubleSince > waitMs) {
-          throw explainKafka(explainMysql(error, mysql), kafka);
-        }
-        await ahead?.catch(() => {});
-        ahead = undefined;
-        going = true;
-        if (isTransientMysql(error)) await reader.reconnect();
-        else {
-          void session.producer.disconnect().catch(() => {});
-          session = await retry(() => openNext(source, database), patience);
-        }
-      }
-    }
+    if (plan.full === null && begun.lastKey !== null) counter = await openReader(mysql, retrying);
+    const counting = counter?.ask((db) => warnOfUnseenRows(db, begun, emit));
+    counting?.catch(() => {}); // reported where it is awaited
+    emit({ fact: "counted", table, total: await reader.ask((db) => estimateRows(db, source, plan, begun)) });
+    const rows = await postRows(posting, plan, async () => {
+      emit({ fact: "planned", table });
+      await commands.waitFor("send");
+    });
     step("posted", table);
     if (rows > 0) {
-      const text = await retry(() => waitForStableOffset(kafka, table), patience);
-      if (text) tell({ fact: "warned", table, text });
+      const text = await retry(() => waitForStableOffset(kafka, table), retrying);
+      if (text) emit({ fact: "warned", text });
     }
     await counting;
-    tell({ fact: "done", table, result: { table, rows, lastKey: session.checkpoint.lastKey } });
+    emit({ fact: "done", table, result: { table, rows, lastKey: posting.session.checkpoint.lastKey } });
   } finally {
-    reader.db.destroy();
-    counter?.db.destroy();
-    await session?.producer.disconnect().catch(() => {});
+    reader.close();
+    counter?.close();
+    await posting?.session.producer.disconnect().catch(() => {});
     port.close();
   }
 }
 
-/** The orders of the main thread, to be awaited one after the other. */
-function listenForOrders(signal: AbortSignal) {
-  const heard = new Map<string, Order>();
-  const waiting = new Map<string, (order: Order) => void>();
+/**
+ * Sends what is left to post, batch by batch, and reads the next one meanwhile.
+ *
+ * @param planned is awaited once the plan stands in the checkpoint, before the first row is sent
+ * @returns the number of rows
+ */
+async function postRows(posting: Posting, plan: Plan, planned: () => Promise<void>): Promise<number> {
+  const { limits, source, reader, emit } = posting;
+  const { table, mysql, kafka, waitMs } = limits.job;
+  const greatest = source.keys?.greatest ?? null;
+  let rows = 0;
+  let size = pageRows;
+  let ahead: Promise<Batch> | undefined;
+  let troubleSince: number | undefined;
+  let sending = false;
+  for (let going = true; going; ) {
+    limits.signal.throwIfAborted();
+    try {
+      const { session } = posting;
+      if (plan.full !== null && session.checkpoint.full?.id !== plan.full) {
+        const full = { id: plan.full, upTo: greatest, lastKey: null, rows: 0, done: false };
+        session.checkpoint = await commit(session, { ...session.checkpoint, full }, limits);
+      }
+      if (!sending) await planned();
+      sending = true;
+      const { checkpoint, encoder } = session;
+      const full = unfinished(checkpoint);
+      const read = (after: string | null): Promise<Batch> => {
+        const reading = readBatch(reader, source, { after, upTo: full ? full.upTo : greatest, size, encoder });
+        reading.catch(() => {}); // reported where it is awaited
+        return reading;
+      };
+      const batch: Batch = await (ahead ?? read((full ?? checkpoint).lastKey));
+      size = nextPageSize(batch, size);
+      ahead = batch.exhausted ? undefined : read(batch.lastKey);
+      going = !batch.exhausted || full !== undefined;
+      if (batch.rows === 0 && !full) continue;
+      session.checkpoint = await commit(session, advance(checkpoint, batch), limits, batch.records);
+      encoder.release(batch.records);
+      rows += batch.rows;
+      troubleSince = undefined;
+      emit({ fact: "posted", table, rows: batch.rows });
+    } catch (error) {
+      limits.signal.throwIfAborted();
+      // From the first error on: a program that was itself frozen has lost no time.
+      troubleSince ??= Date.now();
+      if (!isTransient(error) || Date.now() - troubleSince > waitMs) {
+        throw explainKafka(explainMysql(error, mysql), kafka);
+      }
+      await ahead?.catch(() => {});
+      ahead = undefined;
+      going = true;
+      await recover(posting, error);
+    }
+  }
+  return rows;
+}
+
+/** After a transient error: a new connection to MySQL, or a new session that fences the one in doubt. */
+async function recover(posting: Posting, error: unknown): Promise<void> {
+  if (isTransientMysql(error)) return posting.reader.reconnect();
+  void posting.session.producer.disconnect().catch(() => {});
+  posting.session = await posting.openSession();
+}
+
+/** The main thread's commands, to be awaited one after the other. */
+function receiveCommands(port: NonNullable<typeof parentPort>, stop: AbortController) {
+  const { signal } = stop;
+  const received = new Map<string, Command>();
+  const waiting = new Map<string, (command: Command) => void>();
+  port.on("message", (message: Command) => {
+    if (message.command === "stop") return stop.abort();
+    received.set(message.command, message);
+    waiting.get(message.command)?.(message);
+  });
   return {
-    heard: (order: Order) => {
-      heard.set(order.order, order);
-      waiting.get(order.order)?.(order);
-    },
-    ordered: <Name extends Order["order"]>(name: Name) =>
-      new Promise<Extract<Order, { order: Name }>>((resolve, reject) => {
-        const take = (order: Order) => resolve(order as Extract<Order, { order: Name }>);
+    waitFor: <Name extends Command["command"]>(name: Name) =>
+      new Promise<Extract<Command, { command: Name }>>((resolve, reject) => {
+        const take = (command: Command) => resolve(command as Extract<Command, { command: Name }>);
         waiting.set(name, take);
-        const early = heard.get(name);
+        const early = received.get(name);
         if (early) take(early);
         if (signal.aborted) reject(signal.reason);
         signal.addEventListener("abort", () => reject(signal.reason), { once: true });
@@ -198,7 +202,36 @@ const nextPageSize = ({ rows, bytes }: Batch, size: number): number =>
 /** A connection to MySQL that can be opened again. */
 interface TableReader {
   db: Database;
+  /** Asks, and asks again while the server is away. */
+  ask<T>(question: (db: Database) => Promise<T>): Promise<T>;
   reconnect(): Promise<void>;
+  close(): void;
+}
+
+async function openReader(mysql: MysqlSettings, retrying: RetryOptions): Promise<TableReader> {
+  const connectOnce = () => connectMysql(mysql, { waitMs: tryMs(retrying.waitMs) });
+  const connect = () => retry(connectOnce, retrying);
+  const reader: TableReader = {
+    db: await connect(),
+    ask: (question) =>
+      retry(async () => {
+        try {
+          return await question(reader.db);
+        } catch (error) {
+          if (isTransientMysql(error)) {
+            reader.close();
+            reader.db = await connectOnce(); // once: a server that is away must not be waited for twice
+          }
+          throw explainMysql(error, mysql);
+        }
+      }, retrying),
+    async reconnect() {
+      reader.close();
+      reader.db = await connect();
+    },
+    close: () => reader.db.destroy(),
+  };
+  return reader;
 }
 
 /** Reads and encodes the rows of one transaction: pages until there are enough rows or bytes. */
@@ -253,10 +286,10 @@ async function commit(
     }
     const first = left.filter(({ partition }, i) => left.findIndex((other) => other.partition === partition) === i);
     step("sending", table);
-    const placed = await send(transaction, topic, first);
+    const offsets = await sendAcknowledged(transaction, [{ topic, messages: first }]);
     step("sent", table);
     const { partition, length, lastKey } = first.at(-1) as RecordBatch;
-    last = { partition, offset: (placed.get(partition) as number) + length - 1, key: lastKey };
+    last = { partition, offset: (offsets.get(`${topic}/${partition}`) as number) + length - 1, key: lastKey };
     left = left.filter((batch) => !first.includes(batch));
   }
   const committed = { ...checkpoint, last };
@@ -277,17 +310,17 @@ function advance(checkpoint: Checkpoint, { rows, lastKey, exhausted }: Batch): C
   return { ...checkpoint, ...seen, full: next };
 }
 
-async function warnOfUnseenRows(db: Database, checkpoint: Checkpoint, tell: (fact: PostFact) => void): Promise<void> {
+async function warnOfUnseenRows(db: Database, checkpoint: Checkpoint, emit: (fact: PostFact) => void): Promise<void> {
   const { table, lastKey, rows } = checkpoint;
   if (lastKey === null) return;
   const there = await countRows(db, table, lastKey);
   if (there < rows) {
     const text = `"${tables[table].source}" has ${rows - there} rows less up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver`;
-    return tell({ fact: "warned", table, text });
+    return emit({ fact: "warned", text });
   }
   if (there === rows) return;
   const text = `"${tables[table].source}" has ${there - rows} more rows up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
-  tell({ fact: "warned", table, text });
+  emit({ fact: "warned", text });
 }
 
 /** Rows to post, for the progress display: exact where keys have no gaps, else about right. */

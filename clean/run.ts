@@ -17,6 +17,7 @@ import { openDuckDb } from "../lake/duckdb.ts";
 import { fileSize, names, paths } from "../lake/files.ts";
 import { type FileState, fileStates } from "../lake/footers.ts";
 import { checkBronze, type LedgerRow } from "../lake/ledger.ts";
+import type { Notice } from "../runtime/notice.ts";
 import { isAlive } from "../runtime/process.ts";
 
 /** What the consumer tells, in the past tense. */
@@ -24,8 +25,7 @@ export type CleanFact =
   | { fact: "counted"; table: Table; total: number }
   | { fact: "cleaned"; table: Table; messages: number; rejected: number }
   | { fact: "done"; table: Table }
-  | { fact: "warned"; text: string }
-  | { fact: "waited"; text: string };
+  | Notice;
 
 /** Settings of {@link clean}. */
 export interface CleanOptions {

@@ -7,10 +7,10 @@
  * @module
  */
 
-import type { Producer, ProducerConfig } from "kafkajs";
+import type { Producer, ProducerConfig, TopicMessages, Transaction } from "kafkajs";
 import pLimit, { type LimitFunction } from "p-limit";
 import { UsageError } from "../runtime/errors.ts";
-import { explainKafka, retriable, rootCause } from "./errors.ts";
+import { explainKafka, retriable, rootCause, unacknowledged } from "./errors.ts";
 import { type Cluster, Kafka, logLevel } from "./kafkajs.ts";
 import type { KafkaSettings } from "./settings.ts";
 
@@ -61,6 +61,24 @@ export async function openProducer(
       { cause: error },
     );
   }
+}
+
+/**
+ * Sends messages to some topics within a transaction, and makes sure that every partition has acknowledged.
+ *
+ * @returns the offset of the first message sent to each partition, by `topic/partition`
+ */
+export async function sendAcknowledged(
+  transaction: Transaction,
+  topicMessages: { topic: string; messages: { partition?: number; key?: unknown; value: unknown }[] }[],
+): Promise<Map<string, number>> {
+  const metadata = await transaction.sendBatch({ topicMessages: topicMessages as TopicMessages[] });
+  const offsets = new Map(metadata.map((m) => [`${m.topicName}/${m.partition}`, Number(m.baseOffset)]));
+  for (const { topic, messages } of topicMessages) {
+    const missing = messages.find(({ partition }) => !offsets.has(`${topic}/${partition}`));
+    if (missing) throw unacknowledged(topic, missing.partition);
+  }
+  return offsets;
 }
 
 /** A connection for reading, by partition and offset. Close it by `await using` or `close()`. */

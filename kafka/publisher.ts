@@ -10,8 +10,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Producer, Transaction } from "kafkajs";
 import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
-import { connectReader, openProducer } from "./client.ts";
-import { explainKafka, isTransientKafka, unacknowledged } from "./errors.ts";
+import { connectReader, openProducer, sendAcknowledged } from "./client.ts";
+import { explainKafka, isTransientKafka } from "./errors.ts";
 import { readRecord } from "./fetch.ts";
 import type { KafkaSettings } from "./settings.ts";
 import { listOffsets, partitionOf } from "./topics.ts";
@@ -195,11 +195,9 @@ async function sendAll(
       else byTopic.set(message.topic, [message]);
     }
     const topicMessages = [...byTopic].map(([topic, some]) => ({ topic, messages: some }));
-    const metadata = await transaction.sendBatch({ topicMessages });
-    const next = new Map(metadata.map((m) => [`${m.topicName}/${m.partition}`, Number(m.baseOffset)]));
+    const next = await sendAcknowledged(transaction, topicMessages);
     for (const { topic, partition } of copies) {
-      const offset = next.get(`${topic}/${partition}`);
-      if (offset === undefined) throw unacknowledged(topic, partition);
+      const offset = next.get(`${topic}/${partition}`) as number;
       places.push({ partition: partition as number, offset });
       next.set(`${topic}/${partition}`, offset + 1);
     }

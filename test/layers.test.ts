@@ -70,7 +70,6 @@ const longFunctions = {
     "openPublisher",
     "openScreen",
     "openStatus",
-    "postTable",
     "readCredentials",
     "supervise",
   ],
