@@ -5,9 +5,18 @@
  */
 
 import { isIP } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
-import mysql2 from "mysql2";
 import mysql from "mysql2/promise";
+import { explainMysql } from "./db_conn/errors.ts";
+import {
+  ask,
+  core,
+  createQuery,
+  type Database,
+  pageTimeout,
+  probes,
+  scanTimeout,
+  whileAnswering,
+} from "./db_conn/query.ts";
 import { type ColumnKind, jsonNumber, type Row, type Table, tables } from "./io.ts";
 import { UsageError } from "./runtime/errors.ts";
 
@@ -21,9 +30,6 @@ export interface MysqlSettings {
   /** PEM text of the authority that must have signed the server's certificate; without it any certificate will do. */
   ca?: string;
 }
-
-/** A connection whose values are MySQL's own text. */
-export type Database = mysql.Connection;
 
 /**
  * How long one of several tries may wait for MySQL, ms, where all of them together may take `waitMs`: short enough that
@@ -79,120 +85,12 @@ export async function connectMysql(
     const lockSeconds = Math.max(1, Math.floor(waitMs / 1_000));
     const sql = `SET time_zone = '+00:00', lock_wait_timeout = ${lockSeconds}`;
     await connection.query({ sql, timeout: 10_000 });
-    origins.set(connection, { settings, waitMs });
+    const again = async () => (await connectMysql(settings, { waitMs })).destroy();
+    probes.set(connection, { ask: again, everyMs: waitMs });
     return connection;
   } catch (error) {
     throw explainMysql(error, settings);
   }
-}
-
-/** How the connections were made, for {@link whileAnswering}. */
-const origins = new WeakMap<Database, { settings: MysqlSettings; waitMs: number }>();
-
-/**
- * Waits for a statement as long as the server answers at all. A lock that others hold ends a statement by
- * `lock_wait_timeout`; one that counts millions of rows, or sends wide ones, takes as long as it takes, up to `timeoutMs`.
- *
- * @throws where the server answers nobody, or the time is over: the connection is closed then
- */
-async function whileAnswering<T>(
-  db: Database,
-  statement: Promise<T>,
-  timeoutMs = Number.POSITIVE_INFINITY,
-): Promise<T> {
-  const origin = origins.get(db);
-  if (!origin) return statement;
-  const { settings, waitMs } = origin;
-  const ended = new AbortController();
-  const watch = async (): Promise<never> => {
-    const began = Date.now();
-    for (;;) {
-      const left = timeoutMs - (Date.now() - began);
-      await sleep(Math.min(Math.max(waitMs, 1_000), left), undefined, { signal: ended.signal, ref: false });
-      if (Date.now() - began >= timeoutMs) {
-        core(db).stream.destroy();
-        throw Object.assign(new Error(`No answer within ${timeoutMs / 1_000} s`), { code: "ETIMEDOUT" });
-      }
-      try {
-        (await connectMysql(settings, { waitMs })).destroy();
-      } catch (error) {
-        const { code = "" } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
-        if (code.startsWith("ER_")) continue; // it has too many connections, but it answers
-        if (!ended.signal.aborted) core(db).stream.destroy();
-        throw error;
-      }
-    }
-  };
-  try {
-    return await Promise.race([statement, watch()]);
-  } finally {
-    ended.abort();
-  }
-}
-
-/** Asks for rows: each column's text. */
-async function ask(
-  db: Database,
-  sql: string,
-  { values = [], timeout = pageTimeout }: { values?: unknown[]; timeout?: number } = {},
-): Promise<Row[]> {
-  // Not mysql2's own time-out, whose timer outlives the connection and keeps the program from ending.
-  const [rows] = await whileAnswering(db, db.query({ sql, values, rowsAsArray: true }), timeout);
-  return rows as unknown as Row[];
-}
-
-/** Says in one line what MySQL refused, where, and what to do about it. */
-export function explainMysql(error: unknown, settings: MysqlSettings): Error {
-  const { code = "", message } = error as NodeJS.ErrnoException;
-  const where = `MySQL at ${settings.host}:${settings.port}`;
-  if (/^ER_(ACCESS_DENIED|DBACCESS_DENIED|NOT_SUPPORTED_AUTH|BAD_DB)/.test(code)) {
-    const what = code.includes("BAD_DB")
-      ? "DATABASE"
-      : `HOST, USER${code.includes("DBACCESS") ? ", DATABASE" : ""} and PASSWORD`;
-    return new UsageError(`Cannot use ${where}: ${message}; look at ${what} of your credentials`, { cause: error });
-  }
-  if (code === "HANDSHAKE_NO_SSL_SUPPORT") {
-    return new UsageError(`Cannot trust ${where}: it offers no TLS, which SSL_CA of your credentials asks for`, {
-      cause: error,
-    });
-  }
-  if (code === "HANDSHAKE_SSL_ERROR") {
-    return new UsageError(
-      `Cannot trust ${where}: ${message}; look at SSL_CA of your credentials, and at HOST, which must stand in the server's certificate unless it is an address`,
-      { cause: error },
-    );
-  }
-  if (code === "ER_LOCK_WAIT_TIMEOUT") {
-    return new Error(
-      `Cannot read from ${where}: another session has locked a table (${message}); SHOW FULL PROCESSLIST there names the session, wait for it or end it`,
-      { cause: error },
-    );
-  }
-  if (isTransientMysql(error)) {
-    const reason = message || code;
-    return new Error(
-      `Cannot reach ${where}: ${reason}; is it running, and are HOST and PORT of your credentials right?`,
-      {
-        cause: error,
-      },
-    );
-  }
-  return error as Error;
-}
-
-/** Whether an error of mysql2 may be gone at the next try: the server is away, stopping, full or in a deadlock. */
-export function isTransientMysql(error: unknown): boolean {
-  const { name, code = "", cause, fatal } = error as NodeJS.ErrnoException & { cause?: unknown; fatal?: boolean };
-  if (name.startsWith("KafkaJS")) return false; // these may carry the same codes
-  return (
-    // mysql2's own error for a connection that was lost before has no code.
-    (fatal === true && code === "") ||
-    /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|PROTOCOL_)/.test(code) ||
-    /^ER_(SERVER_SHUTDOWN|CON_COUNT|TOO_MANY_USER|LOCK_WAIT|LOCK_DEADLOCK|QUERY_INTERRUPTED|CONNECTION_KILLED|NET_)/.test(
-      code,
-    ) ||
-    (cause !== undefined && isTransientMysql(cause))
-  );
 }
 
 /**
@@ -374,10 +272,6 @@ export interface Page {
 /** Takes a row as MySQL's text protocol has it: from `start` on, each column after its length. Valid during the call. */
 export type OnRow = (bytes: Buffer, start: number) => void;
 
-/** How long some rows, and a look at a whole table, may take, ms. */
-const pageTimeout = 60_000;
-const scanTimeout = 600_000;
-
 /** Reads one page of a table, row by row as they arrive, with the columns in the order of `source.columns`. */
 export function readPage(db: Database, source: SourceTable, options: PageOptions, onRow: OnRow): Promise<Page> {
   const { after, upTo, limit, maxBytes = Number.POSITIVE_INFINITY, timeoutMs = pageTimeout } = options;
@@ -427,35 +321,6 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
 function selectOf({ table, columns }: SourceTable): { id: string; select: string } {
   const names = columns.map(({ name }) => quote(name)).join(", ");
   return { id: quote(tables[table].key), select: `SELECT ${names} FROM ${quote(tables[table].source)}` };
-}
-
-/** mysql2 below its promises: rows can be looked at while they arrive. Read in version 3.24.6. */
-const { createQuery } = mysql2 as unknown as {
-  createQuery(
-    options: object,
-    values: undefined,
-    done: (error: Error | null, rows?: unknown) => void,
-    config: object,
-  ): RowQuery;
-};
-const core = (db: Database) => (db as unknown as { connection: CoreConnection }).connection;
-
-interface CoreConnection {
-  query(query: RowQuery): void;
-  stream: { destroy(): void };
-}
-
-interface RowPacket {
-  buffer: Buffer;
-  offset: number;
-  end: number;
-  isEOF(): boolean;
-}
-
-type RowStep = (packet: RowPacket, connection: unknown) => RowStep | null;
-
-interface RowQuery {
-  row: RowStep;
 }
 
 /** Reads the rows of some keys, by key as plain decimal text; a key without a row is left out. */

@@ -9,11 +9,11 @@
 
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { explainMysql } from "../db_conn/errors.ts";
+import type { Database } from "../db_conn/query.ts";
 import {
   connectMysql,
-  type Database,
   databaseId,
-  explainMysql,
   inspectTable,
   keysAt,
   type MysqlSettings,

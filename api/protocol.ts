@@ -4,7 +4,8 @@
  * @module
  */
 
-import { isTransientMysql, type MysqlSettings } from "../db_conn.ts";
+import { isTransientMysql } from "../db_conn/errors.ts";
+import type { MysqlSettings } from "../db_conn.ts";
 import { type Table, tableNames } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
 import { isTransientKafka } from "../kafka/errors.ts";

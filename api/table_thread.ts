@@ -5,15 +5,14 @@
  */
 
 import { parentPort, workerData } from "node:worker_threads";
+import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
+import type { Database } from "../db_conn/query.ts";
 import {
   connectMysql,
   countRows,
-  type Database,
   databaseId,
-  explainMysql,
   guessRows,
   inspectTable,
-  isTransientMysql,
   type MysqlSettings,
   readPage,
   type SourceTable,

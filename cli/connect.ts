@@ -6,7 +6,8 @@
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { connectMysql, databaseId, isTransientMysql, type MysqlSettings } from "../db_conn.ts";
+import { isTransientMysql } from "../db_conn/errors.ts";
+import { connectMysql, databaseId, type MysqlSettings } from "../db_conn.ts";
 import { count } from "../io/text.ts";
 import type { Table } from "../io.ts";
 import { connectReader } from "../kafka/client.ts";

@@ -29,18 +29,6 @@ export function bronzeLines() {
     buffer = larger;
     view = viewOf(buffer);
   };
-  const number = (n: number) => {
-    let rest = n;
-    let digits = 1;
-    for (let least = 10; rest >= least; least *= 10) digits++;
-    for (let p = o + digits - 1; p >= o; p--) {
-      const tenth = Math.floor(rest / 10);
-      buffer[p] = 0x30 + (rest - tenth * 10);
-      rest = tenth;
-    }
-    o += digits;
-    buffer[o++] = 9; // tab
-  };
   const field = (bytes: Buffer, start: number, end: number) => {
     if (start < 0) {
       buffer[o++] = 0x6e; // n
@@ -75,8 +63,8 @@ export function bronzeLines() {
   return {
     add(partition: number, { offset, timestamp, bytes, keyStart, keyEnd, valueStart, valueEnd }: RecordView): void {
       room(100 + Math.ceil((keyEnd - keyStart) / 3) * 4 + Math.ceil((valueEnd - valueStart) / 3) * 4);
-      number(partition);
-      number(offset);
+      o = writeNumber(buffer, o, partition);
+      o = writeNumber(buffer, o, offset);
       // Mostly that of the one before. A client's may be any 64 bits; what a number cannot hold is no time at all.
       if (timestamp !== timeOf) time = Buffer.from(`${Number.isSafeInteger(timestamp) ? timestamp : -1}\t`);
       timeOf = timestamp;
@@ -97,6 +85,20 @@ export function bronzeLines() {
       return lines;
     },
   };
+}
+
+/** Writes a whole number and a tab; returns where they end. */
+function writeNumber(buffer: Buffer, start: number, n: number): number {
+  let rest = n;
+  let digits = 1;
+  for (let least = 10; rest >= least; least *= 10) digits++;
+  for (let p = start + digits - 1; p >= start; p--) {
+    const tenth = Math.floor(rest / 10);
+    buffer[p] = 0x30 + (rest - tenth * 10);
+    rest = tenth;
+  }
+  buffer[start + digits] = 9; // tab
+  return start + digits + 1;
 }
 
 /** How bytes stand in a line: `t`, `u` or `b`, as its code. */

@@ -81,29 +81,10 @@ export const messageBytes = ({ key, value }: Pick<ProducerRecord, "key" | "value
   Buffer.byteLength(value ?? "") + Buffer.byteLength(key ?? "") + 140;
 
 /** Makes a publisher; it connects when it first sends. */
-export function openPublisher({ kafka, transactionalId }: PublisherOptions): Publisher {
+export function openPublisher(options: PublisherOptions): Publisher {
+  const { kafka } = options;
   let producer: Producer | undefined;
   const closing = new Set<Promise<unknown>>();
-
-  const open = (): Promise<Producer> =>
-    openProducer(kafka, {
-      transactionalId: transactionalId(),
-      transactionTimeout,
-      createPartitioner,
-      // The broker is busy for a few ms with the marks of the transaction before.
-      retry: { initialRetryTime: 4, maxRetryTime: 1_000, retries: 12 },
-    });
-
-  /** Opens within the signal's time; one that comes too late is closed again. */
-  const openInTime = async (signal: AbortSignal): Promise<Producer> => {
-    const opening = open();
-    try {
-      return await inTime(opening, signal);
-    } catch (error) {
-      void opening.then((late) => late.disconnect()).catch(() => {});
-      throw error;
-    }
-  };
 
   /** Never commits any more; the abort is a kindness to readers, the next producer would do it too. */
   const discard = (transaction?: Transaction) => {
@@ -122,7 +103,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
     for (;;) {
       signal.throwIfAborted();
       try {
-        producer ??= await openInTime(signal);
+        producer ??= await openInTime(options, signal);
         return await inTime(standsAt(kafka, first, place, signal), signal);
       } catch (error) {
         if (!isTransientKafka(error)) throw error;
@@ -139,7 +120,7 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
       let committing = false;
       let places: RecordMetadata[] = [];
       try {
-        producer ??= await openInTime(signal);
+        producer ??= await openInTime(options, signal);
         transaction = await inTime(producer.transaction(), signal);
         places = await inTime(sendAll(transaction, messages, signal), signal);
         committing = true;
@@ -164,6 +145,23 @@ export function openPublisher({ kafka, transactionalId }: PublisherOptions): Pub
       await Promise.race([Promise.all(closing), sleep(1_000, undefined, { ref: false })]);
     },
   };
+}
+
+/** Opens a producer within the signal's time; one that comes too late is closed again. */
+async function openInTime({ kafka, transactionalId }: PublisherOptions, signal: AbortSignal): Promise<Producer> {
+  const opening = openProducer(kafka, {
+    transactionalId: transactionalId(),
+    transactionTimeout,
+    createPartitioner,
+    // The broker is busy for a few ms with the marks of the transaction before.
+    retry: { initialRetryTime: 4, maxRetryTime: 1_000, retries: 12 },
+  });
+  try {
+    return await inTime(opening, signal);
+  } catch (error) {
+    void opening.then((late) => late.disconnect()).catch(() => {});
+    throw error;
+  }
 }
 
 /** The partition that Java's clients would choose; messages without a key take turns. It is noted in the message. */

@@ -4,14 +4,9 @@
  * @module
  */
 
-import {
-  connectMysql,
-  countRows,
-  type Database,
-  explainMysql,
-  isTransientMysql,
-  type MysqlSettings,
-} from "../db_conn.ts";
+import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
+import type { Database } from "../db_conn/query.ts";
+import { connectMysql, countRows, type MysqlSettings } from "../db_conn.ts";
 import { byTable, byTableInTurn, type Table, tableNames, tables } from "../io.ts";
 import { readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
