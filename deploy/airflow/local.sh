@@ -46,15 +46,16 @@ start() {
   exit 1
 }
 
-# Lets tasks stop their programs, then ends what is left.
+# Lets tasks stop their programs for 20 s, then ends what is left, and waits until all are gone.
 stop() {
-  local group tries
-  for group; do kill -TERM -- "-$group" 2>/dev/null || true; done
-  for tries in {1..100}; do
-    for group; do kill -0 -- "-$group" 2>/dev/null && { sleep 0.2; continue 2; }; done
-    return 0
+  local signal group tries
+  for signal in TERM KILL; do
+    for group; do kill "-$signal" -- "-$group" 2>/dev/null || true; done
+    for tries in {1..100}; do
+      for group; do kill -0 -- "-$group" 2>/dev/null && { sleep 0.2; continue 2; }; done
+      return 0
+    done
   done
-  for group; do kill -KILL -- "-$group" 2>/dev/null || true; done
 }
 
 case "${1:-} $#" in
