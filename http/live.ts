@@ -1,14 +1,11 @@
 /**
- * What the live page shows: how far each table is, the latest posts, and the rejects.
+ * What the live page shows: how far each table is, and the latest posts.
  *
  * It looks only while somebody watches, at most once a second, and a third of its time at most.
  *
  * @module
  */
 
-import { join } from "node:path";
-import type { DuckDBBlobValue, DuckDBConnection } from "@duckdb/node-api";
-import pLimit from "p-limit";
 import type { MysqlSettings } from "../db_conn.ts";
 import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
 import { type Table, tableNames } from "../io.ts";
@@ -16,10 +13,7 @@ import { isTransientKafka } from "../kafka/errors.ts";
 import { fetchOnce } from "../kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import type { PartitionOffsets } from "../kafka/topics.ts";
-import { literal, parquetRows } from "../lake/duckdb.ts";
-import { names, paths } from "../lake/files.ts";
 import { openStatus, type Status, type TableStatus } from "../report/status.ts";
-import { openInstance } from "../runtime/duckdb.ts";
 
 /** A post as its messages say, as far as they were among the newest of their topics. */
 export interface LatestPost {
@@ -47,43 +41,13 @@ export interface Picture {
   trouble: string[];
 }
 
-/** A message that could not be read. */
-export interface Reject {
-  table: Table;
-  partition: number;
-  /** As decimal text, as DuckDB gives 64 bits. */
-  offset: string;
-  /** ISO 8601, or null for a message without a time. */
-  posted_at: string | null;
-  reason: string;
-  /** Column and value. */
-  detail: string | null;
-}
-
-/** A reject with the message as it came. */
-export interface RejectWithMessage extends Reject {
-  key: string | null;
-  /** The text, cut at `rawCharacters`; what is not UTF-8 shows as U+FFFD. Null for a tombstone. */
-  raw: string | null;
-  /** Size of the message, bytes. */
-  bytes: number;
-  utf8: boolean;
-}
-
 /** What the page can ask. */
 export interface Live extends AsyncDisposable {
   /** The newest look, at most `maxAge` ms old. */
   picture(maxAge: number): Promise<Picture>;
   /** Calls with every new look until the function returned is called. */
   watch(listener: (picture: Picture) => void): () => void;
-  /** The newest rejects first, 100 at most. @throws {@link Busy} */
-  rejects(which: { table?: Table; reason?: string }): Promise<Reject[]>;
-  /** @throws {@link Busy} */
-  reject(table: Table, partition: number, offset: string): Promise<RejectWithMessage | undefined>;
 }
-
-/** Too many ask for rejects at once. */
-export class Busy extends Error {}
 
 const everyMs = 1_000;
 const postsShown = 12;
@@ -93,8 +57,6 @@ const tail = 2 * postsKept;
 /** Fetches from a topic in one look, at most; what they don't reach is left out, but for each partition's last offsets. */
 const mostFetches = 4;
 const leastTail = 40;
-const rawCharacters = 200_000;
-const waitingQueries = 8;
 
 export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: KafkaSettings; lake: string }): Live {
   const reader = openStatus({ mysql, kafka, waitMs: 1_000, countEveryMs: 5_000 });
@@ -144,42 +106,12 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
     else timer = setTimeout(follow, Math.max(everyMs, 2 * (Date.now() - began))).unref();
   };
 
-  const query = rejectQueries(lake);
   return {
     picture: (maxAge) => (Date.now() - newest.at <= maxAge ? Promise.resolve(newest) : lookOnce()),
     watch(listener) {
       listeners.add(listener);
       timer ??= setTimeout(follow, 0);
       return () => void listeners.delete(listener);
-    },
-    rejects: async ({ table, reason }) => {
-      const conditions = [
-        ...(table ? [`"table" = ${literal(table)}`] : []),
-        ...(reason ? [`reason = ${literal(reason)}`] : []),
-      ];
-      const where = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : "";
-      const columns = `"table", _partition, _offset::VARCHAR AS _offset, epoch_ms(_posted_at) AS at, reason, detail`;
-      const rows = await query(
-        `SELECT ${columns} FROM rejects ${where} ORDER BY _posted_at DESC NULLS LAST, _offset DESC LIMIT 100`,
-      );
-      return rows.map(asReject);
-    },
-    reject: async (table, partition, offset) => {
-      const columns = `* EXCLUDE (_offset), _offset::VARCHAR AS _offset, epoch_ms(_posted_at) AS at`;
-      const [row] = await query(
-        `SELECT ${columns} FROM rejects
-         WHERE "table" = ${literal(table)} AND _partition = ${partition} AND _offset = ${literal(offset)}::BIGINT`,
-      );
-      if (!row) return undefined;
-      const key = (row.key as DuckDBBlobValue | null)?.bytes;
-      const raw = (row.raw as DuckDBBlobValue | null)?.bytes;
-      return {
-        ...asReject(row),
-        key: key ? decode(key) : null,
-        raw: raw ? decode(raw).slice(0, rawCharacters) : null,
-        bytes: raw?.length ?? 0,
-        utf8: raw === undefined || isText(raw),
-      };
     },
     async [Symbol.asyncDispose]() {
       closed = true;
@@ -264,48 +196,3 @@ function parseFields(value: Buffer): (name: string) => string | null {
     return typeof field === "string" || typeof field === "number" ? String(field).slice(0, 300) : null;
   };
 }
-
-/** Queries over a view `rejects`, one after the other on one thread: whoever asks can't take the machine. */
-function rejectQueries(lake: string): (sql: string) => Promise<Record<string, unknown>[]> {
-  const limit = pLimit(1);
-  const run = async (sql: string) => {
-    if (!(await names(paths(lake).rejects)).some((name) => name.endsWith(".parquet"))) return [];
-    const db = await openInstance(":memory:", { memory_limit: "200MB", threads: "1" });
-    let connection: DuckDBConnection | undefined;
-    try {
-      connection = await db.connect();
-      await connection.run("SET TimeZone = 'UTC'");
-      const rejects = parquetRows(join(paths(lake).rejects, "*.parquet"));
-      const rows = await connection.runAndReadAll(`WITH rejects AS (${rejects}) ${sql}`);
-      return rows.getRowObjects() as Record<string, unknown>[];
-    } finally {
-      connection?.closeSync();
-      db.closeSync();
-    }
-  };
-  return (sql) => {
-    if (limit.pendingCount >= waitingQueries) throw new Busy("Too many look at the rejects at once; try again");
-    // Once more: clean may have put a file in another's place meanwhile.
-    return limit(() => run(sql).catch(() => run(sql)));
-  };
-}
-
-const asReject = (row: Record<string, unknown>): Reject => ({
-  table: row.table as Table,
-  partition: row._partition as number,
-  offset: row._offset as string,
-  posted_at: row.at === null ? null : new Date(Number(row.at)).toISOString(),
-  reason: row.reason as string,
-  detail: row.detail as string | null,
-});
-
-const decode = (bytes: Uint8Array): string => new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-
-const isText = (bytes: Uint8Array): boolean => {
-  try {
-    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    return true;
-  } catch {
-    return false;
-  }
-};

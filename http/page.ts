@@ -12,7 +12,8 @@ import { paths } from "../lake/files.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { jsonType, readBody, takes } from "./intake.ts";
-import { Busy, type Live } from "./live.ts";
+import type { Live } from "./live.ts";
+import { openRejects } from "./rejects.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
 const files = ["index.html", "login.html", "no-report.html", "page.css", "page.js", "login.js", "icon.svg"];
@@ -90,6 +91,7 @@ export async function addPage(
   });
 
   app.get("/status", () => live.picture(1_000));
+  const rejects = openRejects(lake);
   app.get("/rejects", async (request) => {
     const { table, reason } = request.query as Record<string, unknown>;
     if (table !== undefined && !tableNames.includes(table as Table))
@@ -100,15 +102,13 @@ export async function addPage(
       ...(table !== undefined && { table: table as Table }),
       ...(reason !== undefined && { reason: String(reason) }),
     };
-    return { rejects: await live.rejects(which).catch(busy) };
+    return { rejects: await rejects.newest(which) };
   });
   app.get("/rejects/:table/:partition/:offset", async (request) => {
     const { table, partition, offset } = request.params as Record<string, string>;
     const valid =
       tableNames.includes(table as Table) && /^\d{1,9}$/.test(partition ?? "") && /^\d{1,18}$/.test(offset ?? "");
-    const found = valid
-      ? await live.reject(table as Table, Number(partition), offset as string).catch(busy)
-      : undefined;
+    const found = valid ? await rejects.find(table as Table, Number(partition), offset as string) : undefined;
     if (!found) throw new Refusal(404, "There is no such reject");
     return found;
   });
@@ -130,7 +130,3 @@ export async function addPage(
     },
   };
 }
-
-const busy = (error: Error): never => {
-  throw error instanceof Busy ? new Refusal(503, error.message, retryAfter(1)) : error;
-};
