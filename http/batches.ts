@@ -9,7 +9,14 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { isTransientKafka } from "../kafka/errors.ts";
-import { messageBytes, NoAnswer, type ProducerRecord, type Publisher, type SendResult } from "../kafka/publisher.ts";
+import {
+  messageBytes,
+  NoAnswer,
+  type ProducerRecord,
+  type Publisher,
+  type RecordMetadata,
+  type SendResult,
+} from "../kafka/publisher.ts";
 
 /** Messages and bytes of one transaction, about; a larger piece goes alone. */
 const most = { messages: 5_000, bytes: 8_000_000 };
@@ -46,6 +53,7 @@ interface Piece {
   answer: (outcome: SendResult) => void;
 }
 
+/** Opens an empty queue; it sends while anything waits. */
 export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions): Batches {
   let queue: Piece[] = [];
   let sending = false;
@@ -60,7 +68,7 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
         sending = false;
         return;
       }
-      const pieces = take();
+      const pieces = takeBatch(queue);
       const left = Math.min(...pieces.map((piece) => piece.deadline)) - Date.now();
       const began = performance.now();
       const messages = pieces.flatMap((piece) => piece.messages);
@@ -68,12 +76,7 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
       onBatch({ outcome: outcome.outcome, messages: messages.length, ms: performance.now() - began });
       if (outcome.outcome === "stored") {
         fails = 0;
-        let at = 0;
-        for (const piece of pieces) {
-          const places = outcome.places.slice(at, at + piece.messages.length);
-          at += places.length;
-          piece.answer({ outcome: "stored", places });
-        }
+        answerStored(pieces, outcome.places);
         continue;
       }
       const again = outcome.outcome === "not_stored" && !signal.aborted;
@@ -85,20 +88,6 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
         if (transient) await sleep(Math.min(100 * 2 ** fails++, 1_000));
       } else for (const piece of pieces) piece.answer(transient ? { ...outcome, error: away } : outcome);
     }
-  };
-
-  const take = (): Piece[] => {
-    let bytes = 0;
-    let messages = 0;
-    let count = 0;
-    for (const piece of queue) {
-      bytes += piece.bytes;
-      messages += piece.messages.length;
-      if (count > 0 && (piece.alone || bytes > most.bytes || messages > most.messages)) break;
-      count++;
-      if (piece.alone) break;
-    }
-    return queue.splice(0, count);
   };
 
   const expire = () => {
@@ -126,4 +115,28 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
         setImmediate(send);
       }),
   };
+}
+
+/** Removes from the queue what goes into the next transaction. */
+function takeBatch(queue: Piece[]): Piece[] {
+  let bytes = 0;
+  let messages = 0;
+  let count = 0;
+  for (const piece of queue) {
+    bytes += piece.bytes;
+    messages += piece.messages.length;
+    if (count > 0 && (piece.alone || bytes > most.bytes || messages > most.messages)) break;
+    count++;
+    if (piece.alone) break;
+  }
+  return queue.splice(0, count);
+}
+
+/** Gives each piece the places of its own messages. */
+function answerStored(pieces: Piece[], places: RecordMetadata[]): void {
+  let at = 0;
+  for (const { messages, answer } of pieces) {
+    answer({ outcome: "stored", places: places.slice(at, at + messages.length) });
+    at += messages.length;
+  }
 }
