@@ -1,7 +1,7 @@
 /**
  * What the live page shows: how far each table is, and the latest posts.
  *
- * It looks only while somebody watches, at most once a second, and a third of its time at most.
+ * It polls only while somebody watches, at most once a second and for at most a third of the time.
  *
  * @module
  */
@@ -29,11 +29,11 @@ export interface LatestPost {
   user: string | null;
 }
 
-/** What one look found. */
-export interface Picture {
+/** What one poll found. */
+export interface Snapshot {
   /** When, ms since 1970. */
   at: number;
-  /** None before the first look that went well. */
+  /** Null until a poll has succeeded. */
   tables: Record<Table, TableStatus> | null;
   /** The newest first. */
   posts: LatestPost[];
@@ -41,36 +41,45 @@ export interface Picture {
   trouble: string[];
 }
 
-/** What the page can ask. */
-export interface Live extends AsyncDisposable {
-  /** The newest look, at most `maxAge` ms old. */
-  picture(maxAge: number): Promise<Picture>;
-  /** Calls with every new look until the function returned is called. */
-  watch(listener: (picture: Picture) => void): () => void;
+/** How far each table is, polled while somebody asks or watches. */
+export interface LiveStatus extends AsyncDisposable {
+  /** The newest snapshot, at most `maxAge` ms old. */
+  snapshot(maxAge: number): Promise<Snapshot>;
+  /** Calls the listener with every new snapshot until the returned function is called. */
+  watch(listener: (snapshot: Snapshot) => void): () => void;
 }
 
 const everyMs = 1_000;
 const postsShown = 12;
 const postsKept = 200;
-/** How far back a look reads a topic, offsets: of each post that is kept a message and the mark of its transaction. */
+/** How far back a poll reads a topic, offsets: of each post that is kept a message and the mark of its transaction. */
 const tail = 2 * postsKept;
-/** Fetches from a topic in one look, at most; what they don't reach is left out, but for each partition's last offsets. */
+/** Fetches from a topic in one poll, at most; what they don't reach is left out, but for each partition's last offsets. */
 const mostFetches = 4;
 const leastTail = 40;
 
-export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: KafkaSettings; lake: string }): Live {
+/** Opens the connections of the polls when the first one needs them. */
+export function openLiveStatus({
+  mysql,
+  kafka,
+  lake,
+}: {
+  mysql: MysqlSettings;
+  kafka: KafkaSettings;
+  lake: string;
+}): LiveStatus {
   const reader = openStatus({ mysql, kafka, waitMs: 1_000, countEveryMs: 5_000 });
-  const listeners = new Set<(picture: Picture) => void>();
+  const listeners = new Set<(snapshot: Snapshot) => void>();
   const posts = latestPosts(kafka);
-  let newest: Picture = { at: 0, tables: null, posts: [], trouble: [] };
-  let looking: Promise<Picture> | undefined;
+  let newest: Snapshot = { at: 0, tables: null, posts: [], trouble: [] };
+  let polling: Promise<Snapshot> | undefined;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
 
   const mysqlAway = `MySQL is away: it cannot be asked at ${mysql.host}:${mysql.port}; its rows are counted again when it is back`;
   const kafkaAway = `Kafka is away: it cannot be asked at ${kafka.brokers.join(", ")}; until it is back, nothing can be posted`;
 
-  const look = async (): Promise<Picture> => {
+  const poll = async (): Promise<Snapshot> => {
     const trouble: string[] = [];
     let status: Status | undefined;
     try {
@@ -92,22 +101,22 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
     };
     return newest;
   };
-  const lookOnce = () => {
-    looking ??= look().finally(() => {
-      looking = undefined;
+  const pollOnce = () => {
+    polling ??= poll().finally(() => {
+      polling = undefined;
     });
-    return looking;
+    return polling;
   };
   const follow = async () => {
     const began = Date.now();
-    const picture = await lookOnce();
-    for (const listener of listeners) listener(picture);
+    const snapshot = await pollOnce();
+    for (const listener of listeners) listener(snapshot);
     if (closed || listeners.size === 0) timer = undefined;
     else timer = setTimeout(follow, Math.max(everyMs, 2 * (Date.now() - began))).unref();
   };
 
   return {
-    picture: (maxAge) => (Date.now() - newest.at <= maxAge ? Promise.resolve(newest) : lookOnce()),
+    snapshot: (maxAge) => (Date.now() - newest.at <= maxAge ? Promise.resolve(newest) : pollOnce()),
     watch(listener) {
       listeners.add(listener);
       timer ??= setTimeout(follow, 0);
@@ -117,7 +126,7 @@ export function openLive({ mysql, kafka, lake }: { mysql: MysqlSettings; kafka: 
       closed = true;
       clearTimeout(timer);
       listeners.clear();
-      await looking?.catch(() => {});
+      await polling?.catch(() => {});
       await reader[Symbol.asyncDispose]();
     },
   };

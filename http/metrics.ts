@@ -1,5 +1,5 @@
 /**
- * What Prometheus is told.
+ * Prometheus metrics.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import { type Table, tableNames } from "../io.ts";
 import type { SendResult } from "../kafka/publisher.ts";
 import type { Batch } from "./batches.ts";
-import type { Picture } from "./live.ts";
+import type { Snapshot } from "./live.ts";
 
 export interface Metrics {
   contentType: string;
@@ -21,8 +21,8 @@ export interface Metrics {
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
-/** Makes the registry; the tables' gauges are taken from a look at the time of asking. */
-export function openMetrics(look: () => Promise<Picture>): Metrics {
+/** Makes the registry; the tables' gauges are taken from a snapshot at the time of asking. */
+export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -74,7 +74,7 @@ export function openMetrics(look: () => Promise<Picture>): Metrics {
   return {
     contentType: registry.contentType,
     async text() {
-      const { tables } = await look();
+      const { tables } = await takeSnapshot();
       tableRows.reset();
       lag.reset();
       for (const table of tableNames) {

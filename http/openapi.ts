@@ -96,12 +96,12 @@ export function openApi(prefix: string): Json {
       "/status": {
         get: {
           summary: "How far each table is, and the latest posts",
-          responses: { ...ok("A look", ref("Picture")), ...everywhere },
+          responses: { ...ok("A snapshot", ref("Snapshot")), ...everywhere },
         },
       },
       "/events": {
         get: {
-          summary: "The same again and again, as server-sent events; data is a Picture",
+          summary: "The same again and again, as server-sent events; data is a Snapshot",
           responses: {
             "200": {
               description: "Events whose data is a status, as /status gives it",
@@ -312,7 +312,7 @@ export function openApi(prefix: string): Json {
           country: maybe("string"),
           user: maybe("string"),
         }),
-        Picture: object({
+        Snapshot: object({
           at: whole,
           tables: {
             oneOf: [{ type: "null" }, object(byTable(() => ref("TableStatus")))],

@@ -12,7 +12,7 @@ import { paths } from "../lake/files.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { jsonType, readBody, takes } from "./intake.ts";
-import type { Live } from "./live.ts";
+import type { LiveStatus } from "./live.ts";
 import { openRejects } from "./rejects.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
@@ -41,7 +41,7 @@ const mostUnread = 1_000_000;
 /** Adds `/`, `/page/…`, `/login`, `/logout`, `/events`, `/status`, `/rejects` and `/report`. */
 export async function addPage(
   app: FastifyInstance,
-  { lake, live, guard, needsToken }: { lake: string; live: Live; guard: Guard; needsToken: boolean },
+  { lake, live, guard, needsToken }: { lake: string; live: LiveStatus; guard: Guard; needsToken: boolean },
 ): Promise<{ endStreams: () => void }> {
   const contents = new Map<string, Buffer>();
   for (const name of files) contents.set(name, await readFile(new URL(name, folder)));
@@ -79,7 +79,7 @@ export async function addPage(
       else if (!guard.isLoggedIn(request)) raw.end();
       else raw.write(text);
     };
-    const unwatch = live.watch((picture) => write(`data: ${JSON.stringify(picture)}\n\n`));
+    const unwatch = live.watch((snapshot) => write(`data: ${JSON.stringify(snapshot)}\n\n`));
     write("retry: 2000\n\n");
     const beat = setInterval(() => write(":\n\n"), 15_000);
     streams.add(reply);
@@ -90,7 +90,7 @@ export async function addPage(
     });
   });
 
-  app.get("/status", () => live.picture(1_000));
+  app.get("/status", () => live.snapshot(1_000));
   const rejects = openRejects(lake);
   app.get("/rejects", async (request) => {
     const { table, reason } = request.query as Record<string, unknown>;

@@ -20,7 +20,7 @@ import { bounds } from "./bounds.ts";
 import { answerError, Refusal, retryAfter } from "./errors.ts";
 import { protect } from "./guard.ts";
 import { addIntake } from "./intake.ts";
-import { openLive } from "./live.ts";
+import { openLiveStatus } from "./live.ts";
 import { openMetrics } from "./metrics.ts";
 import { openApi } from "./openapi.ts";
 import { addPage } from "./page.ts";
@@ -80,8 +80,8 @@ export async function serve(options: ServeOptions): Promise<void> {
   // The address is this server's alone, and so is the transactional id that it makes.
   const transactionalId = () => `${kafka.prefix}.serve.${hostname()}.${app.listeningOrigin.replace(/^.*\//, "")}`;
   await using publisher = openPublisher({ kafka, transactionalId });
-  await using live = openLive(options);
-  const metrics = openMetrics(() => live.picture(5_000));
+  await using live = openLiveStatus(options);
+  const metrics = openMetrics(() => live.snapshot(5_000));
   const topics = openTopics(kafka);
   try {
     const batches = openBatches({ publisher, waitMs, signal: hardStop.signal, onBatch: metrics.onBatch });
@@ -93,8 +93,8 @@ export async function serve(options: ServeOptions): Promise<void> {
     const { endStreams } = await addPage(app, { lake, live, guard, needsToken: token !== undefined });
     app.get("/healthz", () => ({ status: "alive" }));
     app.get("/readyz", async () => {
-      const picture = signal.aborted ? undefined : await Promise.race([live.picture(1_000), sleep(2_000)]);
-      const known = picture?.tables;
+      const snapshot = signal.aborted ? undefined : await Promise.race([live.snapshot(1_000), sleep(2_000)]);
+      const known = snapshot?.tables;
       if (known && tableNames.every((table) => known[table].in_topic !== null)) return { status: "ready" };
       throw new Refusal(503, "Kafka is away, or the server stops", retryAfter(5));
     });

@@ -1,7 +1,7 @@
-// The live page: takes one picture a second from the server and shows it. Nothing it gets ever becomes markup.
+// The live page: takes one snapshot a second from the server and shows it. Nothing it gets ever becomes markup.
 
 const $ = (id) => document.getElementById(id);
-/** The tables and what people call them, as the newest picture has them. */
+/** The tables and what people call them, as the newest snapshot has them. */
 let tables = [];
 let names = {};
 const total = (offsets) => Object.values(offsets).reduce((sum, n) => sum + n, 0);
@@ -19,7 +19,7 @@ const stages = [
   },
   { id: "silver", title: "Silver", unit: "rows", value: (t) => t.clean },
 ];
-/** Pictures that are kept for rates and curves: two minutes. */
+/** Snapshots that are kept for rates and curves: two minutes. */
 const kept = 120;
 /** A rate is taken over so many seconds. */
 const rateSpan = 5_000;
@@ -141,22 +141,22 @@ function path(values, top) {
 }
 
 /** A server that was started again may have other tables: what was drawn and kept is of no use then. */
-function takeTables(picture) {
-  const found = Object.keys(picture.tables);
+function takeTables(snapshot) {
+  const found = Object.keys(snapshot.tables);
   if (String(found) === String(tables)) return;
   tables = found;
-  names = Object.fromEntries(found.map((table) => [table, picture.tables[table].label]));
+  names = Object.fromEntries(found.map((table) => [table, snapshot.tables[table].label]));
   history.length = 0;
   cards.clear();
   $("tables").replaceChildren();
 }
 
-function showTables(picture) {
+function showTables(snapshot) {
   $("tables").setAttribute("aria-busy", "false");
   for (const table of tables) {
     if (!cards.has(table)) cards.set(table, makeCard(table));
     const card = cards.get(table);
-    const found = picture.tables[table];
+    const found = snapshot.tables[table];
     const items = card.list.children;
     for (const [i, { id, value, unit, grows = value, by = unit }] of stages.entries()) {
       say(card.numbers[id], number(value(found)));
@@ -192,10 +192,10 @@ function showTables(picture) {
 
 // ---- posts
 
-function showPosts(picture) {
-  $("no-posts").hidden = picture.posts.length > 0;
+function showPosts(snapshot) {
+  $("no-posts").hidden = snapshot.posts.length > 0;
   $("posts").replaceChildren(
-    ...picture.posts.map((post) => {
+    ...snapshot.posts.map((post) => {
       const facts = [post.category, post.country, post.user ?? post.poster].filter(Boolean).map(oneLine);
       return el(
         "li",
@@ -205,7 +205,7 @@ function showPosts(picture) {
           post.title ? { class: "title" } : { class: "title none" },
           post.title ? oneLine(post.title) : post.tables.includes("pin") ? "no title" : "…",
         ),
-        el("span", { class: "when" }, ago(post.at, picture.at)),
+        el("span", { class: "when" }, ago(post.at, snapshot.at)),
         el("bdi", { class: "facts muted" }, facts.join(" · ") || "…"),
         el("span", { class: "id muted" }, `№ ${post.key}`),
       );
@@ -219,12 +219,12 @@ let shownRejects = "";
 /** How many rejects each choice of the filter has. */
 let rejectCounts = new Map();
 
-function showFilter(picture) {
-  const cleaned = tables.some((t) => Object.keys(picture.tables[t].cleaned).length > 0);
+function showFilter(snapshot) {
+  const cleaned = tables.some((t) => Object.keys(snapshot.tables[t].cleaned).length > 0);
   say($("no-rejects"), cleaned ? "Nothing was rejected." : "Nothing is cleaned yet.");
-  const options = [["", "All", tables.reduce((sum, t) => sum + picture.tables[t].rejected, 0)]];
+  const options = [["", "All", tables.reduce((sum, t) => sum + snapshot.tables[t].rejected, 0)]];
   for (const table of tables) {
-    const { rejected, reasons } = picture.tables[table];
+    const { rejected, reasons } = snapshot.tables[table];
     if (rejected === 0) continue;
     options.push([table, names[table], rejected]);
     for (const [reason, n] of Object.entries(reasons)) {
@@ -320,18 +320,18 @@ function open() {
   events?.close();
   events = new EventSource("/events");
   events.onmessage = ({ data }) => {
-    const picture = JSON.parse(data);
-    if (picture.trouble.length === 0) link("live", "Live");
+    const snapshot = JSON.parse(data);
+    if (snapshot.trouble.length === 0) link("live", "Live");
     else link("partly", "Partly live");
-    trouble(picture.trouble);
-    if (picture.tables) {
-      takeTables(picture);
-      history.push(picture);
+    trouble(snapshot.trouble);
+    if (snapshot.tables) {
+      takeTables(snapshot);
+      history.push(snapshot);
       if (history.length > kept) history.shift();
-      showTables(picture);
-      showFilter(picture);
+      showTables(snapshot);
+      showFilter(snapshot);
     }
-    showPosts(picture);
+    showPosts(snapshot);
   };
   events.onerror = async () => {
     link("lost", "Reconnecting");

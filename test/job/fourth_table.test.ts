@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
-import type { Picture } from "../../http/live.ts";
+import type { Snapshot } from "../../http/live.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { listOffsets } from "../../kafka/topics.ts";
 import { copyProgram, openSite, query, type Run, readTopic, run, type Site, start } from "../support/support.ts";
@@ -178,7 +178,7 @@ test("serve shows it, and it takes no name from the latest posts", async () => {
     await server.said(/Listening on \S+\n/);
     const url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
     const get = async (path: string) => (await fetch(`${url}${path}`)).text();
-    const { tables, posts: latest } = JSON.parse(await get("/status")) as Picture;
+    const { tables, posts: latest } = JSON.parse(await get("/status")) as Snapshot;
     assert.deepEqual(
       Object.entries(tables ?? {}).map(([table, { label, clean }]) => [table, label, clean]),
       [
