@@ -38,14 +38,31 @@ const reportPolicy =
 const mostWatchers = 50;
 const mostUnread = 1_000_000;
 
+/** What the routes stand on. */
+export interface PageOptions {
+  lake: string;
+  live: LiveStatus;
+  guard: Guard;
+  needsToken: boolean;
+}
+
+type SendFile = (reply: FastifyReply, name: string) => FastifyReply;
+
 /** Adds `/`, `/page/…`, `/login`, `/logout`, `/events`, `/status`, `/rejects` and `/report`. */
-export async function addPage(
-  app: FastifyInstance,
-  { lake, live, guard, needsToken }: { lake: string; live: LiveStatus; guard: Guard; needsToken: boolean },
-): Promise<{ endStreams: () => void }> {
+export async function addPage(app: FastifyInstance, options: PageOptions): Promise<{ endStreams: () => void }> {
+  const sendFile = await addFiles(app);
+  addLogin(app, options, sendFile);
+  addRejects(app, options);
+  addReport(app, options, sendFile);
+  app.get("/status", () => options.live.snapshot(1_000));
+  return addEvents(app, options);
+}
+
+/** Adds the files, and returns what sends one of them. */
+async function addFiles(app: FastifyInstance): Promise<SendFile> {
   const contents = new Map<string, Buffer>();
   for (const name of files) contents.set(name, await readFile(new URL(name, folder)));
-  const sendFile = (reply: FastifyReply, name: string) => {
+  const sendFile: SendFile = (reply, name) => {
     const type = types[name.slice(name.lastIndexOf(".") + 1) as keyof typeof types];
     return reply
       .headers({ "content-type": `${type}; charset=utf-8`, "content-security-policy": pagePolicy })
@@ -57,6 +74,10 @@ export async function addPage(
     if (!contents.has(file)) throw new Refusal(404, "There is no such file");
     return sendFile(reply, file);
   });
+  return sendFile;
+}
+
+function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, sendFile: SendFile): void {
   app.get("/login", async (_request, reply) => (needsToken ? sendFile(reply, "login.html") : reply.redirect("/", 303)));
   app.post("/login", { preParsing: takes(jsonType) }, async (request, reply) => {
     const body = JSON.parse(readBody(request)) as { token?: unknown } | null;
@@ -67,7 +88,10 @@ export async function addPage(
     guard.logOut(request, reply);
     return reply.code(204).send();
   });
+}
 
+/** Adds the stream of snapshots; the function returned ends all that are open. */
+function addEvents(app: FastifyInstance, { live, guard }: PageOptions): { endStreams: () => void } {
   const streams = new Set<FastifyReply>();
   app.get("/events", async (request, reply) => {
     if (streams.size >= mostWatchers) throw new Refusal(503, "Too many pages are open", retryAfter(30));
@@ -89,8 +113,14 @@ export async function addPage(
       unwatch();
     });
   });
+  return {
+    endStreams: () => {
+      for (const { raw } of streams) raw.end();
+    },
+  };
+}
 
-  app.get("/status", () => live.snapshot(1_000));
+function addRejects(app: FastifyInstance, { lake }: PageOptions): void {
   const rejects = openRejects(lake);
   app.get("/rejects", async (request) => {
     const { table, reason } = request.query as Record<string, unknown>;
@@ -112,6 +142,9 @@ export async function addPage(
     if (!found) throw new Refusal(404, "There is no such reject");
     return found;
   });
+}
+
+function addReport(app: FastifyInstance, { lake }: PageOptions, sendFile: SendFile): void {
   app.get("/report", async ({ headers }, reply) => {
     const html = await readFile(join(paths(lake).gold, "report.html")).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT") throw error;
@@ -124,9 +157,4 @@ export async function addPage(
       .headers({ "content-type": "text/html; charset=utf-8", "content-security-policy": reportPolicy })
       .send(html);
   });
-  return {
-    endStreams: () => {
-      for (const { raw } of streams) raw.end();
-    },
-  };
 }
