@@ -1,5 +1,5 @@
 /**
- * Answers that are no success, in the shape that the caller knows.
+ * Error responses, in the format of the API that was called.
  *
  * @module
  */
