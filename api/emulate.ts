@@ -28,6 +28,7 @@ import { openPublisher } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { ensureTopics, waitForStableOffset } from "../kafka/topics.ts";
 import type { Notice } from "../runtime/notice.ts";
+import { Random } from "../runtime/random.ts";
 import { retry } from "../runtime/retry.ts";
 import { isTransient } from "./protocol.ts";
 
@@ -84,7 +85,8 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
     onWait: (text: string) => void onFact({ fact: "waited", text }),
   };
   const result: EmulateResult = { seed, posts: 0, skipped: 0 };
-  const real = random(seed);
+  const random = new Random(seed);
+  const real = () => random.real();
   const pace = rate === undefined ? pauses(real, signal) : steadily(rate, signal);
   // Of this run alone: two emulations at once don't fence each other.
   const id = `${kafka.prefix}.emulate.${randomUUID()}`;
@@ -216,16 +218,5 @@ function steadily(rate: number, signal: AbortSignal): Pace {
     const due = Math.min(most, 1 + Math.floor(((now - next) * rate) / 1000));
     next += (due * 1000) / rate;
     return due;
-  };
-}
-
-/** Random numbers from 0 to 1, without 1, by a seed (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let bits = Math.imul(state ^ (state >>> 15), 1 | state);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
   };
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Row, Table } from "../../io.ts";
+import { Random } from "../../runtime/random.ts";
 import { categories, countries, lists, posters, sentences, type Template, titles } from "./words.ts";
 
 /** Posts of the original: one block of every category. After them the first category comes again. */
@@ -22,56 +23,20 @@ const makers = { pin: pinRow, geo: geoRow, user: userRow } satisfies {
 export type SampleTable = keyof typeof makers;
 export const sampleTables = Object.keys(makers) as SampleTable[];
 
-/** Random numbers that depend on nothing but the arguments (mulberry32). A class, since millions are made. */
-class Random {
-  private state: number;
-
-  constructor(seed: number, subject: number, index: number) {
-    let a = 0x9e3779b9;
-    for (let i = 0; i < 3; i++) {
-      a ^= i === 0 ? seed : i === 1 ? subject : index;
-      a = Math.imul(a ^ (a >>> 16), 0x85ebca6b); // murmur3's last step
-      a = Math.imul(a ^ (a >>> 13), 0xc2b2ae35);
-      a ^= a >>> 16;
-    }
-    this.state = a;
+/** Random numbers that depend on nothing but the arguments. */
+function randomOf(seed: number, subject: number, index: number): Random {
+  let a = 0x9e3779b9;
+  for (let i = 0; i < 3; i++) {
+    a ^= i === 0 ? seed : i === 1 ? subject : index;
+    a = Math.imul(a ^ (a >>> 16), 0x85ebca6b); // murmur3's last step
+    a = Math.imul(a ^ (a >>> 13), 0xc2b2ae35);
+    a ^= a >>> 16;
   }
-
-  /** 0 to 2^32 - 1. */
-  next(): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
-    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
-    return (t ^ (t >>> 14)) >>> 0;
-  }
-
-  /** 0 to 1, without 1. */
-  real(): number {
-    return this.next() / 2 ** 32;
-  }
-
-  /** 0 to n - 1. */
-  below(n: number): number {
-    return Math.floor(this.real() * n);
-  }
-
-  /** 0 to n - 1, small ones more often. */
-  low(n: number): number {
-    const real = this.real();
-    return Math.floor(real * real * n);
-  }
-
-  chance(share: number): boolean {
-    return this.real() < share;
-  }
-
-  pick<T>(items: readonly T[]): T {
-    return items[this.below(items.length)] as T;
-  }
+  return new Random(a);
 }
 
 function pinRow(index: number, seed: number): Row {
-  const r = new Random(seed, 1, index);
+  const r = randomOf(seed, 1, index);
   const number = Math.floor(((index % sampleSize) * categories.length) / sampleSize);
   const category = categories[number] as (typeof categories)[number];
 
@@ -138,7 +103,7 @@ function description(r: Random, things: readonly string[], cutShare: number): st
 
 /** A poster, who has one name and one number of followers on all posts. */
 function poster(seed: number, id: number) {
-  const r = new Random(seed, 2, id);
+  const r = randomOf(seed, 2, id);
   let name = write(r.pick(posters), r, lists.brand);
   if (r.chance(0.02)) name += ` ${r.pick(["✨", "🌿", "| “Art” & Co.", "\\o/", "(שלום)", "é", "™"])}`;
   if (r.chance(0.002)) {
@@ -160,9 +125,9 @@ const blanks = [" ", "\u00a0", "\u200b", "\u3000", "\ufeff", "\t", "\u2060 "].fl
 const joinedFrom = Date.UTC(2015, 9, 21) / 86_400_000;
 
 function geoRow(index: number, seed: number): Row {
-  const r = new Random(seed, 3, index);
+  const r = randomOf(seed, 3, index);
   const country = r.chance(1 / 3) ? countries[r.low(15)] : countries[r.below(countries.length)];
-  const place = new Random(seed, 4, r.below(4_000)); // a few thousand places, none where its country is
+  const place = randomOf(seed, 4, r.below(4_000)); // a few thousand places, none where its country is
   return [
     String(index),
     dateTime(r, joinedFrom + 731, 1_826),
@@ -173,8 +138,8 @@ function geoRow(index: number, seed: number): Row {
 }
 
 function userRow(index: number, seed: number): Row {
-  const r = new Random(seed, 5, index);
-  const person = new Random(seed, 6, Math.floor(index / sampleSize) * 5_000 + r.low(5_000)); // each stands under several keys
+  const r = randomOf(seed, 5, index);
+  const person = randomOf(seed, 6, Math.floor(index / sampleSize) * 5_000 + r.low(5_000)); // each stands under several keys
   return [
     String(index),
     person.pick(lists.first),

@@ -13,6 +13,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Random } from "../../runtime/random.ts";
 import { compareLake, compareTopics, type Findings, readMessages } from "./compare.ts";
 import { hostile } from "./hostile.ts";
 import { people } from "./people.ts";
@@ -54,12 +55,8 @@ const say = (line: string) => process.stderr.write(`${line}\n`);
 function randomOf(text: string): () => number {
   let state = 1779033703;
   for (const char of text) state = Math.imul(state ^ char.charCodeAt(0), 3432918353) ^ (state >>> 13);
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const dice = new Random(state);
+  return () => dice.real();
 }
 
 async function runRound(name: string, number: number, site: Site, python: string, tally: Tally): Promise<void> {

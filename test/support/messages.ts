@@ -5,6 +5,7 @@
  * @module
  */
 import { type Table, tableNames } from "../../io.ts";
+import { Random } from "../../runtime/random.ts";
 import type { Message } from "./oracle.ts";
 
 /**
@@ -12,7 +13,7 @@ import type { Message } from "./oracle.ts";
  * every table, and few posted times, so that rows supersede each other, ties included, and the tables join.
  */
 export function hostileMessages(table: Table, count: number, seed: number): Message[] {
-  const dice = roll(seed * tableNames.length + tableNames.indexOf(table));
+  const dice = new Random(seed * tableNames.length + tableNames.indexOf(table));
   const offsets = [0, 0, 0];
   return Array.from({ length: count }, (_, at) => {
     const ind = dice.below(Math.ceil(count / 2));
@@ -31,7 +32,7 @@ const oddTimes = [null, null, null, 0, 1, -1, -1000, 253402300799999, 2534023008
 /** Messages at and just over the limit of 16 MB. */
 export function bigMessages(table: Table): Message[] {
   const limit = 16 * 1024 * 1024;
-  const row = validRow(table, 7, roll(7));
+  const row = validRow(table, 7, new Random(7));
   const short = Buffer.from(write(row));
   const filled = (size: number, byte: string | number = " ") => Buffer.alloc(size, byte);
   const further = (text: string) => Buffer.from(write([...row, ["further", json(text)]]));
@@ -50,24 +51,6 @@ export function bigMessages(table: Table): Message[] {
   return values.map((value, offset) => ({ partition: 0, offset, postedAt: 1_666_000_000_000, key: null, value }));
 }
 
-// ---- Chance
-
-type Dice = ReturnType<typeof roll>;
-
-/** Chance by a seed (mulberry32). */
-function roll(seed: number) {
-  let state = seed;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let bits = Math.imul(state ^ (state >>> 15), 1 | state);
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits;
-    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
-  };
-  const below = (bound: number): number => Math.floor(next() * bound);
-  const pick = <T>(list: ArrayLike<T>): T => list[below(list.length)] as T;
-  return { below, pick, chance: (share: number): boolean => next() < share };
-}
-
 // ---- Rows: the name and the JSON text of each column
 
 type Row = [column: string, json: string][];
@@ -80,7 +63,7 @@ const countries = ["Albania", "Aruba", "Côte d'Ivoire", "Ａ", "😀", "albania
 const noTags = "N,o, ,T,a,g,s, ,A,v,a,i,l,a,b,l,e";
 const noDescriptions = ["No description available Story format", "No description available"];
 
-function validRow(table: Table, ind: number, dice: Dice): Row {
+function validRow(table: Table, ind: number, dice: Random): Row {
   const two = (first: number, count: number) => `${first + dice.below(count)}`.padStart(2, "0");
   const day = (year: number) => `"${year}-${two(1, 12)}-${two(1, 28)} ${two(0, 24)}:${two(0, 60)}:${two(0, 60)}"`;
   const degrees = (bound: number) => `${Number((((dice.below(2e6) - 1e6) / 1e6) * bound).toPrecision(6))}`;
@@ -143,7 +126,7 @@ function write(row: Row, name: (column: string) => string = json, gap = () => ""
   return `${gap()}{${pairs.join(",")}}${gap()}`;
 }
 
-function hostileValue(table: Table, ind: number, dice: Dice): Buffer | null {
+function hostileValue(table: Table, ind: number, dice: Random): Buffer | null {
   const row = validRow(table, ind, dice);
   const kind = dice.below(100);
   if (kind < 12) return Buffer.from(write(row));
@@ -165,12 +148,12 @@ const aims: Record<Table, string[]> = {
   user: words("ind first_name last_name age age age date_joined date_joined date_joined"),
 };
 
-function spoilColumns(table: Table, row: Row, dice: Dice): Row {
+function spoilColumns(table: Table, row: Row, dice: Random): Row {
   const spoiled = [dice.pick(aims[table]), dice.chance(0.3) ? dice.pick(aims[table]) : ""];
   return row.map(([column, value]) => [column, spoiled.includes(column) ? spoil(column, value, dice) : value]);
 }
 
-function spoil(column: string, value: string, dice: Dice): string {
+function spoil(column: string, value: string, dice: Random): string {
   if (dice.chance(0.15)) return dice.pick(otherValues);
   const isText = !/^(ind|index|age|latitude|longitude|timestamp|date_joined)$/.test(column);
   const isTime = column === "timestamp" || column === "date_joined";
@@ -197,14 +180,14 @@ const notWhites =
   "\u2061\u206f\u2800\u3164\ufe0f\uffa0\ufffe";
 
 /** A few characters for the beginning or end of a text, rarely some that only look like white space. */
-function outer(dice: Dice): string {
+function outer(dice: Random): string {
   const length = dice.pick([0, 1, 1, 2, 3]);
   const some = dice.chance(0.15) ? `${whites}${notWhites}` : whites;
   return Array.from({ length }, () => dice.pick(dice.chance(0.3) ? " " : some)).join("");
 }
 
 /** A text with one character changed. */
-function nearly(text: string, dice: Dice): string {
+function nearly(text: string, dice: Random): string {
   const [at, odd] = [dice.below(text.length + 1), dice.pick("0123456789.,:-+ TZkMBeE'\"\u00a0\n０é")];
   return text.slice(0, at) + dice.pick(["", odd, text.charAt(at)]) + text.slice(at + dice.below(2));
 }
@@ -282,7 +265,7 @@ const wholeTimes =
   2021-01-01|12:00:00|| |Jan 1 2021 12:00:00|2021-01-01 12:00:00 (BC)|2021-01-01T|epoch |Fri, 01 Jan 2021 12:00:00 GMT|
   \u00a02021-01-01 12:00:00|\ufeff2021-01-01 12:00:00|2021-01-01 12:00:00\u200b|\n2021-01-01 12:00:00`);
 
-function oddTime(dice: Dice): string {
+function oddTime(dice: Random): string {
   if (dice.chance(0.15)) return dice.pick(wholeTimes);
   const date = dice.chance(0.4) ? dice.pick(dates) : `20${14 + dice.below(9)}-0${1 + dice.below(9)}-28`;
   const time = dice.chance(0.5) ? dice.pick(times) : `1${dice.below(10)}:0${dice.below(10)}:59`;
@@ -308,13 +291,13 @@ const openValues = [
     {"a":1,"a":2} {"A":1,"a":2} [{}] ${nested(500)} ${nestedObjects(501)} ${nested(3000)} ${"9".repeat(501)} 0.${"1".repeat(501)}`),
 ];
 
-const at = (row: Row, dice: Dice): number => dice.below(row.length);
+const at = (row: Row, dice: Random): number => dice.below(row.length);
 const renamed = (row: Row, place: number, name: string): Row =>
   row.map((pair, i) => (i === place ? [name, pair[1]] : pair));
 const revalued = (row: Row, place: number, value: string): Row =>
   row.map((pair, i) => (i === place ? [pair[0], value] : pair));
 
-const shapes: ((row: Row, dice: Dice) => Row)[] = [
+const shapes: ((row: Row, dice: Random) => Row)[] = [
   (row, dice) => row.toSpliced(at(row, dice), 1),
   (row, dice) => row.toSpliced(at(row, dice), 1 + dice.below(3)),
   (row) => row.filter(([column]) => column !== "downloaded"),
@@ -345,7 +328,7 @@ const shapes: ((row: Row, dice: Dice) => Row)[] = [
 
 const scalars = words(`[] [{}] [1] [[]] 1 0 -1.5e3 "" "a" "{}" true false null 1e400 ${nested(500)} [1,"a",null]`);
 
-const notRows: ((text: string, dice: Dice) => Buffer | null)[] = [
+const notRows: ((text: string, dice: Random) => Buffer | null)[] = [
   () => null,
   () => Buffer.alloc(0),
   (_, dice) => Buffer.from(`${outer(dice)}${outer(dice)}`),
@@ -361,14 +344,14 @@ const brokenBytes = words(
 const afterwards = list("{}|x|,|null|]|}| 1|\u00a0|\u0000|;| // c|\f|\u001e|\ufeff|\n{}|\u2028|\u0085");
 
 /** Puts bytes into a text, mostly within a string. */
-function insert(text: string, bytes: Buffer | string, dice: Dice): Buffer {
+function insert(text: string, bytes: Buffer | string, dice: Random): Buffer {
   const quotes = [...text.matchAll(/"/g)].map((match) => Buffer.byteLength(text.slice(0, match.index + 1)));
   const whole = Buffer.from(text);
   const place = dice.chance(0.8) ? dice.pick(quotes) : dice.below(whole.length + 1);
   return Buffer.concat([whole.subarray(0, place), Buffer.from(bytes as string), whole.subarray(place)]);
 }
 
-const damages: ((text: string, dice: Dice) => Buffer)[] = [
+const damages: ((text: string, dice: Random) => Buffer)[] = [
   (text, dice) => Buffer.from(text).subarray(0, dice.below(text.length)),
   (text) => Buffer.from(text.slice(0, -1)),
   (text) => Buffer.from(text.slice(1)),
@@ -393,7 +376,7 @@ const damages: ((text: string, dice: Dice) => Buffer)[] = [
 ];
 
 /** Bytes with one to three of them changed, dropped or doubled. */
-function flip(bytes: Buffer, dice: Dice): Buffer {
+function flip(bytes: Buffer, dice: Random): Buffer {
   let flipped = bytes;
   for (let times = 1 + dice.below(3); times > 0; times--) {
     const place = dice.below(flipped.length);
