@@ -6,8 +6,8 @@
 
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import type { Table } from "../io.ts";
-import { openInstance } from "../runtime/duckdb.ts";
 import { UsageError } from "../runtime/errors.ts";
+import { isHeld, takeLock } from "../runtime/lock.ts";
 import { explainDisk, paths, writeInPlace } from "./files.ts";
 
 /** What a lake belongs to; kept in `lake.json`. */
@@ -80,30 +80,23 @@ interface Holder {
 }
 
 /**
- * Takes the lake's writer lock, or says who has it. The lock is the operating system's on a DuckDB file that is open
- * for writing, since Node has none of its own: it ends with its process, however that ends.
+ * Takes the lake's writer lock, or says who has it.
  *
  * @throws `Error` that names the process that holds it
  */
 export async function lockLake(lake: string): Promise<AsyncDisposable> {
   try {
-    return await takeLock(lake);
+    return await takeOrExplain(lake);
   } catch (error) {
     throw explainDisk(error, lake);
   }
 }
 
-async function takeLock(lake: string): Promise<AsyncDisposable> {
+async function takeOrExplain(lake: string): Promise<AsyncDisposable> {
   const { lock } = paths(lake);
   await mkdir(lake, { recursive: true });
-  const take = () => openInstance(lock);
-  const instance = await take().catch(async (error: Error) => {
-    // Killed while it was being made: the file holds nothing but the lock.
-    if (/not a valid DuckDB database|could not read|corrupt/i.test(error.message)) {
-      await rm(lock, { force: true });
-      return take();
-    }
-    if (!/Could not set lock/.test(error.message)) throw error;
+  const instance = await takeLock(lock).catch(async (error: Error) => {
+    if (!isHeld(error)) throw error;
     const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
     const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = parseHolder(text);
     throw new Error(

@@ -12,7 +12,7 @@ import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stringify } from "yaml";
-import { openInstance } from "../runtime/duckdb.ts";
+import { isHeld, takeLock } from "../runtime/lock.ts";
 import { checkMode, keepClasses, startKafka, startZookeeper } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
 import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";
@@ -34,7 +34,7 @@ import {
 const requestDeadline = 3_000;
 
 async function supervise(folder: string) {
-  const lock = await takeLock(join(folder, "lock.duckdb"));
+  const lock = await takeFolder(folder);
   const dropCreds = () => rmSync(credsPath(folder), { force: true });
   dropCreds(); // that of a supervisor that was killed
   const former = readState(folder);
@@ -244,16 +244,14 @@ function parse(line: string): Request | undefined {
   }
 }
 
-/** One supervisor a folder: a DuckDB file that is open for writing is a lock that ends with its process. */
-async function takeLock(path: string) {
+/** One supervisor a folder. */
+async function takeFolder(folder: string) {
   const deadline = Date.now() + 6_000; // the former supervisor may be ending
   for (;;) {
     try {
-      return await openInstance(path, { threads: "1" });
+      return await takeLock(join(folder, "lock.duckdb"));
     } catch (error) {
-      // Killed while it was being made: the file holds nothing but the lock.
-      if (/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) rmSync(path, { force: true });
-      else if (!/Could not set lock/.test(String(error))) throw error;
+      if (!isHeld(error)) throw error;
       if (Date.now() > deadline) process.exit(0); // it stays, and our program has found it
       await sleep(30);
     }
