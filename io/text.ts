@@ -1,5 +1,5 @@
 /**
- * Text for people: counts, durations, and control characters made harmless.
+ * Text for people: sums, counts, durations, and control characters made harmless.
  *
  * @module
  */
@@ -8,11 +8,18 @@
 export const printable = (text: string): string =>
   text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 
-/** A whole number with thousands separated. */
-export const count = (n: number): string => n.toLocaleString("en-US");
+/** The sum of what `value` gives for each item; numbers need none. */
+export const sum = <T>(items: readonly T[], value: (item: T) => number = Number): number =>
+  items.reduce((total, item) => total + value(item), 0);
+
+const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 20 });
+
+/** A number with thousands separated. Digits beyond what a JS number holds come as text and stay. */
+export const count = (value: number | string | null | undefined): string =>
+  typeof value === "number" ? grouped.format(value) : (value ?? "").replace(/\B(?=(\d{3})+$)/g, ",");
 
 /** So many of a thing: "1 post", "2 posts". */
-export const some = (n: number, thing: string): string => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;
+export const some = (n: number, one: string, several = `${one}s`): string => `${count(n)} ${n === 1 ? one : several}`;
 
 /** A time span for people, from ms. */
 export function duration(ms: number): string {

@@ -7,6 +7,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
+import { sum } from "../io/text.ts";
 import { byTableInTurn, type Table } from "../io.ts";
 import { openInstance } from "../runtime/duckdb.ts";
 import { type BronzeFile, landedOffsets, listBronze } from "./bronze.ts";
@@ -106,7 +107,6 @@ export function ledgerRow(
   table: Table,
   { files, silver, rejects }: { files: BronzeFile[]; silver: FileState[]; rejects: FileState[] },
 ): LedgerRow {
-  const sum = <T>(items: T[], value: (item: T) => number) => items.reduce((total, item) => total + value(item), 0);
   const reasons: Record<string, number> = {};
   for (const { reasons: some } of rejects) {
     for (const [reason, count] of Object.entries(some)) reasons[reason] = (reasons[reason] ?? 0) + count;

@@ -5,9 +5,10 @@
  * @module
  */
 
+import { count, some } from "../io/text.ts";
 import { bars, columns, logarithmic, type Point, short, steps } from "./charts.ts";
 import { type Html, html } from "./html.ts";
-import { category, data, figure, groups, key, many, more, pair, shown, sum, table, text } from "./parts.ts";
+import { category, columnSum, data, figure, groups, key, more, pair, table, text } from "./parts.ts";
 import type { Answer, Cell, Question } from "./questions.ts";
 import type { Place, World } from "./world.ts";
 
@@ -41,16 +42,16 @@ const sections: Record<string, (rows: Cell[][], context: Context) => Html> = {
     const most = kinds[0]?.[1].length ?? 0;
     const leading = kinds.filter(([, list]) => list.length === most).map(([kind]) => category(kind));
     const panels = kinds.slice(0, mostPanels).map(([kind, list]) => {
-      const unit = `${countries(list.length)}, ${shown(list.filter(([country]) => isShared(country)).length)} shared`;
+      const unit = `${countries(list.length)}, ${count(list.filter(([country]) => isShared(country)).length)} shared`;
       const marks = onMap(world, list, ([country, , posts]) => ({
         color: isShared(country) ? "second" : "accent",
-        title: `${text(country)}: ${shown(posts)} posts${isShared(country) ? ", shared" : ""}`,
+        title: `${text(country)}: ${count(posts)} posts${isShared(country) ? ", shared" : ""}`,
       }));
       const label = `World map of where ${category(kind)} is the most frequent category: ${unit}. The table lists them.`;
       return figure({ title: category(kind), unit, chart: world.map(marks, label) });
     });
     const shared = [...winners.keys()].filter(isShared).length;
-    return html`<p class="finding">Most often first: ${leading.join(" and ")}, in ${countries(most)}. In ${shown(shared)} of ${countries(winners.size)} two or more categories share the first place.</p>
+    return html`<p class="finding">Most often first: ${leading.join(" and ")}, in ${countries(most)}. In ${count(shared)} of ${countries(winners.size)} two or more categories share the first place.</p>
 <h3>Where each category is the most frequent one</h3>
 <p class="unit">A map for each category; small countries are dots. ${key("accent", "first alone")}${key("second", "first place shared")}</p>
 <div class="maps">
@@ -63,18 +64,20 @@ ${answer("The most frequent categories of each country")}`;
     const years = [...groups(rows, 0)];
     const kinds = [...groups(rows, 1)].map(([kind, list]) => {
       const counts = new Map(list.map(([year = null, , posts = null]) => [year, posts]));
-      return { kind, total: sum(list, 2), counts: years.map(([year]) => counts.get(year) ?? 0) };
+      return { kind, total: columnSum(list, 2), counts: years.map(([year]) => counts.get(year) ?? 0) };
     });
     const largest = kinds.toSorted((a, b) => b.total - a.total);
-    const [busiest] = years.map(([year, list]) => ({ year, total: sum(list, 2) })).sort((a, b) => b.total - a.total);
+    const [busiest] = years
+      .map(([year, list]) => ({ year, total: columnSum(list, 2) }))
+      .sort((a, b) => b.total - a.total);
     const max = greatest(rows.map((row) => Number(row[2])));
     const panels = largest.slice(0, mostPanels).map(({ kind, total, counts }) => {
       const points = years.map(([year], i) => point(year, counts[i] ?? null));
       const label = `Columns, posts in ${category(kind)}: ${told(points)}.`;
       const chart = columns(points, { max, width: 180, height: 116, label });
-      return figure({ title: category(kind), unit: many(total, "post"), chart });
+      return figure({ title: category(kind), unit: some(total, "post"), chart });
     });
-    return html`<p class="finding">The busiest year is ${text(busiest?.year)} with ${many(busiest?.total ?? 0, "post")}. The largest category is ${category(largest[0]?.kind)} with ${many(largest[0]?.total ?? 0, "post")}.</p>
+    return html`<p class="finding">The busiest year is ${text(busiest?.year)} with ${some(busiest?.total ?? 0, "post")}. The largest category is ${category(largest[0]?.kind)} with ${some(largest[0]?.total ?? 0, "post")}.</p>
 <h3>Posts of each category, year by year</h3>
 <p class="unit">Number of posts in a year; all charts have one scale, from 0. The largest category comes first.</p>
 <div class="panels">
@@ -105,10 +108,10 @@ ${table({
       );
     const marks = onMap(world, tops, ([country, , followers]) => ({
       color: shade(stepOf(Number(followers))),
-      title: `${text(country)}: ${shown(followers)} followers`,
+      title: `${text(country)}: ${count(followers)} followers`,
     }));
     const keys = edges.slice(1).map((edge, i) => key(shade(i), `${short(edges[i] ?? 0)} to ${short(edge)}`));
-    return html`<p class="finding">The top poster of a country has from ${shown(least)} to ${shown(most)} followers.</p>
+    return html`<p class="finding">The top poster of a country has from ${count(least)} to ${count(most)} followers.</p>
 ${figure({
   title: "Followers of the top poster in each country",
   unit: html`Followers, in steps of a logarithmic scale. ${keys}${key("land", "none")}`,
@@ -126,7 +129,7 @@ ${answer("The poster with the most followers in each country")}`;
         ? `${countries(rows.length)} share the first place: each has a poster with so many.`
         : html`So many has the top poster of ${data(rows[0]?.[0] ?? null)}, more than that of any other country.`;
     return pair(
-      html`<div><p class="figure-of-all"><span>${shown(rows[0]?.[1])}</span> followers</p><p class="finding">${finding}</p></div>`,
+      html`<div><p class="figure-of-all"><span>${count(rows[0]?.[1])}</span> followers</p><p class="finding">${finding}</p></div>`,
       answer("The country of the greatest top poster"),
     );
   },
@@ -135,7 +138,7 @@ ${answer("The poster with the most followers in each country")}`;
     const points = rows.slice(0, mostPanels).map(([group, kind, posts]) => ({
       name: text(group),
       value: Number(posts),
-      text: `${category(kind)}, ${many(Number(posts), "post")}`,
+      text: `${category(kind)}, ${some(Number(posts), "post")}`,
     }));
     const label = `Bars: ${points.map((p) => `${p.name} ${p.text}`).join("; ")}.`;
     return pair(
@@ -154,7 +157,7 @@ ${answer("The poster with the most followers in each country")}`;
   users_joined_by_year(rows, { answer }) {
     const points = rows.map(([year, people]) => point(year, people));
     const [most] = points.toSorted((a, b) => (b.value ?? 0) - (a.value ?? 0));
-    return html`<p class="finding">${many(sum(rows, 1), "person", "people")} in all; most of them, ${shown(most?.value)}, joined in ${most?.name}.</p>
+    return html`<p class="finding">${some(columnSum(rows, 1), "person", "people")} in all; most of them, ${count(most?.value)}, joined in ${most?.name}.</p>
 ${pair(
   figure({
     title: "People who joined in each year",
@@ -210,7 +213,7 @@ function extremes(points: Point[]): Html | false {
   const sorted = points.filter((p) => p.value !== null).sort((a, b) => (a.value ?? 0) - (b.value ?? 0));
   const [least, most] = [sorted[0], sorted.at(-1)];
   if (sorted.length < 2) return false;
-  return html`<p class="finding">Least for ${least?.name} (${shown(least?.value)}), greatest for ${most?.name} (${shown(most?.value)}).</p>`;
+  return html`<p class="finding">Least for ${least?.name} (${count(least?.value)}), greatest for ${most?.name} (${count(most?.value)}).</p>`;
 }
 
 /** The rows whose country the map has, each with how it is drawn. */
@@ -220,14 +223,14 @@ const onMap = (world: World, rows: Cell[][], mark: (row: Cell[]) => { color: str
     return place ? [{ place, ...mark(row) }] : [];
   });
 
-const countries = (n: number): string => many(n, "country", "countries");
+const countries = (n: number): string => some(n, "country", "countries");
 
 const point = (name: Cell | undefined, value: Cell | undefined): Point => ({
   name: text(name),
   value: value === null || value === undefined ? null : Number(value),
 });
 
-const told = (points: Point[]): string => points.map((p) => `${p.name} ${shown(p.value) || "none"}`).join(", ");
+const told = (points: Point[]): string => points.map((p) => `${p.name} ${count(p.value) || "none"}`).join(", ");
 
 const zeros = (points: Point[]): string =>
   points.some((p) => p.value === 0) ? "; a median of 0 has no place on it" : "";

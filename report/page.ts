@@ -5,11 +5,12 @@
  */
 
 import { readFile } from "node:fs/promises";
+import { count, some, sum } from "../io/text.ts";
 import { addsUp, type LedgerRow } from "../lake/ledger.ts";
 import { showAnswer } from "./answers.ts";
 import { bars, stacks } from "./charts.ts";
 import { asHtml, type Html, html } from "./html.ts";
-import { data, figure, groups, key, many, pair, share, shown, sum, table, text } from "./parts.ts";
+import { columnSum, data, figure, groups, key, pair, share, table, text } from "./parts.ts";
 import type { Answer, Cell, Question, Report } from "./questions.ts";
 import type { World } from "./world.ts";
 
@@ -47,7 +48,7 @@ ${style}</style>
 ${world.shapes}
 <header>
 <p class="eyebrow">Pinterest data pipeline</p>
-<h1>${numerals[questions.length] ?? questions.length} ${questions.length === 1 ? "answer" : "answers"} from ${many(sum(matches.rows, 0), "post")}</h1>
+<h1>${numerals[questions.length] ?? questions.length} ${questions.length === 1 ? "answer" : "answers"} from ${some(columnSum(matches.rows, 0), "post")}</h1>
 <p class="lead">Made on <time datetime="${time}">${time.slice(0, 10)} at ${time.slice(11, 16)} UTC</time> from the clean rows of the lake${prefix !== undefined && html`, topics <code>${prefix}.*</code>`}.</p>
 <nav aria-label="Contents">
 <p><a href="#ledger">Is everything there?</a></p>
@@ -77,21 +78,21 @@ ${limitsSection(facts, world)}
 function ledgerSection({ ledger, matches }: PageData): Html {
   const kinds = ["clean", "superseded", "rejected"] as const;
   const colors = { clean: "accent", superseded: "faint", rejected: "second" };
-  const total = (kind: (typeof kinds)[number] | "messages") => ledger.reduce((n, row) => n + row[kind], 0);
-  const told = (row: LedgerRow) => kinds.map((kind) => `${shown(row[kind])} ${kind}`).join(", ");
+  const total = (kind: (typeof kinds)[number] | "messages") => sum(ledger, (row) => row[kind]);
+  const told = (row: LedgerRow) => kinds.map((kind) => `${count(row[kind])} ${kind}`).join(", ");
   const wrong = ledger.filter((row) => !addsUp(row)).map((row) => row.table);
   const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([why, n]) => [row.table, why, n]));
   const [pins = 0, ...matched] = (matches.rows[0] ?? []).map(Number);
   const rates = ["With a place", "With a user", "With both"].map((name, i) => {
     const value = matched[i] ?? 0;
-    return { name, value, text: `${share(value, pins)}, ${shown(value)} of ${shown(pins)}` };
+    return { name, value, text: `${share(value, pins)}, ${count(value)} of ${count(pins)}` };
   });
   return html`<section id="ledger">
 <h2>Is everything there?</h2>
 <p class="finding">${
     wrong.length > 0
       ? html`<strong class="alarm">No: the ledger does not add up for ${wrong.join(" and ")}.</strong>`
-      : `Yes. Of ${many(total("messages"), "message")} ${kinds.map((kind) => `${shown(total(kind))} are ${kind}`).join(", ")}; none is missing.`
+      : `Yes. Of ${some(total("messages"), "message")} ${kinds.map((kind) => `${count(total(kind))} are ${kind}`).join(", ")}; none is missing.`
   }</p>
 ${pair(
   figure({
@@ -141,22 +142,22 @@ ${pair(
 function limitsSection({ answers, gaps, coordinates: { checked, inside } }: PageData, world: World): Html {
   const winners = [...groups(answers.top_category_by_country?.rows ?? [], 0)];
   const posters = [...groups(answers.top_poster_by_country?.rows ?? [], 0)];
-  const ties = (found: typeof winners) => shown(found.filter(([, rows]) => rows.length > 1).length);
+  const ties = (found: typeof winners) => count(found.filter(([, rows]) => rows.length > 1).length);
   const counts = winners.map(([, rows]) => Number(rows[0]?.[2])).sort((a, b) => a - b);
   const middle = counts[Math.floor((counts.length - 1) / 2)] ?? 0;
   const unknown = winners.map(([country]) => text(country)).filter((country) => !world.find(country));
   const notes: [string, Html | string][] = [
     [
       "Who is first, where several are",
-      `Ties are kept. Several categories share the first place in ${ties(winners)} of ${many(winners.length, "country", "countries")}, several posters in ${ties(posters)} of ${shown(posters.length)}.`,
+      `Ties are kept. Several categories share the first place in ${ties(winners)} of ${some(winners.length, "country", "countries")}, several posters in ${ties(posters)} of ${count(posters.length)}.`,
     ],
     [
       "Whether a first place means much",
-      `In half of the countries the top category has ${many(middle, "post")} at most. ${middle < 30 ? "With so few, chance can decide which is first." : ""}`,
+      `In half of the countries the top category has ${some(middle, "post")} at most. ${middle < 30 ? "With so few, chance can decide which is first." : ""}`,
     ],
     [
       "Where a post was made",
-      `${shown(checked)} posts have coordinates and a country that the map knows. ${share(inside, checked)} of them (${shown(inside)}) lie in the box around that country, with a degree of margin. ${inside * 2 < checked ? "The coordinates don’t belong to the countries; so the maps show countries, never points." : ""}`,
+      `${count(checked)} posts have coordinates and a country that the map knows. ${share(inside, checked)} of them (${count(inside)}) lie in the box around that country, with a degree of margin. ${inside * 2 < checked ? "The coordinates don’t belong to the countries; so the maps show countries, never points." : ""}`,
     ],
     [
       "How many followers exactly",
@@ -170,7 +171,7 @@ function limitsSection({ answers, gaps, coordinates: { checked, inside } }: Page
       "What is not on the maps",
       unknown.length === 0
         ? "Every country of the answers is on the maps."
-        : html`${many(unknown.length, "name")} of ${shown(winners.length)} mean no country of the atlas, or not just one, and stand in the tables only: ${unknown.slice(0, 100).map((name, i) => html`${i > 0 && "; "}${data(name)}`)}${unknown.length > 100 && "; …"}.`,
+        : html`${some(unknown.length, "name")} of ${count(winners.length)} mean no country of the atlas, or not just one, and stand in the tables only: ${unknown.slice(0, 100).map((name, i) => html`${i > 0 && "; "}${data(name)}`)}${unknown.length > 100 && "; …"}.`,
     ],
   ];
   const leftOut = [

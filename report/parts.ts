@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { count, some, sum } from "../io/text.ts";
 import { asHtml, type Html, html, oneLine, type Piece } from "./html.ts";
 import type { Cell } from "./questions.ts";
 
@@ -27,7 +28,7 @@ export const key = (color: string, meaning: string): Html =>
 
 /** Says that some charts were left out. */
 export const more = (n: number, what: string): Html | false =>
-  n > 0 && html`<p class="unit">${shown(n)} more ${what} have no chart here; the table has them.</p>`;
+  n > 0 && html`<p class="unit">${count(n)} more ${what} have no chart here; the table has them.</p>`;
 
 /** How columns are called on the page. */
 const headings: Record<string, string> = {
@@ -61,7 +62,7 @@ export function table({
   const classes = columns.map((name) => isCount.test(name) && asHtml(' class="n"'));
   const titles = columns.map((name) => headings[name] ?? name.charAt(0).toUpperCase() + name.slice(1));
   const cell = (value: Cell, i: number): Html => {
-    const content = classes[i] ? shown(value) : value === null ? html`<i>none</i>` : data(value);
+    const content = classes[i] ? count(value) : value === null ? html`<i>none</i>` : data(value);
     return i === 0 ? html`<th scope="row"${classes[i]}>${content}</th>` : html`<td${classes[i]}>${content}</td>`;
   };
   const body = html`<table id="${id}"><caption>${caption}</caption>
@@ -70,8 +71,8 @@ export function table({
 ${rows.slice(0, mostRows).map((row) => html`<tr>${row.map(cell)}</tr>\n`)}</tbody></table>
 `;
   if (rows.length > mostOpenRows) {
-    const cut = html`<p class="unit">The first ${shown(mostRows)} rows; the file has them all.</p>`;
-    return html`<details><summary>Table of ${many(rows.length, "row")}</summary>${body}${rows.length > mostRows && cut}</details>`;
+    const cut = html`<p class="unit">The first ${count(mostRows)} rows; the file has them all.</p>`;
+    return html`<details><summary>Table of ${some(rows.length, "row")}</summary>${body}${rows.length > mostRows && cut}</details>`;
   }
   if (columns.length <= 4) return body;
   return html`<div class="scroll" role="region" tabindex="0" aria-label="${caption}">${body}</div>`;
@@ -85,15 +86,6 @@ export const text = (value: Cell | undefined): string => oneLine(String(value ??
 
 /** The name of a category; null is one too. */
 export const category = (value: Cell | undefined): string => (value === null ? "no category" : text(value));
-
-const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 20 });
-
-/** A number with thousands separated. Digits beyond what a JS number holds come as text and stay. */
-export const shown = (value: Cell | undefined): string =>
-  typeof value === "number" ? grouped.format(value) : (value ?? "").replace(/\B(?=(\d{3})+$)/g, ",");
-
-/** A number of things: "1 post", "2 posts". */
-export const many = (n: number, one: string, several = `${one}s`): string => `${shown(n)} ${n === 1 ? one : several}`;
 
 /** A share in percent, rounded down, so that only all of it is 100 %. */
 export const share = (part: number, whole: number): string =>
@@ -112,5 +104,4 @@ export function groups(rows: Cell[][], column: number): Map<Cell, Cell[][]> {
 }
 
 /** The sum of a column. */
-export const sum = (rows: Cell[][], column: number): number =>
-  rows.reduce((total, row) => total + Number(row[column]), 0);
+export const columnSum = (rows: Cell[][], column: number): number => sum(rows, (row) => Number(row[column]));

@@ -7,6 +7,7 @@
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import type { Database } from "../db_conn/query.ts";
 import { connectMysql, countRows, type MysqlSettings } from "../db_conn.ts";
+import { sum } from "../io/text.ts";
 import { byTable, byTableInTurn, type Table, tableNames, tables } from "../io.ts";
 import { readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
@@ -149,9 +150,9 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
           ...sources[table],
           label: tables[table].label,
           topic: topicOf(kafka, table),
-          in_topic: partitions ? total(partitions.map((r) => r.logEnd - r.logStart)) : null,
+          in_topic: partitions ? sum(partitions, (r) => r.logEnd - r.logStart) : null,
           lag: ranges
-            ? total((partitions ?? []).map((r) => Math.max(0, r.lastStable - (cleaned.get(r.partition) ?? r.logStart))))
+            ? sum(partitions ?? [], (r) => Math.max(0, r.lastStable - (cleaned.get(r.partition) ?? r.logStart)))
             : null,
           ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
           adds_up: addsUp,
@@ -166,5 +167,3 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
   };
   return self;
 }
-
-const total = (numbers: number[]): number => numbers.reduce((sum, n) => sum + n, 0);
