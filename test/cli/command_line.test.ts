@@ -83,7 +83,7 @@ for (const [args, message] of [
   [["constructor"], 'Error: Unknown command "constructor"; see "tsx main.ts --help"\n'],
 ] as const) {
   test(`wrong use is told in one line with exit code 2: ${args.join(" ")}`, async () => {
-    assert.deepEqual(await run([...args]), { code: 2, stdout: "", stderr: message });
+    assert.deepEqual(await run([...args]), { code: 2, signal: null, stdout: "", stderr: message });
   });
 }
 
