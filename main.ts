@@ -10,18 +10,16 @@ import { post } from "./api.ts";
 import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
-import { help, readArguments } from "./cli/arguments.ts";
-import { explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";
-import { type Connections, type Context, checkLake, connect, databaseOf, tellOfOthers } from "./cli/connect.ts";
-import { formatTable, openScreen, seconds } from "./cli/screen.ts";
-import { count, some } from "./io/text.ts";
-import type { Table } from "./io.ts";
-import { addsUp, checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
-import { stopServices } from "./local/services.ts";
+import { type Arguments, type Command, help, readArguments } from "./cli/arguments.ts";
+import { down, explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";
+import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
+import { formatLedger, formatTable, openScreen, seconds } from "./cli/screen.ts";
+import { count, some, sum } from "./io/text.ts";
+import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { type Answer, readQuestions } from "./report/questions.ts";
 import { needLake, report } from "./report/report.ts";
-import { openStatus, type Source } from "./report/status.ts";
+import { openStatus } from "./report/status.ts";
 
 async function runPost(context: Context, { mysql, kafka }: Connections) {
   const { screen, signal, waitMs, flags } = context;
@@ -106,115 +104,108 @@ async function runReport(context: Context, connections: Connections | undefined)
   return { ...found, sources };
 }
 
-async function countSources(
-  { mysql, kafka }: Connections,
-  { screen, waitMs }: Context,
-): Promise<Record<Table, Source>> {
+async function countSources({ mysql, kafka }: Connections, { screen, waitMs }: Context) {
   await using reader = openStatus({ mysql, kafka, waitMs });
   const { tables: found, trouble } = await reader.sources();
   for (const text of trouble) screen.warn(text);
   return found;
 }
 
-function formatLedger(ledger: LedgerRow[], sources: Record<Table, Source> | undefined): string {
-  const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), "messages", "clean", "superseded", "rejected"];
-  const rows = ledger.map((row) => {
-    const source = sources?.[row.table];
-    const sums = [row.messages, row.clean, row.superseded, row.rejected, addsUp(row) ? "yes" : "NO"];
-    return [row.table, ...(source ? [source.in_mysql, source.posted] : []), ...sums];
-  });
-  const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => [row.table, reason, n]));
-  const rejects =
-    reasons.length > 0 ? `\n\nRejects by reason\n${formatTable(["table", "reason", "rejected"], reasons)}` : "";
-  return formatTable([...columns, "adds up"], rows) + rejects;
+function printLedger({ screen, flags }: Context, { ledger }: CleanResult): void {
+  if (!flags.has("json")) screen.print(formatLedger(ledger));
 }
 
-/** Runs a command; returns the exit code. */
-async function main(argv: string[], signal: AbortSignal): Promise<number> {
-  const args = readArguments(argv);
-  if (args === "help" || args === "version") {
-    process.stdout.write(args === "help" ? help() : `${packageJson.version}\n`);
-    return 0;
-  }
-  const { command, flags } = args;
-  const screen = openScreen({ quiet: flags.has("quiet") });
-  const context: Context = { ...args, signal, screen };
-  const printJson = (result: unknown) => {
-    if (flags.has("json") && result !== undefined) screen.print(JSON.stringify(result));
-  };
-  if (command === "down") {
-    const stopped = await stopServices({ dataDir: args.data, say: (text) => screen.say(text) });
-    screen.say(stopped ? "Stopped" : "Nothing was running");
-    tellOfOthers(context);
-    return 0;
-  }
-  if (command === "reset") {
-    await reset(context);
-    return 0;
-  }
-  if (command === "clean" && flags.has("rebuild")) {
-    const rejectsOf = (ledger: LedgerRow[]) => ledger.reduce((sum, row) => sum + row.rejected, 0);
-    // A damaged file cannot be counted: it is what the rebuild is to mend.
-    const before = await lakeState(args.lake).then(
-      (states) => rejectsOf(Object.values(states).map((state) => state.ledger)),
-      () => 0,
-    );
-    const result = await runClean(context, undefined);
-    await report({ lake: args.lake, signal });
-    if (!flags.has("json")) screen.print(formatLedger(result.ledger, undefined));
-    printJson(result);
-    return rejectsOf(result.ledger) > before ? 3 : 0;
-  }
-  if (command === "report") await needLake(args.lake);
-  const needs = {
-    mysql: command !== "clean",
-    kafka: command !== "explore",
-    keep: command === "up",
-  };
-  const started = Date.now();
-  await using connections = await connect(context, needs);
-  switch (command) {
-    case "up":
-      printJson(await up(context, connections));
-      return 0;
-    case "explore":
-      await explore(context, connections);
-      return 0;
-    case "status":
-      printJson(await status(context, connections));
-      return 0;
-    case "post":
-      printJson({ posted: await runPost(context, connections) });
-      return 0;
-    case "emulate":
-      printJson(await runEmulate(context, connections));
-      return 0;
-    case "serve":
-      await runServe(context, connections);
-      return 0;
-    case "report": {
-      const reported = await runReport(context, connections);
-      printJson(reported);
-      checkLedger(reported.ledger, args.lake);
-      return 0;
-    }
-    case "clean": {
+/** Posts, cleans and reports, one after the other. */
+async function runAll(context: Context, connections: Connections): Promise<Outcome> {
+  context.screen.say(`start   services in ${seconds(context.started)}`);
+  await checkLake(context, connections);
+  const posted = await runPost(context, connections);
+  const { messages, rejected } = await runClean(context, connections);
+  const reported = await runReport(context, connections);
+  const result = { posted, cleaned: { messages, rejected }, ...reported };
+  return { result, ledger: reported.ledger, rejected };
+}
+
+/** Makes silver, rejects and gold again from bronze; only rejects that were not there before count as new. */
+async function runRebuild(context: Context): Promise<Outcome> {
+  const { lake, signal } = context;
+  const rejectsOf = (ledger: LedgerRow[]) => sum(ledger, (row) => row.rejected);
+  // A damaged file cannot be counted: it is what the rebuild is to mend.
+  const before = await lakeState(lake).then(
+    (states) => rejectsOf(Object.values(states).map((state) => state.ledger)),
+    () => 0,
+  );
+  const result = await runClean(context, undefined);
+  await report({ lake, signal });
+  printLedger(context, result);
+  return { result, rejected: rejectsOf(result.ledger) - before };
+}
+
+/** What a command leaves to {@link main}. */
+interface Outcome {
+  /** Printed with `--json`. */
+  result?: unknown;
+  /** Must add up. */
+  ledger?: LedgerRow[];
+  /** New rejects. */
+  rejected?: number;
+}
+
+type Runnable =
+  | { needs?: undefined; run: (context: Context) => Promise<Outcome | undefined> }
+  | {
+      needs: Needs;
+      /** Refuses to start services for nothing. */
+      check?: (context: Context) => Promise<void>;
+      run: (context: Context, connections: Connections) => Promise<Outcome | undefined>;
+    };
+
+const both = { mysql: true, kafka: true };
+const mysql = { mysql: true, kafka: false };
+const kafka = { mysql: false, kafka: true };
+const commands: Record<Command | "rebuild", Runnable> = {
+  run: { needs: both, run: runAll },
+  up: { needs: both, run: async (...given) => ({ result: await up(...given) }) },
+  down: { run: async (context) => void (await down(context)) },
+  reset: { run: async (context) => void (await reset(context)) },
+  explore: { needs: mysql, run: async (...given) => void (await explore(...given)) },
+  emulate: { needs: both, run: async (...given) => ({ result: await runEmulate(...given) }) },
+  post: { needs: both, run: async (...given) => ({ result: { posted: await runPost(...given) } }) },
+  clean: {
+    needs: kafka,
+    run: async (context, connections) => {
       const result = await runClean(context, connections);
-      if (!flags.has("json")) screen.print(formatLedger(result.ledger, undefined));
-      printJson(result);
-      return result.rejected > 0 ? 3 : 0;
-    }
-    case "run": {
-      screen.say(`start   services in ${seconds(started)}`);
-      await checkLake(context, connections);
-      const posted = await runPost(context, connections);
-      const cleaned = await runClean(context, connections);
-      const reported = await runReport(context, connections);
-      printJson({ posted, cleaned: { messages: cleaned.messages, rejected: cleaned.rejected }, ...reported });
-      checkLedger(reported.ledger, args.lake);
-      return cleaned.rejected > 0 ? 3 : 0;
-    }
-  }
+      printLedger(context, result);
+      return { result, rejected: result.rejected };
+    },
+  },
+  rebuild: { run: runRebuild },
+  serve: { needs: both, run: async (...given) => void (await runServe(...given)) },
+  report: {
+    needs: both,
+    check: ({ lake }) => needLake(lake),
+    run: async (...given) => {
+      const result = await runReport(...given);
+      return { result, ledger: result.ledger };
+    },
+  },
+  status: { needs: both, run: async (...given) => ({ result: await status(...given) }) },
+};
+
+/** Runs a command; returns the exit code. */
+async function main(args: Arguments, signal: AbortSignal): Promise<number> {
+  const screen = openScreen({ quiet: args.flags.has("quiet") });
+  const context: Context = { ...args, signal, screen, started: Date.now() };
+  const finish = ({ result, ledger = [], rejected = 0 }: Outcome = {}): number => {
+    if (args.flags.has("json") && result !== undefined) screen.print(JSON.stringify(result));
+    checkLedger(ledger, args.lake);
+    return rejected > 0 ? 3 : 0;
+  };
+  const command = commands[args.flags.has("rebuild") ? "rebuild" : args.command];
+  if (!command.needs) return finish(await command.run(context));
+  await command.check?.(context);
+  await using connections = await connect(context, command.needs);
+  return finish(await command.run(context, connections));
 }
 
 /** How long a stop may take before it is cut short, ms: the process then still has to end, and has 3 s in all. */
@@ -235,14 +226,21 @@ for (const [name, code] of [
     setTimeout(() => process.exit(code), stopWithin).unref();
   });
 }
+let args: ReturnType<typeof readArguments> | undefined;
 try {
-  const code = await main(process.argv.slice(2), stopping.signal);
-  process.exitCode ??= code;
+  args = readArguments(process.argv.slice(2));
+  if (args === "help") process.stdout.write(help());
+  else if (args === "version") process.stdout.write(`${packageJson.version}\n`);
+  else {
+    const code = await main(args, stopping.signal);
+    process.exitCode ??= code;
+  }
 } catch (error) {
   const { name, message, stack } = error as Error;
   if (stopping.signal.aborted) {
-    const kept = process.argv.includes("up") ? "; what has started keeps running until down" : "";
-    process.stderr.write(`Stopped${kept || "; the same command goes on where this one was"}\n`);
+    const isUp = typeof args === "object" && args.command === "up";
+    const next = isUp ? "what has started keeps running until down" : "the same command goes on where this one was";
+    process.stderr.write(`Stopped; ${next}\n`);
   } else {
     process.stderr.write(`${process.env.DEBUG ? stack : `Error: ${message}`}\n`);
     process.exitCode = name === "UsageError" ? 2 : 1;

@@ -1,5 +1,5 @@
 /**
- * The commands besides post, clean and report: explore, emulate, serve, status, up and reset.
+ * The commands besides post, clean and report: explore, emulate, serve, status, up, down and reset.
  *
  * @module
  */
@@ -12,14 +12,14 @@ import { type EmulateFact, type EmulateResult, emulate } from "../api/emulate.ts
 import { explainMysql } from "../db_conn/errors.ts";
 import { connectMysql, inspectTable, keysAt, readRows } from "../db_conn.ts";
 import type { ServeFact } from "../http/server.ts";
-import { count, printable, some } from "../io/text.ts";
+import { count, printable, some, sum } from "../io/text.ts";
 import { rowToJson, tableNames, tables } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { stopServices } from "../local/services.ts";
 import { openStatus } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
-import type { Connections, Context } from "./connect.ts";
-import { formatTable, type Screen, seconds } from "./screen.ts";
+import { type Connections, type Context, tellOfOthers } from "./connect.ts";
+import { formatReasons, formatTable, type Screen, seconds } from "./screen.ts";
 
 /** How many skipped keys are told one by one. */
 const skipsTold = 20;
@@ -85,7 +85,7 @@ async function readSecret(path: string, screen: Screen): Promise<string> {
   return readFile(path, "utf8");
 }
 
-export async function explore(context: Context, { mysql }: Connections): Promise<unknown> {
+export async function explore(context: Context, { mysql }: Connections): Promise<void> {
   const { screen, flags, waitMs } = context;
   const db = await connectMysql(mysql, { waitMs });
   try {
@@ -107,7 +107,6 @@ export async function explore(context: Context, { mysql }: Connections): Promise
     }
     if (flags.has("json")) screen.print(`{${parts.join(",")}}`);
     if (!found) throw new Error(`No table has a row of the post ${index}`);
-    return undefined;
   } catch (error) {
     throw explainMysql(error, mysql);
   } finally {
@@ -123,7 +122,6 @@ export async function status(
   const { tables: found, trouble } = await reader.read(lake);
   for (const text of trouble) screen.warn(text);
   if (flags.has("json")) return found;
-  const total = (offsets: Record<string, number>) => Object.values(offsets).reduce((sum, n) => sum + n, 0);
   const columns = [
     "table",
     "in MySQL",
@@ -139,12 +137,19 @@ export async function status(
   ];
   const rows = Object.values(found).map((t) => [
     ...[t.table, t.in_mysql, t.posted, t.last_key, t.in_topic],
-    ...[total(t.landed), total(t.cleaned), t.lag, t.clean, t.rejected, t.adds_up ? "yes" : "NO"],
+    ...[
+      sum(Object.values(t.landed)),
+      sum(Object.values(t.cleaned)),
+      t.lag,
+      t.clean,
+      t.rejected,
+      t.adds_up ? "yes" : "NO",
+    ],
   ]);
   screen.print(formatTable(columns, rows));
   screen.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
-  const reasons = Object.values(found).flatMap((t) => Object.entries(t.reasons).map(([why, n]) => [t.table, why, n]));
-  if (reasons.length > 0) screen.print(`\n${formatTable(["table", "reason", "rejected"], reasons)}`);
+  const reasons = formatReasons(Object.values(found));
+  if (reasons) screen.print(`\n${reasons}`);
   return undefined;
 }
 
@@ -169,6 +174,12 @@ export async function up(context: Context, { mysql, kafka, services }: Connectio
     if (services.mysql) screen.print(`Elsewhere: --creds ${services.credsFile}`);
   }
   return result;
+}
+
+export async function down(context: Context): Promise<void> {
+  const say = (text: string) => context.screen.say(text);
+  say((await stopServices({ dataDir: context.data, say })) ? "Stopped" : "Nothing was running");
+  tellOfOthers(context);
 }
 
 export async function reset(context: Context): Promise<void> {

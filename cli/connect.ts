@@ -26,6 +26,14 @@ import type { Screen } from "./screen.ts";
 export interface Context extends Arguments {
   signal: AbortSignal;
   screen: Screen;
+  /** When the command began, ms. */
+  started: number;
+}
+
+/** The services that a command works with. */
+export interface Needs {
+  mysql: boolean;
+  kafka: boolean;
 }
 
 /** Where the services are, once they are needed. */
@@ -39,10 +47,7 @@ export interface Connections extends AsyncDisposable {
 const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
 
 /** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
-export async function connect(
-  context: Context,
-  needs: { mysql: boolean; kafka: boolean; keep?: boolean },
-): Promise<Connections> {
+export async function connect(context: Context, needs: Needs): Promise<Connections> {
   const { data, prefix, signal, screen, rows, waitMs } = context;
   const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
   const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
@@ -66,7 +71,7 @@ export async function connect(
   }
   const services =
     own.mysql || own.kafka
-      ? await useServices({ dataDir: data, ...own, zookeeper, keep: needs.keep ?? false, say, signal })
+      ? await useServices({ dataDir: data, ...own, zookeeper, keep: context.command === "up", say, signal })
       : undefined;
   try {
     const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);

@@ -6,6 +6,8 @@
 
 import { count, duration, printable } from "../io/text.ts";
 import { type Table, tableNames } from "../io.ts";
+import { addsUp, type LedgerRow } from "../lake/ledger.ts";
+import type { Source } from "../report/status.ts";
 
 /** Where a command writes. */
 export interface Screen {
@@ -178,4 +180,23 @@ export function formatTable(
     .join("\n");
 }
 
+/** The ledger as a table with what MySQL and the checkpoints say, where that is known; then the rejects by reason. */
+export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source>): string {
+  const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), "messages", "clean", "superseded", "rejected"];
+  const rows = ledger.map((row) => {
+    const source = sources?.[row.table];
+    const sums = [row.messages, row.clean, row.superseded, row.rejected, addsUp(row) ? "yes" : "NO"];
+    return [row.table, ...(source ? [source.in_mysql, source.posted] : []), ...sums];
+  });
+  const reasons = formatReasons(ledger);
+  return formatTable([...columns, "adds up"], rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
+}
+
+/** Rejects by reason; empty where there are none. */
+export function formatReasons(ledger: LedgerRow[]): string {
+  const rows = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => [row.table, reason, n]));
+  return rows.length > 0 ? formatTable(["table", "reason", "rejected"], rows) : "";
+}
+
+/** The time since `from`, for people. */
 export const seconds = (from: number): string => duration(Date.now() - from);

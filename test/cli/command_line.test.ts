@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { run, temporaryFolder } from "../support/support.ts";
+import { run, start, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -193,6 +193,18 @@ test("a broker that does not answer is told with its address", async () => {
     stderr,
     /Error: Cannot reach Kafka at 127\.0\.0\.1:1: .*ECONNREFUSED.*; is it running, and are BROKERS, SSL and SASL of KAFKA right in your credentials\?\n$/,
   );
+});
+
+test("a stopped command says how to go on, and a folder named up does not make it up", async () => {
+  const creds = join(folder.path, "away.yaml");
+  const text = "HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nKAFKA:\n  BROKERS: 127.0.0.1:1\n";
+  await writeFile(creds, text, { mode: 0o600 });
+  const cleaning = start(["clean", "--creds", creds, "--data", "up"], { cwd: folder.path });
+  await cleaning.said(/waiting up to/);
+  cleaning.kill("SIGINT");
+  const { code, stderr } = await cleaning.done;
+  assert.equal(code, 130);
+  assert.match(stderr, /\nStopped; the same command goes on where this one was\n$/);
 });
 
 test("a db_creds.yaml that others can read gives a warning", async () => {
