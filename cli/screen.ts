@@ -92,45 +92,57 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
       if (!quiet) line(stderr, printable(text));
     },
     warn: (text) => line(stderr, yellow(`Warning: ${printable(text)}`)),
-    progress: (stage, unit = "rows") => {
-      const started = Date.now();
-      const counts = new Map<Table, { done: number; total: number; ended?: number }>();
-      const show = () =>
-        [...counts].map(([table, { done, total, ended }]) => {
-          const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
-          const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
-          const share = total > 0 ? Math.min(1, done / total) : 1;
-          return `  ${stage} ${table.padEnd(nameWidth)} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
-        });
-      // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
-      const every = stderr.isTTY ? 200 : 5_000;
-      let told = "";
-      const timer = setInterval(() => {
-        if (quiet || counts.size === 0) return;
-        if (stderr.isTTY) redraw(show());
-        else {
-          // Nothing new is not worth a line.
-          const counted = JSON.stringify([...counts]);
-          if (counted !== told) for (const text of show()) stderr.write(`${text}\n`);
-          told = counted;
-        }
-      }, every);
-      timer.unref();
-      return {
-        set: (table, done, total) => void counts.set(table, { done, total }),
-        add: (table, done) => {
-          const before = counts.get(table) ?? { done: 0, total: 0 };
-          counts.set(table, { ...before, done: before.done + done });
-        },
-        finish: (table) => {
-          const { done } = counts.get(table) ?? { done: 0 };
-          counts.set(table, { done, total: done, ended: Date.now() });
-        },
-        end: () => {
-          clearInterval(timer);
-          if (stderr.isTTY && !quiet) redraw([]);
-        },
-      };
+    progress: (stage, unit = "rows") => openProgress({ stage, unit, redraw, quiet }),
+  };
+}
+
+/** Counts the rows of each table, and shows them on a timer. */
+function openProgress({
+  stage,
+  unit,
+  redraw,
+  quiet,
+}: {
+  stage: string;
+  unit: string;
+  redraw: (lines: string[]) => void;
+  quiet: boolean;
+}): Progress {
+  const { stderr } = process;
+  const started = Date.now();
+  const counts = new Map<Table, { done: number; total: number; ended?: number }>();
+  const show = () =>
+    [...counts].map(([table, { done, total, ended }]) => {
+      const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
+      const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
+      const share = total > 0 ? Math.min(1, done / total) : 1;
+      return `  ${stage} ${table.padEnd(nameWidth)} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
+    });
+  // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
+  const every = stderr.isTTY ? 200 : 5_000;
+  let told = "";
+  const timer = setInterval(() => {
+    if (quiet || counts.size === 0) return;
+    if (stderr.isTTY) return redraw(show());
+    // Nothing new is not worth a line.
+    const counted = JSON.stringify([...counts]);
+    if (counted !== told) for (const text of show()) stderr.write(`${text}\n`);
+    told = counted;
+  }, every);
+  timer.unref();
+  return {
+    set: (table, done, total) => void counts.set(table, { done, total }),
+    add: (table, done) => {
+      const before = counts.get(table) ?? { done: 0, total: 0 };
+      counts.set(table, { ...before, done: before.done + done });
+    },
+    finish: (table) => {
+      const { done } = counts.get(table) ?? { done: 0 };
+      counts.set(table, { done, total: done, ended: Date.now() });
+    },
+    end: () => {
+      clearInterval(timer);
+      if (stderr.isTTY && !quiet) redraw([]);
     },
   };
 }
