@@ -1,11 +1,11 @@
 /**
- * Posting to the topics: one worker thread per table, exactly once.
+ * Posts tables to their topics: one worker thread per table, exactly once.
  *
  * Rows and the checkpoint that says how far they go are committed in one Kafka transaction. After any doubt the
  * producer is thrown away, a new one with the same transactional id fences the old and ends its transaction, and the
  * checkpoint says where to go on; so a row is in the topic once, whatever died.
  *
- * Both sides of a thread stand in this file: `post` starts the threads, `postTable` runs in each.
+ * `post` starts the threads and leads them; `postTable` of `api/table_thread.ts` runs in each.
  *
  * @module
  */
@@ -13,7 +13,6 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { Worker } from "node:worker_threads";
-import pLimit from "p-limit";
 import {
   type Command,
   followers,
@@ -53,35 +52,8 @@ export interface PostOptions {
  */
 export async function post(options: PostOptions): Promise<PostResult[]> {
   const { mysql, kafka, full = false, waitMs, signal, onFact } = options;
-  const onWait = (text: string) => onFact({ fact: "waited", text });
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
-
-  // The threads go on together: whoever claims the first table posts them all; a full run goes over all tables, and
-  // stands in every checkpoint before any of its rows is sent, so that whatever dies it is finished for all.
-  const checkpoints = new Map<Table, Checkpoint>();
-  const planned = new Set<Table>();
-  let claim: Command | undefined;
-  const workers = new Map<Table, Worker>();
-  const command = (message: Command, to = tableNames) => {
-    for (const table of to) workers.get(table)?.postMessage(message);
-  };
-  const coordinate = (fact: PostFact) => {
-    if (fact.fact === "claimed") {
-      checkpoints.set(fact.table, fact.checkpoint);
-      if (claim && fact.table === leader) command(claim, followers);
-      if (checkpoints.size < tableNames.length) return;
-      const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
-      if (broken) {
-        onFact({
-          fact: "waited",
-          text: "A full run was broken off: it is finished first, not begun again",
-        });
-      }
-      command({ command: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
-    }
-    if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) command({ command: "send" });
-  };
-
+  const threads = coordinate({ full, onFact });
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const orStopAll = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -94,38 +66,70 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   };
   // Topics are made while the threads start, connect and look at their tables.
   const preparing = orStopAll(async () => {
-    const patience = { waitMs, signal: stop, isTransient, onWait };
-    const { warnings, maxMessageBytes } = await retry(() => ensureTopics(kafka), patience);
+    const onWait = (text: string) => onFact({ fact: "waited", text });
+    const { warnings, maxMessageBytes } = await retry(() => ensureTopics(kafka), {
+      ...{ waitMs, signal: stop, isTransient, onWait },
+    });
     for (const text of warnings) onFact({ fact: "warned", text });
-    claim = { command: "claim", maxMessageBytes };
-    command(claim, [leader]);
+    threads.claim(maxMessageBytes);
   });
-  preparing.catch(() => {}); // told below
+  preparing.catch(() => {}); // reported below
   const code = await threadCode(new URL("./api/table_thread.ts", import.meta.url).href);
-  const limit = pLimit(tableNames.length);
   const work = (table: Table) =>
     orStopAll(() => {
       const job: Job = { kind: "post", table, owner, mysql, kafka, full, waitMs };
-      // What is read from sockets is let go of sooner where the young generation is small: 60 MB less in all.
+      // A small young generation frees socket buffers sooner: saves 60 MB in all.
       const resourceLimits = { maxYoungGenerationSizeMb: 2 };
       const worker = new Worker(code, { eval: true, workerData: job, resourceLimits });
-      workers.set(table, worker);
-      if (claim && table === leader) command(claim, [leader]);
-      return runThread(worker, {
-        table,
-        stop,
-        onFact: (fact) => {
-          coordinate(fact);
-          onFact(fact);
-        },
-      });
+      threads.add(table, worker);
+      return runThread(worker, { table, stop, onFact: threads.receive });
     });
-  const results = await Promise.allSettled(tableNames.map((table) => limit(work, table)));
+  const results = await Promise.allSettled(tableNames.map(work));
   await preparing.catch(() => {});
   signal.throwIfAborted();
-  // The first failure made the others stop: it is the one to tell.
+  // Report the first failure; the others only stopped because of it.
   if (failed.signal.aborted) throw failed.signal.reason;
   return results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+}
+
+/**
+ * Makes the threads go on together. Whoever claims the first table posts them all. A full run goes over all tables and
+ * stands in every checkpoint before any of its rows is sent, so that it is finished for all, whatever dies.
+ */
+function coordinate({ full, onFact }: { full: boolean; onFact: PostOptions["onFact"] }) {
+  const workers = new Map<Table, Worker>();
+  const checkpoints = new Map<Table, Checkpoint>();
+  const planned = new Set<Table>();
+  let claim: Command | undefined;
+  const command = (message: Command, to = tableNames) => {
+    for (const table of to) workers.get(table)?.postMessage(message);
+  };
+  const plan = () => {
+    const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
+    const text = "A full run was broken off: it is finished first, not begun again";
+    if (broken) onFact({ fact: "waited", text });
+    command({ command: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
+  };
+  return {
+    add(table: Table, worker: Worker): void {
+      workers.set(table, worker);
+      if (claim && table === leader) command(claim, [leader]);
+    },
+    /** The topics are there. */
+    claim(maxMessageBytes: Record<Table, number>): void {
+      claim = { command: "claim", maxMessageBytes };
+      command(claim, [leader]);
+    },
+    receive(fact: PostFact): void {
+      if (fact.fact === "claimed") {
+        checkpoints.set(fact.table, fact.checkpoint);
+        if (claim && fact.table === leader) command(claim, followers);
+        if (checkpoints.size === tableNames.length) plan();
+      }
+      if (fact.fact === "planned" && planned.add(fact.table).size === tableNames.length) command({ command: "send" });
+      onFact(fact);
+    },
+  };
 }
 
 /** Follows one table's thread to its end; stopping it ends the thread, and the next run finds its transaction aborted. */

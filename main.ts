@@ -29,8 +29,7 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
     if (fact.fact === "posted") progress.add(fact.table, fact.rows);
     if (fact.fact === "done") progress.finish(fact.table);
-    if (fact.fact === "warned") screen.warn(fact.text);
-    if (fact.fact === "waited") screen.say(fact.text);
+    screen.notice(fact);
   };
   try {
     const results = await post({ mysql, kafka, full: flags.has("full"), waitMs, signal, onFact });
@@ -61,8 +60,7 @@ async function runClean(context: Context, connections: Connections | undefined):
       if (follow && (fact.rejected > 0 || !screen.isTerminal)) screen.say(`clean   ${fact.table} ${told(fact)}`);
     }
     if (fact.fact === "done") progress.finish(fact.table);
-    if (fact.fact === "warned") screen.warn(fact.text);
-    if (fact.fact === "waited") screen.say(fact.text);
+    screen.notice(fact);
   };
   try {
     const result = connections

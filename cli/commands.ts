@@ -30,8 +30,7 @@ export async function runEmulate(context: Context, { mysql, kafka }: Connections
   const started = Date.now();
   let skipped = 0;
   const onFact = async (fact: EmulateFact) => {
-    if (fact.fact === "warned") screen.warn(fact.text);
-    if (fact.fact === "waited") screen.say(fact.text);
+    screen.notice(fact);
     if (fact.fact === "skipped" && ++skipped <= skipsTold) {
       screen.warn(`${fact.text}${skipped === skipsTold ? "; more of the kind are only counted" : ""}`);
     }
@@ -56,8 +55,7 @@ export async function runServe(context: Context, { mysql, kafka }: Connections):
   const { serve } = await import("../http/server.ts");
   const anyPrefix = flags.has("any-prefix");
   const onFact = (fact: ServeFact) => {
-    if (fact.fact === "warned") screen.warn(fact.text);
-    if (fact.fact === "waited") screen.say(fact.text);
+    screen.notice(fact);
     if (fact.fact === "listening") {
       screen.print(flags.has("json") ? JSON.stringify({ url: fact.url }) : `Listening on ${fact.url}`);
     }

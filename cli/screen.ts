@@ -8,6 +8,7 @@ import { count, duration, printable } from "../io/text.ts";
 import { type Table, tableNames } from "../io.ts";
 import { addsUp, type LedgerRow } from "../lake/ledger.ts";
 import type { Source } from "../report/status.ts";
+import type { Notice } from "../runtime/notice.ts";
 
 /** Where a command writes. */
 export interface Screen {
@@ -19,6 +20,8 @@ export interface Screen {
   say(text: string): void;
   /** A line that nobody should miss. */
   warn(text: string): void;
+  /** Shows a stage's warning, or what it waits for; its other facts are the caller's. */
+  notice(fact: Notice | { fact: string }): void;
   /** Progress of a stage, a line for each table. */
   progress(stage: string, unit?: string): Progress;
   /** Progress is seen as it moves. */
@@ -73,6 +76,10 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
     stream.write(`${text}\n`);
     if (lines.length > 0) redraw(lines);
   };
+  const say = (text: string) => {
+    if (!quiet) line(stderr, printable(text));
+  };
+  const warn = (text: string) => line(stderr, yellow(`Warning: ${printable(text)}`));
   return {
     isTerminal: stderr.isTTY,
     print: (text) => line(stdout, text),
@@ -88,10 +95,13 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
         for (const event of events) stdout.on(event, done);
       });
     },
-    say: (text) => {
-      if (!quiet) line(stderr, printable(text));
+    say,
+    warn,
+    notice(fact) {
+      const { fact: name, text } = fact as Notice;
+      if (name === "warned") warn(text);
+      if (name === "waited") say(text);
     },
-    warn: (text) => line(stderr, yellow(`Warning: ${printable(text)}`)),
     progress: (stage, unit = "rows") => openProgress({ stage, unit, redraw, quiet }),
   };
 }

@@ -15,6 +15,7 @@ import { tableNames } from "../io.ts";
 import { openPublisher } from "../kafka/publisher.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { UsageError } from "../runtime/errors.ts";
+import type { Notice } from "../runtime/notice.ts";
 import { openBatches } from "./batches.ts";
 import { bounds } from "./bounds.ts";
 import { answerError, Refusal, retryAfter } from "./errors.ts";
@@ -27,10 +28,7 @@ import { addPage } from "./page.ts";
 import { openTopics } from "./topics.ts";
 
 /** What the server tells, in the past tense. */
-export type ServeFact =
-  | { fact: "listening"; url: string }
-  | { fact: "warned"; text: string }
-  | { fact: "waited"; text: string };
+export type ServeFact = { fact: "listening"; url: string } | Notice;
 
 /** Settings of {@link serve}. */
 export interface ServeOptions {
