@@ -1,25 +1,17 @@
 -- Every message of the pin topic as a row of silver; where a rule is broken, why, and the bytes as they came.
--- The reasons stand in their order in judged, the rules of the columns in trimmed and cleaned.
-WITH message AS (
-  SELECT *, text_of(value_is, value) AS text, size_of(value_is, value) AS bytes
-  FROM bronze
-),
-
-parsed AS (
+-- judged has the reasons in their order, after those of message_fault; trimmed and cleaned have the rules of the columns.
+WITH parsed AS (
   SELECT *,
-    json_fields(
-      CASE WHEN bytes <= 16777216 THEN text END,
-      'index, ind, unique_id, title, description, poster_name, follower_count, tag_list, '
-        || 'is_image_or_video, image_src, save_location, category'
-    ) AS f
-  FROM message
+    message_fields(value_is, value, 'index, unique_id, title, description, poster_name, follower_count, tag_list, '
+      || 'is_image_or_video, image_src, save_location, category') AS f
+  FROM bronze
 ),
 
 trimmed AS (
   SELECT *,
     CASE
-      WHEN f IS NULL THEN NULL
-      WHEN f.index IS NULL AND absent(text, 'index') IS NOT NULL THEN f.ind
+      WHEN f.index IS NULL AND missing_columns(f, value_is, value, 'index') IS NOT NULL
+        THEN message_fields(value_is, value, 'ind').ind
       ELSE f.index
     END AS key_text,
     trim_text(f.unique_id) AS unique_id,
@@ -38,7 +30,7 @@ trimmed AS (
 
 cleaned AS (
   SELECT *,
-    CASE WHEN full_match(key_text, '[0-9]+') THEN TRY_CAST(key_text AS BIGINT) END AS ind,
+    whole_number(key_text) AS ind,
     -- In digits, as a product of doubles would not be exact: k, M and B append zeros, which a fraction fills.
     TRY_CAST(CASE
       WHEN full_match(followers, '[0-9]+[kKmMbB]?')
@@ -55,30 +47,18 @@ cleaned AS (
       ELSE place
     END AS save_location,
     CASE
-      WHEN f IS NULL THEN NULL
-      WHEN key_text IS NULL AND absent(text, 'index, ind') = 'index, ind' THEN 'index'
-      WHEN f.unique_id IS NULL OR f.title IS NULL OR f.description IS NULL OR f.poster_name IS NULL
-        OR f.follower_count IS NULL OR f.tag_list IS NULL OR f.is_image_or_video IS NULL
-        OR f.image_src IS NULL OR f.save_location IS NULL OR f.category IS NULL
-        THEN absent(text, 'unique_id, title, description, poster_name, follower_count, tag_list, '
-          || 'is_image_or_video, image_src, save_location, category')
+      WHEN key_text IS NULL AND missing_columns(f, value_is, value, 'index, ind') = 'index, ind' THEN 'index'
+      ELSE missing_columns(f, value_is, value, 'unique_id, title, description, poster_name, follower_count, tag_list, '
+        || 'is_image_or_video, image_src, save_location, category')
     END AS missing
   FROM trimmed
 ),
 
 judged AS (
   SELECT *,
-    CASE
-      WHEN f IS NULL THEN CASE
-        WHEN value_is <> 'b' AND trim_text(text) IS NULL THEN 'empty_message'
-        WHEN bytes > 16777216 THEN 'too_big'
-        WHEN value_is = 'b' OR NOT json_ok(text) THEN 'not_json'
-        ELSE 'not_an_object'
-      END
-      WHEN missing IS NOT NULL THEN 'missing_column'
-      WHEN ind IS NULL THEN 'bad_key'
+    coalesce(message_fault(f, value_is, value, missing, ind), CASE
       WHEN followers IS NOT NULL AND follower_count IS NULL THEN 'bad_follower_count'
-    END AS reject_reason
+    END) AS reject_reason
   FROM cleaned
 )
 
@@ -86,15 +66,10 @@ SELECT
   ind, unique_id, title, description, follower_count, poster_name, tag_list, is_image_or_video,
   image_src, save_location, category, _partition, _offset, time_of(posted_ms) AS _posted_at,
   reject_reason,
-  left(CASE
-    WHEN reject_reason IS NULL THEN NULL
-    WHEN reject_reason = 'too_big' THEN 'value: ' || bytes || ' bytes'
-    WHEN reject_reason = 'missing_column' THEN missing || ': absent'
-    WHEN reject_reason = 'bad_key' THEN 'index: ' || coalesce(key_text, 'null')
-    WHEN reject_reason = 'bad_follower_count' THEN 'follower_count: ' || f.follower_count
-    WHEN value_is = 'n' THEN 'value: null'
-    WHEN value_is = 'b' THEN 'value: not UTF-8'
-    ELSE 'value: ' || text
+  left(CASE reject_reason
+    WHEN 'bad_key' THEN 'index: ' || coalesce(key_text, 'null')
+    WHEN 'bad_follower_count' THEN 'follower_count: ' || f.follower_count
+    ELSE message_detail(reject_reason, value_is, value, missing)
   END, 200) AS reject_detail,
   CASE WHEN reject_reason IS NOT NULL THEN bytes_of(key_is, key) END AS reject_key,
   CASE WHEN reject_reason IS NOT NULL THEN bytes_of(value_is, value) END AS reject_raw

@@ -25,7 +25,7 @@ CREATE OR REPLACE MACRO json_texts(s, columns) AS json_transform(
   to_json(map(string_split(columns, ', '), list_transform(string_split(columns, ', '), LAMBDA c: 'VARCHAR'))));
 CREATE OR REPLACE MACRO json_fields(s, columns) AS
   CASE WHEN getvariable('careful') THEN TRY(json_texts(s, columns)) ELSE json_texts(s, columns) END;
--- Those of the columns that a JSON object lacks, null if it has all of them.
+-- Those of the columns that are missing in a JSON object, null if there is none.
 CREATE OR REPLACE MACRO absent(s, columns) AS TRY(nullif(array_to_string(list_where(string_split(columns, ', '),
   list_transform(json_exists(s, string_split(columns, ', ')), LAMBDA found: NOT found)), ', '), ''));
 
@@ -41,6 +41,41 @@ CREATE OR REPLACE MACRO trim_text(s) AS CASE
 CREATE OR REPLACE MACRO split_tags(s) AS string_split(CASE
   WHEN NOT regexp_matches(s, '[,' || blanks() || '],|,[' || blanks() || ']|^,|,$') THEN s
   ELSE nullif(trim(regexp_replace(s, '[' || blanks() || ']*,[,' || blanks() || ']*', ',', 'g'), ','), '') END, ',');
+
+-- The named columns of a message as texts, null if the message is no JSON object of at most 16 MB. Without the || DuckDB
+-- wants the columns as a constant when it defines the macro; with it, when it is used.
+CREATE OR REPLACE MACRO message_fields(value_is, value, columns) AS
+  json_fields(CASE WHEN size_of(value_is, value) <= 16777216 THEN text_of(value_is, value) END, columns || '');
+-- Those of the columns that are missing in the message of f, null if there is none. Most messages have a text in each
+-- column of f, which shows without a second look at the JSON: struct_position finds the NULLs.
+CREATE OR REPLACE MACRO missing_columns(f, value_is, value, columns) AS CASE
+  WHEN struct_position(struct_values(f), NULL::VARCHAR) IS NOT NULL THEN absent(text_of(value_is, value), columns) END;
+-- Why the whole message is rejected, null if it is not.
+CREATE OR REPLACE MACRO message_fault(f, value_is, value, missing, ind) AS CASE
+  WHEN f IS NULL THEN CASE
+    WHEN value_is <> 'b' AND trim_text(text_of(value_is, value)) IS NULL THEN 'empty_message'
+    WHEN size_of(value_is, value) > 16777216 THEN 'too_big'
+    WHEN value_is = 'b' OR NOT json_ok(text_of(value_is, value)) THEN 'not_json'
+    ELSE 'not_an_object' END
+  WHEN missing IS NOT NULL THEN 'missing_column'
+  WHEN ind IS NULL THEN 'bad_key' END;
+-- The detail of these reasons but bad_key.
+CREATE OR REPLACE MACRO message_detail(reason, value_is, value, missing) AS CASE
+  WHEN reason IS NULL THEN NULL
+  WHEN reason = 'too_big' THEN 'value: ' || size_of(value_is, value) || ' bytes'
+  WHEN reason = 'missing_column' THEN missing || ': absent'
+  WHEN value_is = 'n' THEN 'value: null'
+  WHEN value_is = 'b' THEN 'value: not UTF-8'
+  ELSE 'value: ' || text_of(value_is, value) END;
+
+-- A column's text as a number or an instant, null if it is none.
+CREATE OR REPLACE MACRO whole_number(s) AS CASE WHEN full_match(s, '[0-9]+') THEN TRY_CAST(s AS BIGINT) END;
+CREATE OR REPLACE MACRO decimal_number(s) AS CASE
+  WHEN full_match(s, '-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?') THEN TRY_CAST(s AS DOUBLE) END;
+-- The regex takes only times of day that exist, the cast only days.
+CREATE OR REPLACE MACRO instant_of(s) AS CASE
+  WHEN full_match(s, '[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,6})?Z?')
+    THEN TRY_CAST(replace(s, 'Z', '') || '+00:00' AS TIMESTAMP_LTZ) END;
 
 -- The mean of the middle one or two of some whole numbers; the engines' own medians are doubles, not exact above 2^53.
 CREATE OR REPLACE MACRO exact_median(l) AS CAST(0.5 * (CAST(list_sort(l)[(len(l) + 1) // 2] AS DECIMAL(20, 1))

@@ -34,9 +34,47 @@ CREATE OR REPLACE TEMPORARY FUNCTION json_ok(s STRING) RETURNS BOOLEAN RETURN
 -- The columns of a JSON object as texts, null if s is none.
 CREATE OR REPLACE TEMPORARY FUNCTION json_fields(s STRING, columns STRING) RETURNS MAP<STRING, STRING> RETURN
   CASE WHEN trim_text(s) LIKE '{%' AND json_ok(s) THEN from_json(s, 'map<string,string>') END;
--- Those of the columns that a JSON object lacks, null if it has all of them.
+-- Those of the columns that are missing in a JSON object, null if there is none.
 CREATE OR REPLACE TEMPORARY FUNCTION absent(s STRING, columns STRING) RETURNS STRING RETURN
   nullif(array_join(array_except(split(columns, ', '), json_object_keys(s)), ', '), '');
+
+-- The named columns of a message as texts, null if the message is no JSON object of at most 16 MB.
+CREATE OR REPLACE TEMPORARY FUNCTION message_fields(value_is STRING, value STRING, columns STRING) RETURNS MAP<STRING, STRING>
+  RETURN json_fields(CASE WHEN size_of(value_is, value) <= 16777216 THEN text_of(value_is, value) END, columns);
+-- Those of the columns that are missing in the message of f, null if there is none.
+CREATE OR REPLACE TEMPORARY FUNCTION missing_columns(f MAP<STRING, STRING>, value_is STRING, value STRING, columns STRING)
+  RETURNS STRING RETURN CASE
+  WHEN exists(split(columns, ', '), name -> f[name] IS NULL) AND f IS NOT NULL
+    THEN absent(text_of(value_is, value), columns) END;
+-- Why the whole message is rejected, null if it is not.
+CREATE OR REPLACE TEMPORARY FUNCTION message_fault(f MAP<STRING, STRING>, value_is STRING, value STRING, missing STRING,
+  ind BIGINT) RETURNS STRING RETURN CASE
+  WHEN f IS NULL THEN CASE
+    WHEN value_is <> 'b' AND trim_text(text_of(value_is, value)) IS NULL THEN 'empty_message'
+    WHEN size_of(value_is, value) > 16777216 THEN 'too_big'
+    WHEN value_is = 'b' OR NOT json_ok(text_of(value_is, value)) THEN 'not_json'
+    ELSE 'not_an_object' END
+  WHEN missing IS NOT NULL THEN 'missing_column'
+  WHEN ind IS NULL THEN 'bad_key' END;
+-- The detail of these reasons but bad_key.
+CREATE OR REPLACE TEMPORARY FUNCTION message_detail(reason STRING, value_is STRING, value STRING, missing STRING)
+  RETURNS STRING RETURN CASE
+  WHEN reason IS NULL THEN NULL
+  WHEN reason = 'too_big' THEN 'value: ' || size_of(value_is, value) || ' bytes'
+  WHEN reason = 'missing_column' THEN missing || ': absent'
+  WHEN value_is = 'n' THEN 'value: null'
+  WHEN value_is = 'b' THEN 'value: not UTF-8'
+  ELSE 'value: ' || text_of(value_is, value) END;
+
+-- A column's text as a number or an instant, null if it is none.
+CREATE OR REPLACE TEMPORARY FUNCTION whole_number(s STRING) RETURNS BIGINT RETURN
+  CASE WHEN full_match(s, '[0-9]+') THEN TRY_CAST(s AS BIGINT) END;
+CREATE OR REPLACE TEMPORARY FUNCTION decimal_number(s STRING) RETURNS DOUBLE RETURN CASE
+  WHEN full_match(s, '-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?') THEN TRY_CAST(s AS DOUBLE) END;
+-- The regex takes only times of day that exist, the cast only days.
+CREATE OR REPLACE TEMPORARY FUNCTION instant_of(s STRING) RETURNS TIMESTAMP RETURN CASE
+  WHEN full_match(s, '[0-9]{4}-[0-9]{2}-[0-9]{2}[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,6})?Z?')
+    THEN TRY_CAST(replace(s, 'Z', '') || '+00:00' AS TIMESTAMP_LTZ) END;
 
 CREATE OR REPLACE TEMPORARY FUNCTION exact_median(l ARRAY<BIGINT>) RETURNS DECIMAL(20, 1) RETURN
   CAST(0.5 * (CAST(get(array_sort(l), (size(l) + 1) DIV 2 - 1) AS DECIMAL(20, 1))

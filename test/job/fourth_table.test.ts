@@ -27,31 +27,39 @@ const entry = `  board: {
 `;
 
 const sql = `-- Every message of the board topic as a row of silver.
-WITH message AS (
-  SELECT *, text_of(value_is, value) AS text FROM bronze
+WITH parsed AS (
+  SELECT *, message_fields(value_is, value, 'ind, board_name, followers, created') AS f
+  FROM bronze
 ),
 
 cleaned AS (
   SELECT *,
-    CASE WHEN full_match(f.ind, '[0-9]+') THEN TRY_CAST(f.ind AS BIGINT) END AS ind,
+    whole_number(f.ind) AS ind,
     trim_text(f.board_name) AS board_name,
-    CASE WHEN full_match(f.followers, '[0-9]+') THEN TRY_CAST(f.followers AS BIGINT) END AS followers,
-    TRY_CAST(f.created || '+00:00' AS TIMESTAMP_LTZ) AS created
-  FROM (SELECT *, json_fields(text, 'ind, board_name, followers, created') AS f FROM message)
+    whole_number(f.followers) AS followers,
+    instant_of(f.created) AS created,
+    missing_columns(f, value_is, value, 'ind, board_name, followers, created') AS missing
+  FROM parsed
 ),
 
 judged AS (
   SELECT *,
-    CASE
-      WHEN ind IS NULL THEN 'bad_key'
+    coalesce(message_fault(f, value_is, value, missing, ind), CASE
       WHEN f.followers IS NOT NULL AND followers IS NULL THEN 'bad_followers'
-    END AS reject_reason
+      WHEN f.created IS NOT NULL AND created IS NULL THEN 'bad_timestamp'
+    END) AS reject_reason
   FROM cleaned
 )
 
 SELECT
   ind, board_name, followers, created, _partition, _offset, time_of(posted_ms) AS _posted_at,
-  reject_reason, left(CASE WHEN reject_reason IS NOT NULL THEN 'value: ' || text END, 200) AS reject_detail,
+  reject_reason,
+  left(CASE reject_reason
+    WHEN 'bad_key' THEN 'ind: ' || coalesce(f.ind, 'null')
+    WHEN 'bad_followers' THEN 'followers: ' || f.followers
+    WHEN 'bad_timestamp' THEN 'created: ' || f.created
+    ELSE message_detail(reject_reason, value_is, value, missing)
+  END, 200) AS reject_detail,
   CASE WHEN reject_reason IS NOT NULL THEN bytes_of(key_is, key) END AS reject_key,
   CASE WHEN reject_reason IS NOT NULL THEN bytes_of(value_is, value) END AS reject_raw
 FROM judged
