@@ -14,7 +14,7 @@ import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { listOffsets, type PartitionOffsets } from "../kafka/topics.ts";
-import { type LedgerRow, lakeState } from "../lake/ledger.ts";
+import { type LedgerRow, lakeState, type TableState } from "../lake/ledger.ts";
 import { checkBinding, readBinding } from "../lake/owner.ts";
 
 /** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
@@ -69,11 +69,69 @@ export interface StatusReader extends AsyncDisposable {
 }
 
 /** Opens a reader; it connects when it first looks. Its calls must follow one another. */
-export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOptions): StatusReader {
-  let db: Database | undefined;
-  let reader: KafkaReader | undefined;
-  let counted: { until: number; rows: Record<Table, number | null> } | undefined;
+export function openStatus(options: StatusOptions): StatusReader {
+  const { kafka } = options;
+  const mysqlSource = openMysqlSource(options);
+  const kafkaSource = openKafkaSource(kafka);
+  const self: StatusReader = {
+    kafka: kafkaSource.connect,
+    async sources() {
+      const trouble: string[] = [];
+      const rows = await mysqlSource.count(trouble);
+      const checkpoints = await kafkaSource.ask(
+        (reader) => Promise.all(tableNames.map((table) => readCheckpoint(reader, kafka, table))),
+        trouble,
+      );
+      const of = (table: Table, i: number): Source => ({
+        in_mysql: rows?.[table] ?? null,
+        posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
+        last_key: checkpoints?.[i]?.lastKey ?? null,
+      });
+      return { tables: byTable(of), trouble };
+    },
+    async read(lake) {
+      const { tables: sources, trouble } = await self.sources();
+      const states = await lakeState(lake);
+      const bound = await readBinding(lake);
+      const ranges = await kafkaSource.ask((reader) => {
+        if (bound) checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix });
+        return Promise.all(tableNames.map((table) => listOffsets(reader, topicOf(kafka, table))));
+      }, trouble);
+      const of = (table: Table, i: number): TableStatus => ({
+        ...sources[table],
+        label: tables[table].label,
+        topic: topicOf(kafka, table),
+        ...combine(states[table], { asked: ranges !== undefined, partitions: ranges?.[i] }),
+      });
+      return { tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []), trouble: [...new Set(trouble)] };
+    },
+    async [Symbol.asyncDispose]() {
+      mysqlSource.close();
+      await kafkaSource.close();
+    },
+  };
+  return self;
+}
 
+/** What a service says; where it can't be asked, nothing, and its trouble. */
+async function ask<T>(
+  question: () => Promise<T>,
+  { trouble, isTransient, forget }: { trouble: string[]; isTransient: typeof isTransientKafka; forget: () => void },
+): Promise<T | undefined> {
+  try {
+    return await question();
+  } catch (error) {
+    forget();
+    if (!isTransient(error)) throw error;
+    trouble.push((error as Error).message);
+    return undefined;
+  }
+}
+
+/** Counts MySQL's rows over a connection that it keeps. */
+function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions) {
+  let db: Database | undefined;
+  let counted: { until: number; rows: Record<Table, number | null> } | undefined;
   const count = async (): Promise<Record<Table, number | null>> => {
     if (counted && Date.now() < counted.until) return counted.rows;
     const began = Date.now();
@@ -89,81 +147,50 @@ export function openStatus({ mysql, kafka, waitMs, countEveryMs = 0 }: StatusOpt
     counted = { until: Date.now() + Math.max(countEveryMs, countEveryMs && 20 * (Date.now() - began)), rows };
     return rows;
   };
-
-  /** What a service says, or its trouble and nothing. */
-  const ask = async <T>(question: () => Promise<T>, trouble: string[], forget: () => void): Promise<T | undefined> => {
-    try {
-      return await question();
-    } catch (error) {
-      forget();
-      if (!isTransientMysql(error) && !isTransientKafka(error)) throw error;
-      trouble.push((error as Error).message);
-      return undefined;
-    }
+  const close = () => {
+    db?.destroy();
+    db = undefined;
   };
-  const askMysql = (trouble: string[]) =>
-    ask(count, trouble, () => {
-      db?.destroy();
-      db = undefined;
-    });
-  const askKafka = <T>(question: (reader: KafkaReader) => Promise<T>, trouble: string[]) =>
-    ask(
-      async () => question(await self.kafka()),
-      trouble,
-      () => {
-        void reader?.close();
-        reader = undefined;
-      },
-    );
+  return {
+    count: (trouble: string[]) => ask(count, { trouble, isTransient: isTransientMysql, forget: close }),
+    close,
+  };
+}
 
-  const self: StatusReader = {
-    async kafka() {
-      reader ??= await connectReader(kafka);
-      return reader;
-    },
-    async sources() {
-      const trouble: string[] = [];
-      const rows = await askMysql(trouble);
-      const checkpoints = await askKafka(
-        (connection) => Promise.all(tableNames.map((table) => readCheckpoint(connection, kafka, table))),
+/** Asks Kafka over a connection that it keeps. */
+function openKafkaSource(kafka: KafkaSettings) {
+  let reader: KafkaReader | undefined;
+  const connect = async (): Promise<KafkaReader> => {
+    reader ??= await connectReader(kafka);
+    return reader;
+  };
+  const close = async () => {
+    const closing = reader?.close();
+    reader = undefined;
+    await closing;
+  };
+  return {
+    connect,
+    close,
+    ask: <T>(question: (reader: KafkaReader) => Promise<T>, trouble: string[]) =>
+      ask(async () => question(await connect()), {
         trouble,
-      );
-      const of = (table: Table, i: number): Source => ({
-        in_mysql: rows?.[table] ?? null,
-        posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
-        last_key: checkpoints?.[i]?.lastKey ?? null,
-      });
-      return { tables: byTable(of), trouble };
-    },
-    async read(lake) {
-      const { tables: sources, trouble } = await self.sources();
-      const states = await lakeState(lake);
-      const bound = await readBinding(lake);
-      const ranges = await askKafka((connection) => {
-        if (bound) checkBinding(lake, bound, { cluster: connection.clusterId, prefix: kafka.prefix });
-        return Promise.all(tableNames.map((table) => listOffsets(connection, topicOf(kafka, table))));
-      }, trouble);
-      const of = (table: Table, i: number): TableStatus => {
-        const { landed, cleaned, ledger, addsUp } = states[table];
-        const partitions = ranges?.[i];
-        return {
-          ...sources[table],
-          label: tables[table].label,
-          topic: topicOf(kafka, table),
-          in_topic: partitions ? sum(partitions, (r) => r.logEnd - r.logStart) : null,
-          lag: ranges
-            ? sum(partitions ?? [], (r) => Math.max(0, r.lastStable - (cleaned.get(r.partition) ?? r.logStart)))
-            : null,
-          ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
-          adds_up: addsUp,
-        };
-      };
-      return { tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []), trouble: [...new Set(trouble)] };
-    },
-    async [Symbol.asyncDispose]() {
-      db?.destroy();
-      await reader?.close();
-    },
+        isTransient: isTransientKafka,
+        forget: () => void close(),
+      }),
   };
-  return self;
+}
+
+/** How far a table is in the lake and, if Kafka can be `asked`, in the topic; a topic that is missing has no partitions. */
+function combine(
+  { landed, cleaned, ledger, addsUp }: TableState,
+  { asked, partitions }: { asked: boolean; partitions: PartitionOffsets[] | undefined },
+) {
+  const lagOf = (r: PartitionOffsets) => Math.max(0, r.lastStable - (cleaned.get(r.partition) ?? r.logStart));
+  return {
+    in_topic: partitions ? sum(partitions, (r) => r.logEnd - r.logStart) : null,
+    lag: asked ? sum(partitions ?? [], lagOf) : null,
+    ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
+    adds_up: addsUp,
+  };
 }

@@ -61,7 +61,7 @@ const longFiles: string[] = [];
 const longFunctions = {
   hot: ["rowEncoder"],
   data: ["openApi"],
-  toSplit: ["openStatus", "readCredentials", "supervise"],
+  toSplit: ["readCredentials", "supervise"],
 };
 
 test("a file has at most 400 lines and a function at most 80, but for those named here", () => {
