@@ -54,6 +54,7 @@ export interface Job {
 export const leader: Table = "pin";
 export const followers = tableNames.filter((table) => table !== leader);
 
+/** Whether an error of either service may be gone at the next try. */
 export const isTransient = (error: unknown): boolean => isTransientMysql(error) || isTransientKafka(error);
 
 /** The full run that the checkpoint is in the middle of. */
