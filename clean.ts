@@ -29,7 +29,7 @@ import { listOffsets, type PartitionOffsets, showOffsets } from "./kafka/topics.
 import { landedOffsets } from "./lake/bronze.ts";
 import { sqlHash } from "./lake/duckdb.ts";
 import { explainDisk, type Offsets, paths } from "./lake/files.ts";
-import { checkBinding, lockLake, readBinding, writeBinding } from "./lake/owner.ts";
+import { checkIdentity, lockLake, readIdentity, writeIdentity } from "./lake/owner.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { type RetryOptions, retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
@@ -111,19 +111,18 @@ async function bind(
     database: checkpoint?.database ?? database ?? null,
   };
   const sql = await sqlHash();
-  const bound = await readBinding(lake);
-  if (!bound) {
+  const identity = await readIdentity(lake);
+  if (!identity) {
     const isEmpty = run.tables.every(({ bronze, silver }) => bronze.length === 0 && silver.size === 0);
-    if (isEmpty) return writeBinding(lake, { ...wanted, sql });
-    const { binding } = paths(lake);
+    if (isEmpty) return writeIdentity(lake, { ...wanted, sql });
     throw new UsageError(
-      `The lake in "${lake}" holds rows, but "${binding}", which says which topics they came from, is missing: put it back from a backup, or, if they came from the topics in use now, write ${JSON.stringify({ ...wanted, sql: "" })} into it`,
+      `The lake in "${lake}" holds rows, but "${paths(lake).identity}", which says which topics they came from, is missing: put it back from a backup, or, if they came from the topics in use now, write ${JSON.stringify({ ...wanted, sql: "" })} into it`,
     );
   }
-  checkBinding(lake, bound, wanted);
-  checkBinding(lake, bound, { database: database ?? null });
-  if (bound.database === null && wanted.database !== null) await writeBinding(lake, { ...bound, ...wanted });
-  if (bound.sql !== sql) {
+  checkIdentity(lake, identity, wanted);
+  checkIdentity(lake, identity, { database: database ?? null });
+  if (identity.database === null && wanted.database !== null) await writeIdentity(lake, { ...identity, ...wanted });
+  if (identity.sql !== sql) {
     onFact({
       fact: "warned",
       text: "The cleaning SQL in sql/ was edited since silver was made: earlier rows keep the old rules; clean --rebuild makes all of silver again",

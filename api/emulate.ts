@@ -80,7 +80,7 @@ const hopeless = 1_000;
  */
 export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   const { mysql, kafka, seed, limit = Number.POSITIVE_INFINITY, rate, waitMs, signal, onFact } = options;
-  const patience = {
+  const retrying = {
     ...{ waitMs, signal, isTransient },
     onWait: (text: string) => void onFact({ fact: "waited", text }),
   };
@@ -95,7 +95,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   let size = 50;
   let misses = 0;
   try {
-    const { warnings } = await retry(() => ensureTopics(kafka), patience);
+    const { warnings } = await retry(() => ensureTopics(kafka), retrying);
     for (const text of warnings) await onFact({ fact: "warned", text });
     while (result.posts < limit) {
       const wanted = Math.min(await pace(size), limit - result.posts);
@@ -109,7 +109,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
           source = undefined;
           throw explainMysql(error, mysql);
         }
-      }, patience);
+      }, retrying);
       for (const { key, lacks } of skipped) {
         const names = lacks.map((table) => `"${tables[table].source}"`).join(" and ");
         await onFact({
@@ -131,12 +131,12 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
         const sent = await publisher.send(messages, { signal, timeoutMs: Math.max(waitMs, 10_000) });
         if (sent.outcome === "not_stored") throw sent.error;
         if (sent.outcome === "unknown") throw new UnknownOutcome(posts, sent.error);
-      }, patience);
+      }, retrying);
       result.posts += posts.length;
       await onFact({ fact: "posted", posts });
     }
     for (const table of tableNames) {
-      const text = await retry(() => waitForStableOffset(kafka, table), patience);
+      const text = await retry(() => waitForStableOffset(kafka, table), retrying);
       if (text) await onFact({ fact: "warned", text });
     }
   } catch (error) {

@@ -191,9 +191,9 @@ async function cleanBatch(
 /** Runs a statement that writes what the cleaning SQL makes of `bronze`; gives the number of rows. */
 async function write(connection: DuckDBConnection, statement: string): Promise<number> {
   const [rows = 0] = await numbers(connection, statement).catch(async (error: Error) => {
-    // The usual way takes no malformed JSON; from here on this connection goes the careful one.
+    // The usual way takes no malformed JSON; from here on this connection goes the tolerant one.
     if (!/Malformed JSON/i.test(error.message)) throw error;
-    await connection.run("SET VARIABLE careful = true");
+    await connection.run("SET VARIABLE tolerant = true");
     return await numbers(connection, statement);
   });
   return rows;

@@ -11,7 +11,7 @@ import type { BronzeFile } from "../lake/bronze.ts";
 import { sqlHash } from "../lake/duckdb.ts";
 import { explainDisk, paths, syncPath } from "../lake/files.ts";
 import { readLedger } from "../lake/ledger.ts";
-import { lockLake, readBinding, writeBinding } from "../lake/owner.ts";
+import { lockLake, readIdentity, writeIdentity } from "../lake/owner.ts";
 import { step } from "../runtime/steps.ts";
 import { finishLanded } from "./batch.ts";
 import { writeCheckedLedger } from "./publish.ts";
@@ -32,8 +32,8 @@ import {
 export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   const { lake, onFact } = options;
   await using _lock = await lockLake(lake);
-  const bound = await readBinding(lake);
-  if (!bound) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
+  const identity = await readIdentity(lake);
+  if (!identity) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
   await finishRebuild(lake);
   const making = makingFolder(lake);
   await rm(making, { recursive: true, force: true });
@@ -119,8 +119,8 @@ export async function finishRebuild(lake: string): Promise<void> {
     if (wanted) await replace(paths(ready).silver(table), paths(lake).silver(table), wanted);
   }
   await replace(paths(ready).rejects, paths(lake).rejects, rejects);
-  const bound = await readBinding(lake);
-  if (bound) await writeBinding(lake, { ...bound, sql });
+  const identity = await readIdentity(lake);
+  if (identity) await writeIdentity(lake, { ...identity, sql });
   // Under its other name, half of it is no plan to follow any more.
   await rename(ready, makingFolder(lake));
   step("removing", makingFolder(lake));

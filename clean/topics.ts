@@ -14,7 +14,7 @@ import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets } from "../kafka/topics.ts";
 import { type BronzeFile, landedOffsets, lastLine } from "../lake/bronze.ts";
-import { checkTopicId, readBinding, startAgain, writeBinding } from "../lake/owner.ts";
+import { checkTopicId, readIdentity, startAgain, writeIdentity } from "../lake/owner.ts";
 import type { CleanRun } from "./run.ts";
 
 /**
@@ -31,16 +31,16 @@ export async function checkTopicIds(
     reader,
     tableNames.map((table) => topicOf(kafka, table)),
   );
-  const bound = await readBinding(lake);
-  const topics = { ...bound?.topics };
+  const identity = await readIdentity(lake);
+  const topics = { ...identity?.topics };
   for (const table of tableNames) {
     const topic = topicOf(kafka, table);
     const id = ids.get(topic);
     checkTopicId(topic, topics[table], id);
     if (id) topics[table] = id;
   }
-  const isNew = tableNames.some((table) => topics[table] !== bound?.topics?.[table]);
-  if (bound && isNew) await writeBinding(lake, { ...bound, topics });
+  const isNew = tableNames.some((table) => topics[table] !== identity?.topics?.[table]);
+  if (identity && isNew) await writeIdentity(lake, { ...identity, topics });
   return ids;
 }
 

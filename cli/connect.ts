@@ -13,7 +13,7 @@ import type { Table } from "../io.ts";
 import { connectReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
-import { checkBinding, readBinding } from "../lake/owner.ts";
+import { checkIdentity, readIdentity } from "../lake/owner.ts";
 import { loadSample } from "../local/sample/load.ts";
 import { findServices, type Services, useServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
@@ -117,14 +117,14 @@ export function tellOfOthers({ data, flags, screen }: Context): void {
 /** Refuses the lake of another cluster, prefix or database before anything is posted for it. */
 export async function checkLake(context: Context, connections: Connections): Promise<void> {
   const { lake, waitMs, signal, screen } = context;
-  const bound = await readBinding(lake);
-  if (!bound) return;
+  const identity = await readIdentity(lake);
+  if (!identity) return;
   const { kafka } = connections;
   const onWait = (text: string) => screen.say(text);
   const connecting = () => connectReader(kafka);
   await using reader = await retry(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
   const database = await databaseOf(connections, context);
-  checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix, ...database });
+  checkIdentity(lake, identity, { cluster: reader.clusterId, prefix: kafka.prefix, ...database });
 }
 
 /** The id of the database that the settings name, so that the lake of another one is refused; none when it is away. */

@@ -30,7 +30,7 @@ export const paths = (lake: string) => ({
   rejects: join(lake, "rejects"),
   gold: join(lake, "gold"),
   tmp: join(lake, "tmp"),
-  binding: join(lake, "lake.json"),
+  identity: join(lake, "lake.json"),
   lock: join(lake, ".lock"),
 });
 

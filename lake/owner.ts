@@ -11,7 +11,7 @@ import { isHeld, takeLock } from "../runtime/lock.ts";
 import { explainDisk, paths, writeInPlace } from "./files.ts";
 
 /** What a lake belongs to; kept in `lake.json`. */
-export interface Binding {
+export interface LakeIdentity {
   cluster: string;
   prefix: string;
   /** Unknown until a post or a connection to MySQL has told. */
@@ -23,35 +23,35 @@ export interface Binding {
 }
 
 /** @throws where `lake.json` is there and cannot be read */
-export async function readBinding(lake: string): Promise<Binding | undefined> {
-  const { binding } = paths(lake);
+export async function readIdentity(lake: string): Promise<LakeIdentity | undefined> {
+  const path = paths(lake).identity;
   try {
-    return JSON.parse(await readFile(binding, "utf8")) as Binding;
+    return JSON.parse(await readFile(path, "utf8")) as LakeIdentity;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") return undefined;
-    throw new Error(`Cannot read "${binding}": ${message}; put it back from a backup`, { cause: error });
+    throw new Error(`Cannot read "${path}": ${message}; put it back from a backup`, { cause: error });
   }
 }
 
-export const writeBinding = (lake: string, binding: Binding): Promise<void> =>
-  writeInPlace(lake, paths(lake).binding, `${JSON.stringify(binding, null, 2)}\n`);
+export const writeIdentity = (lake: string, identity: LakeIdentity): Promise<void> =>
+  writeInPlace(lake, paths(lake).identity, `${JSON.stringify(identity, null, 2)}\n`);
 
 /**
  * Refuses a lake that belongs to another cluster, prefix or database; what is not known yet is not compared.
  *
  * @throws `UsageError` that says what to do
  */
-export function checkBinding(lake: string, bound: Binding, wanted: Partial<Binding>): void {
+export function checkIdentity(lake: string, identity: LakeIdentity, wanted: Partial<LakeIdentity>): void {
   const checks = [
     ["cluster", "Kafka cluster", "choose another folder by --data"],
     ["prefix", "topics with prefix", "choose another folder by --data, or the same --prefix as before"],
     ["database", "database", "choose another folder by --data"],
   ] as const;
   for (const [key, what, remedy] of checks) {
-    if (bound[key] && wanted[key] && bound[key] !== wanted[key]) {
+    if (identity[key] && wanted[key] && identity[key] !== wanted[key]) {
       throw new UsageError(
-        `The lake in "${lake}" belongs to ${what} "${bound[key]}", not to "${wanted[key]}": ${remedy}`,
+        `The lake in "${lake}" belongs to ${what} "${identity[key]}", not to "${wanted[key]}": ${remedy}`,
       );
     }
   }
@@ -66,10 +66,10 @@ export const startAgain =
  *
  * @throws with what to do
  */
-export function checkTopicId(topic: string, bound: string | null | undefined, id: string | null | undefined): void {
-  if (!bound || !id || bound === id) return;
+export function checkTopicId(topic: string, known: string | null | undefined, id: string | null | undefined): void {
+  if (!known || !id || known === id) return;
   throw new Error(
-    `Topic "${topic}" was made again: its id is "${id}", but the lake's messages are from the one with id "${bound}"; ${startAgain}`,
+    `Topic "${topic}" was made again: its id is "${id}", but the lake's messages are from the one with id "${known}"; ${startAgain}`,
   );
 }
 

@@ -12,7 +12,7 @@ import { silverColumns } from "../lake/columns.ts";
 import { explainSql, openDuckDb, parquetRows, readSql } from "../lake/duckdb.ts";
 import { paths, writeInPlace } from "../lake/files.ts";
 import { publishQuery, readLedger } from "../lake/ledger.ts";
-import { readBinding } from "../lake/owner.ts";
+import { readIdentity } from "../lake/owner.ts";
 import { hasSilver } from "../lake/silver.ts";
 import { duckdb } from "../runtime/duckdb.ts";
 import { type Answer, type Cell, type Question, type Report, readQuestions } from "./questions.ts";
@@ -49,7 +49,7 @@ const nothingIn = (lake: string) => new Error(`There is nothing to report in "${
 
 /** @throws where nothing has been cleaned yet: no services need to be started for that */
 export async function needLake(lake: string): Promise<void> {
-  if (!(await readBinding(lake))) throw nothingIn(lake);
+  if (!(await readIdentity(lake))) throw nothingIn(lake);
 }
 
 interface AnswerOptions {
@@ -139,7 +139,7 @@ async function writePage(
       ...found,
       gaps: Object.fromEntries(gaps.columns.map((name, i) => [name, gaps.rows[0]?.[i] ?? null])),
       coordinates: { checked, inside: within },
-      prefix: (await readBinding(lake))?.prefix,
+      prefix: (await readIdentity(lake))?.prefix,
       madeAt: new Date(),
     },
     world,

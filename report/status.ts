@@ -15,7 +15,7 @@ import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { listOffsets, type PartitionOffsets } from "../kafka/topics.ts";
 import { type LedgerRow, lakeState, type TableState } from "../lake/ledger.ts";
-import { checkBinding, readBinding } from "../lake/owner.ts";
+import { checkIdentity, readIdentity } from "../lake/owner.ts";
 
 /** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
 export interface Source {
@@ -92,9 +92,9 @@ export function openStatus(options: StatusOptions): StatusReader {
     async read(lake) {
       const { tables: sources, trouble } = await self.sources();
       const states = await lakeState(lake);
-      const bound = await readBinding(lake);
+      const identity = await readIdentity(lake);
       const ranges = await kafkaSource.ask((reader) => {
-        if (bound) checkBinding(lake, bound, { cluster: reader.clusterId, prefix: kafka.prefix });
+        if (identity) checkIdentity(lake, identity, { cluster: reader.clusterId, prefix: kafka.prefix });
         return Promise.all(tableNames.map((table) => listOffsets(reader, topicOf(kafka, table))));
       }, trouble);
       const of = (table: Table, i: number): TableStatus => ({

@@ -17,8 +17,8 @@ export interface RetryOptions {
 }
 
 /** Tries again and again while a service is away; it does not end a try that hangs, so each must have a time-out. */
-export async function retry<T>(action: () => Promise<T>, patience: RetryOptions): Promise<T> {
-  const { waitMs, signal, isTransient, onWait } = patience;
+export async function retry<T>(action: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const { waitMs, signal, isTransient, onWait } = options;
   const begun = Date.now();
   let since: number | undefined;
   let told = false;

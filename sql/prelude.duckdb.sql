@@ -19,12 +19,12 @@ CREATE OR REPLACE MACRO pair(a, b) AS [a, b];
 
 CREATE OR REPLACE MACRO json_ok(s) AS json_valid(s);
 -- The named columns of a JSON object as texts, null if s is none. Malformed text throws, which is found out for
--- nothing; with TRY (SET VARIABLE careful = true, then the same again) it gives null, but TRY copies every text.
+-- nothing; with TRY (SET VARIABLE tolerant = true, then the same again) it gives null, but TRY copies every text.
 CREATE OR REPLACE MACRO json_texts(s, columns) AS json_transform(
   CASE WHEN starts_with(s, '{') OR regexp_matches(s, '^[[:space:]]*[{]') THEN s END,
   to_json(map(string_split(columns, ', '), list_transform(string_split(columns, ', '), LAMBDA c: 'VARCHAR'))));
 CREATE OR REPLACE MACRO json_fields(s, columns) AS
-  CASE WHEN getvariable('careful') THEN TRY(json_texts(s, columns)) ELSE json_texts(s, columns) END;
+  CASE WHEN getvariable('tolerant') THEN TRY(json_texts(s, columns)) ELSE json_texts(s, columns) END;
 -- Those of the columns that are missing in a JSON object, null if there is none.
 CREATE OR REPLACE MACRO absent(s, columns) AS TRY(nullif(array_to_string(list_where(string_split(columns, ', '),
   list_transform(json_exists(s, string_split(columns, ', ')), LAMBDA found: NOT found)), ', '), ''));

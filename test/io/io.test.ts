@@ -272,15 +272,15 @@ test("isTransientKafka() knows a broker that does not say what went wrong, by th
 
 test("retry() counts its wait from the first error on: a program that was frozen has lost no time", async () => {
   let tries = 0;
-  const patience = { waitMs: 400, signal: new AbortController().signal, isTransient: () => true, onWait: () => {} };
+  const retrying = { waitMs: 400, signal: new AbortController().signal, isTransient: () => true, onWait: () => {} };
   const found = await retry(async () => {
     if (tries++ > 0) return "there";
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
     throw new Error("late");
-  }, patience);
+  }, retrying);
   assert.equal(found, "there");
   await assert.rejects(
-    retry(() => Promise.reject(new Error("away")), patience),
+    retry(() => Promise.reject(new Error("away")), retrying),
     /away/,
   );
 });

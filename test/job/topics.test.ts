@@ -13,7 +13,7 @@ import type { KafkaSettings } from "../../kafka/settings.ts";
 import { topicIds } from "../../kafka/topic_ids.ts";
 import { listOffsets, waitForStableOffset } from "../../kafka/topics.ts";
 import { names, paths } from "../../lake/files.ts";
-import { readBinding, writeBinding } from "../../lake/owner.ts";
+import { readIdentity, writeIdentity } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { retry } from "../../runtime/retry.ts";
 import { openSite, readTopic, run, type Site, start } from "../support/support.ts";
@@ -136,7 +136,7 @@ async function makeAgain(topic: string): Promise<void> {
 }
 
 const bindingOf = async (prefix: string) =>
-  (await readBinding(join(site.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readBinding>>>;
+  (await readIdentity(join(site.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readIdentity>>>;
 
 test("a topic that is made again while clean --follow runs is noticed, whatever it holds now", async () => {
   await makeTopic("again.geo");
@@ -199,13 +199,13 @@ for (const end of ["commit", "abort"] as const) {
     assert.equal(first.code, 0, first.stderr);
     const { topics, ...binding } = await bindingOf(prefix);
     assert.deepEqual(Object.keys(topics ?? {}), ["geo"]);
-    await writeBinding(join(site.folder.path, prefix, "lake"), binding);
+    await writeIdentity(join(site.folder.path, prefix, "lake"), binding);
 
     // It is bound to the topic that it finds, since that one still holds the last message.
     const second = await run(cleanArgs(prefix));
     assert.equal(second.code, 0, second.stderr);
     assert.deepEqual((await bindingOf(prefix)).topics, topics);
-    await writeBinding(join(site.folder.path, prefix, "lake"), binding);
+    await writeIdentity(join(site.folder.path, prefix, "lake"), binding);
 
     // At offset 1 is the mark of the commit, or a record of an aborted transaction.
     await makeAgain(topic);

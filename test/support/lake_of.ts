@@ -13,7 +13,7 @@ import type { RecordView } from "../../io/record_batch.ts";
 import { type Table, tableNames } from "../../io.ts";
 import { bronzeName, largeMessage } from "../../lake/bronze.ts";
 import { paths } from "../../lake/files.ts";
-import { writeBinding } from "../../lake/owner.ts";
+import { writeIdentity } from "../../lake/owner.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
 
@@ -34,7 +34,7 @@ interface LandOptions {
 /** Writes messages to bronze, those of a partition in files of `perFile` messages, large ones alone. */
 export async function landMessages(lake: string, messages: Messages, { perFile = 2_000 }: LandOptions): Promise<void> {
   await mkdir(lake, { recursive: true });
-  await writeBinding(lake, { cluster: "test", prefix: "test", database: null, sql: "" });
+  await writeIdentity(lake, { cluster: "test", prefix: "test", database: null, sql: "" });
   for (const table of tableNames) {
     await mkdir(paths(lake).bronze(table), { recursive: true });
     for (const partition of [0, 1, 2]) {
