@@ -13,6 +13,7 @@ import { messageBytes, type ProducerRecord, type RecordMetadata, type SendResult
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { proxyType, Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
+import { error, json, list, maybe, object, ok, proxyError, ref, retry, text, whole } from "./openapi.ts";
 import { isObject, rawArray, rawObject } from "./raw_json.ts";
 import type { Topics } from "./topics.ts";
 
@@ -39,7 +40,24 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser([jsonType, recordsType], (request: FastifyRequest) => guard.receive(request));
 
-  app.post("/send-data", { preParsing: takes(jsonType) }, async (request) => {
+  addSchemas(app);
+
+  const sendData = {
+    summary: "Stores one row or a list of rows, all or none",
+    body: json(ref("SendData")),
+    response: {
+      ...ok("Stored; offsets in the order of the rows", ref("Stored")),
+      "400": error("Not JSON, or not of this form"),
+      "404": error("Unknown topic"),
+      "413": error("Body over 4 MB, over 10,000 rows, or a row that is too large for the topic"),
+      "415": error("Content-Type is not application/json"),
+      "503": error(
+        "Nothing was stored: Kafka is away, or too many requests are open. Or, where the message says so, it is not known whether the rows were stored",
+        retry,
+      ),
+    },
+  };
+  app.post("/send-data", { ...rawBody(jsonType), schema: sendData }, async (request) => {
     const body = rawObject(readBody(request));
     const name = parsed(body.get("topic_name"));
     const data = body.get("data");
@@ -55,25 +73,68 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
     return { topic: topicOf(kafka, table), stored: offsets.length, offsets };
   });
 
-  app.get("/topics", async (_request, reply) =>
+  const names = {
+    summary: "The topics, as the Kafka REST proxy v2 has it",
+    response: ok("Names", list(text), proxyType),
+  };
+  app.get("/topics", { schema: names }, async (_request, reply) =>
     reply.type(proxyType).send(JSON.stringify(tableNames.map((table) => topicOf(kafka, table)))),
   );
 
-  app.post("/topics/:topic", { preParsing: takes(recordsType) }, async (request, reply: FastifyReply) => {
+  const produce = {
+    summary: "Stores records, all or none, as the Kafka REST proxy v2 has it",
+    body: json(ref("Records"), recordsType),
+    response: {
+      ...ok("Stored; offsets in the order of the records", ref("ProxyStored"), proxyType),
+      "400": proxyError("Not JSON"),
+      "404": proxyError("40401 unknown topic, 40402 unknown partition"),
+      "413": proxyError("Body over 4 MB, over 10,000 records, or a record that is too large for the topic"),
+      "415": proxyError("Content-Type is not application/vnd.kafka.json.v2+json"),
+      "422": proxyError("Not of this form"),
+      "503": proxyError("50003 as 503 of /send-data", retry),
+    },
+  };
+  app.post("/topics/:topic", { ...rawBody(recordsType), schema: produce }, async (request, reply: FastifyReply) => {
     const table = tableOf((request.params as { topic: string }).topic, options);
     const records = rawArray(rawObject(readBody(request)).get("records"));
     if (!records) throw new Refusal(422, `"records" must be a list`);
     checkCount(records.length, `"records"`, 422);
     const rows: Row[] = [];
-    for (const [i, text] of records.entries()) rows.push(await readRecord(text, i, table, options.topics));
+    for (const [i, record] of records.entries()) rows.push(await readRecord(record, i, table, options.topics));
     const places = await put(request, table, rows, options);
     const offsets = places.map((place) => ({ ...place, error_code: null, error: null }));
     return reply.type(proxyType).send(JSON.stringify({ offsets, key_schema_id: null, value_schema_id: null }));
   });
 }
 
+/** Describes rows, records and what is answered to them. */
+function addSchemas(app: FastifyInstance): void {
+  const columns = tableNames.map((table) => `${table}: ${Object.keys(tables[table].columns).join(", ")}`).join("; ");
+  const open = { additionalProperties: true };
+  const most = { minItems: 1, maxItems: mostRecords };
+  const add = ($id: string, schema: object) => app.addSchema({ $id, ...schema });
+  add("Row", { type: "object", description: `Columns and values. ${columns}` });
+  const topic_name = { ...text, description: `${tableNames.join(", ")}, or the topic's whole name` };
+  const data = { oneOf: [ref("Row"), { ...list(ref("Row")), ...most }] };
+  add("SendData", { ...object({ topic_name, data }), ...open });
+  add("Place", object({ partition: whole, offset: whole }));
+  add("Stored", object({ topic: text, stored: whole, offsets: list(ref("Place")) }));
+  const record = {
+    key: { description: "Without one the row's own key counts" },
+    value: { description: "The row; null is a tombstone" },
+    partition: maybe("integer"),
+  };
+  add("Records", { ...object({ records: { ...list({ ...object(record, ["value"]), ...open }), ...most } }), ...open });
+  const none = { type: "null" };
+  const place = object({ partition: whole, offset: whole, error_code: none, error: none });
+  add("ProxyStored", object({ offsets: list(place), key_schema_id: none, value_schema_id: none }));
+}
+
+/** Route options for a body of this type, which stays as it came: neither parsed nor validated by Fastify. */
+export const rawBody = (type: string) => ({ preParsing: takes(type), validatorCompiler: () => () => true });
+
 /** A hook that refuses bodies of another type before they are read. */
-export const takes =
+const takes =
   (type: string) =>
   async ({ headers }: FastifyRequest): Promise<void> => {
     const given = headers["content-type"];

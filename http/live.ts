@@ -6,14 +6,16 @@
  * @module
  */
 
+import type { FastifyInstance } from "fastify";
 import type { MysqlSettings } from "../db_conn.ts";
 import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
-import { type Table, tableNames } from "../io.ts";
+import { byTable, type Table, tableNames } from "../io.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { fetchOnce } from "../kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import type { PartitionOffsets } from "../kafka/topics.ts";
 import { openStatus, type Status, type TableStatus } from "../report/status.ts";
+import { each, list, maybe, object, ref, text, whole } from "./openapi.ts";
 
 /** A post as its messages say, as far as they were among the newest of their topics. */
 export interface LatestPost {
@@ -132,6 +134,34 @@ export function openLiveStatus({
   };
 }
 
+/** Describes a {@link Snapshot}. */
+export function addLiveSchemas(app: FastifyInstance): void {
+  const table = { enum: tableNames };
+  const status = {
+    table,
+    label: { ...text, description: "What people read for the table's name" },
+    topic: text,
+    last_key: maybe("string"),
+    ...each(maybe("integer"), "in_mysql", "posted", "in_topic", "lag"),
+    ...each({ type: "object", additionalProperties: whole }, "landed", "cleaned", "reasons"),
+    ...each(whole, "messages", "clean", "superseded", "rejected"),
+    adds_up: { type: "boolean", description: "messages = clean + superseded + rejected, of what is cleaned" },
+  };
+  const post = {
+    key: text,
+    tables: { ...list(table), description: "Whose message of it was found" },
+    at: { type: "integer" },
+    ...each(maybe("string"), "title", "category", "poster", "country", "user"),
+  };
+  const tables = { oneOf: [{ type: "null" }, object(byTable(() => ref("TableStatus")))] };
+  app.addSchema({ $id: "TableStatus", ...object(status) });
+  app.addSchema({ $id: "LatestPost", ...object(post) });
+  app.addSchema({
+    $id: "Snapshot",
+    ...object({ at: whole, tables, posts: list(ref("LatestPost")), trouble: list(text) }),
+  });
+}
+
 /** What a message tells of its post, by table; messages of other tables are not read. */
 const factsOf: { [T in Table]?: (field: (name: string) => string | null) => Partial<LatestPost> } = {
   pin: (field) => ({ title: field("title"), category: field("category"), poster: field("poster_name") }),
@@ -170,10 +200,10 @@ function latestPosts(kafka: KafkaSettings) {
           until.set(partition, stable);
         }
         const onRecord = (_partition: number, record: RecordView) => {
-          const text = keyBytes(record)?.toString() ?? "";
-          if (record.valueEnd - record.valueStart > 100_000 || !/^\d{1,19}$/.test(text)) return;
+          const key = keyBytes(record)?.toString() ?? "";
+          if (record.valueEnd - record.valueStart > 100_000 || !/^\d{1,19}$/.test(key)) return;
           const value = valueBytes(record);
-          if (value) take(table, record.timestamp, text, value);
+          if (value) take(table, record.timestamp, key, value);
         };
         const end = (partition: number) => until.get(partition) as number;
         const unread = () => [...positions].some(([partition, position]) => position < end(partition));

@@ -11,9 +11,10 @@ import { type Table, tableNames } from "../io.ts";
 import { paths } from "../lake/files.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
-import { jsonType, readBody, takes } from "./intake.ts";
-import type { LiveStatus } from "./live.ts";
-import { openRejects } from "./rejects.ts";
+import { jsonType, rawBody, readBody } from "./intake.ts";
+import { addLiveSchemas, type LiveStatus } from "./live.ts";
+import { empty, error, json, list, object, ok, ref, retry, text, tokenErrors } from "./openapi.ts";
+import { addRejectSchemas, openRejects } from "./rejects.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
 const files = ["index.html", "login.html", "no-report.html", "page.css", "page.js", "login.js", "icon.svg"];
@@ -38,6 +39,8 @@ const reportPolicy =
 const mostWatchers = 50;
 const mostUnread = 1_000_000;
 
+const html = (description: string) => ok(description, text, "text/html");
+
 /** What the routes stand on. */
 export interface PageOptions {
   lake: string;
@@ -54,7 +57,12 @@ export async function addPage(app: FastifyInstance, options: PageOptions): Promi
   addLogin(app, options, sendFile);
   addRejects(app, options);
   addReport(app, options, sendFile);
-  app.get("/status", () => options.live.snapshot(1_000));
+  addLiveSchemas(app);
+  const status = {
+    summary: "How far each table is, and the latest posts",
+    response: ok("A snapshot", ref("Snapshot")),
+  };
+  app.get("/status", { schema: status }, () => options.live.snapshot(1_000));
   return addEvents(app, options);
 }
 
@@ -68,9 +76,17 @@ async function addFiles(app: FastifyInstance): Promise<SendFile> {
       .headers({ "content-type": `${type}; charset=utf-8`, "content-security-policy": pagePolicy })
       .send(contents.get(name));
   };
-  app.get("/", async (_request, reply) => sendFile(reply, "index.html"));
-  app.get("/page/:file", async (request, reply) => {
-    const { file } = request.params as { file: string };
+  const index = {
+    summary: "The live page",
+    response: { ...html("HTML"), "303": empty("To /login, where a token is needed") },
+  };
+  app.get("/", { schema: index }, async (_request, reply) => sendFile(reply, "index.html"));
+  const one = {
+    summary: "The page's files",
+    security: [],
+    response: { "200": empty("The file"), "404": error("No such file") },
+  };
+  app.get<{ Params: { file: string } }>("/page/:file", { schema: one }, async ({ params: { file } }, reply) => {
     if (!contents.has(file)) throw new Refusal(404, "There is no such file");
     return sendFile(reply, file);
   });
@@ -78,13 +94,36 @@ async function addFiles(app: FastifyInstance): Promise<SendFile> {
 }
 
 function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, sendFile: SendFile): void {
-  app.get("/login", async (_request, reply) => (needsToken ? sendFile(reply, "login.html") : reply.redirect("/", 303)));
-  app.post("/login", { preParsing: takes(jsonType) }, async (request, reply) => {
+  const page = {
+    summary: "The login page",
+    security: [],
+    response: { ...html("HTML"), "303": empty("To /, where no token is needed") },
+  };
+  app.get("/login", { schema: page }, async (_request, reply) =>
+    needsToken ? sendFile(reply, "login.html") : reply.redirect("/", 303),
+  );
+  const refusals = {
+    ...tokenErrors(),
+    "408": error("The body did not arrive in time"),
+    "413": error("Body over 4 kB"),
+  };
+  const logIn = {
+    summary: "Gives a cookie for the token",
+    security: [],
+    body: json(object({ token: text })),
+    response: { "204": empty("Logged in"), "400": error("Not JSON"), "415": error("Not JSON"), ...refusals },
+  };
+  app.post("/login", { ...rawBody(jsonType), schema: logIn }, async (request, reply) => {
     const body = JSON.parse(readBody(request)) as { token?: unknown } | null;
     await guard.logIn(body?.token, reply);
     return reply.code(204).send();
   });
-  app.post("/logout", async (request, reply) => {
+  const logOut = {
+    summary: "Ends the session of the cookie",
+    security: [],
+    response: { "204": empty("Logged out"), ...refusals },
+  };
+  app.post("/logout", { schema: logOut }, async (request, reply) => {
     guard.logOut(request, reply);
     return reply.code(204).send();
   });
@@ -93,7 +132,14 @@ function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, send
 /** Adds the stream of snapshots; the function returned ends all that are open. */
 function addEvents(app: FastifyInstance, { live, guard }: PageOptions): { endStreams: () => void } {
   const streams = new Set<FastifyReply>();
-  app.get("/events", async (request, reply) => {
+  const schema = {
+    summary: "The same again and again, as server-sent events; data is a Snapshot",
+    response: {
+      ...ok("Events whose data is a status, as /status gives it", text, "text/event-stream"),
+      "503": error("Too many pages are open", retry),
+    },
+  };
+  app.get("/events", { schema }, async (request, reply) => {
     if (streams.size >= mostWatchers) throw new Refusal(503, "Too many pages are open", retryAfter(30));
     reply.hijack();
     const { raw } = reply;
@@ -122,39 +168,67 @@ function addEvents(app: FastifyInstance, { live, guard }: PageOptions): { endStr
 
 function addRejects(app: FastifyInstance, { lake }: PageOptions): void {
   const rejects = openRejects(lake);
-  app.get("/rejects", async (request) => {
-    const { table, reason } = request.query as Record<string, unknown>;
-    if (table !== undefined && !tableNames.includes(table as Table))
-      throw new Refusal(400, `"table" must be one of ${tableNames.join(", ")}`);
-    if (reason !== undefined && !/^[a-z_]{1,40}$/.test(String(reason)))
-      throw new Refusal(400, `"reason" must be one reason`);
-    const which = {
-      ...(table !== undefined && { table: table as Table }),
-      ...(reason !== undefined && { reason: String(reason) }),
-    };
-    return { rejects: await rejects.newest(which) };
-  });
-  app.get("/rejects/:table/:partition/:offset", async (request) => {
-    const { table, partition, offset } = request.params as Record<string, string>;
-    const valid =
-      tableNames.includes(table as Table) && /^\d{1,9}$/.test(partition ?? "") && /^\d{1,18}$/.test(offset ?? "");
-    const found = valid ? await rejects.find(table as Table, Number(partition), offset as string) : undefined;
-    if (!found) throw new Refusal(404, "There is no such reject");
-    return found;
-  });
+  addRejectSchemas(app);
+  const table = { enum: tableNames };
+  const digits = (most: number) => ({ ...text, pattern: `^[0-9]{1,${most}}$` });
+  const busy = { "503": error("Too many look at once", retry) };
+  const newest = {
+    summary: "The newest messages that could not be read, 100 at most",
+    querystring: { type: "object", properties: { table, reason: { ...text, pattern: "^[a-z_]{1,40}$" } } },
+    response: {
+      ...ok("Rejects", object({ rejects: list(ref("Reject")) })),
+      "400": error("Unknown table or reason"),
+      ...busy,
+    },
+  };
+  const wanted: Record<string, string> = { table: `one of ${tableNames.join(", ")}`, reason: "one reason" };
+  const wrong = ([found]: { instancePath: string }[]) => {
+    const name = found?.instancePath.slice(1) ?? "";
+    return new Refusal(400, `"${name}" must be ${wanted[name]}`);
+  };
+  app.get<{ Querystring: { table?: Table; reason?: string } }>(
+    "/rejects",
+    { schema: newest, schemaErrorFormatter: wrong },
+    async ({ query }) => ({ rejects: await rejects.newest(query) }),
+  );
+  const unknown = () => new Refusal(404, "There is no such reject");
+  const one = {
+    summary: "One of them with the message as it came",
+    params: object({ table, partition: digits(9), offset: digits(18) }),
+    response: { ...ok("The reject", ref("RejectWithMessage")), "404": error("No such reject"), ...busy },
+  };
+  app.get<{ Params: { table: Table; partition: string; offset: string } }>(
+    "/rejects/:table/:partition/:offset",
+    { schema: one, schemaErrorFormatter: unknown },
+    async ({ params: { table, partition, offset } }) => {
+      const found = await rejects.find(table, Number(partition), offset);
+      if (!found) throw unknown();
+      return found;
+    },
+  );
 }
 
 function addReport(app: FastifyInstance, { lake }: PageOptions, sendFile: SendFile): void {
-  app.get("/report", async ({ headers }, reply) => {
-    const html = await readFile(join(paths(lake).gold, "report.html")).catch((error: NodeJS.ErrnoException) => {
+  const schema = {
+    summary: "The report page",
+    response: {
+      ...html("HTML"),
+      "404": {
+        description: "No report yet; a page says so where HTML is accepted",
+        content: { ...error("").content, ...json(text, "text/html").content },
+      },
+    },
+  };
+  app.get("/report", { schema }, async ({ headers }, reply) => {
+    const page = await readFile(join(paths(lake).gold, "report.html")).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT") throw error;
     });
-    if (!html) {
+    if (!page) {
       if (headers.accept?.includes("text/html")) return sendFile(reply.code(404), "no-report.html");
       throw new Refusal(404, "There is no report yet: run report first");
     }
     return reply
       .headers({ "content-type": "text/html; charset=utf-8", "content-security-policy": reportPolicy })
-      .send(html);
+      .send(page);
   });
 }

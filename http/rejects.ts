@@ -6,12 +6,14 @@
 
 import { join } from "node:path";
 import type { DuckDBBlobValue, DuckDBConnection } from "@duckdb/node-api";
+import type { FastifyInstance } from "fastify";
 import pLimit from "p-limit";
-import type { Table } from "../io.ts";
+import { type Table, tableNames } from "../io.ts";
 import { literal, parquetRows } from "../lake/duckdb.ts";
 import { names, paths } from "../lake/files.ts";
 import { openInstance } from "../runtime/duckdb.ts";
 import { Refusal, retryAfter } from "./errors.ts";
+import { maybe, object, text, whole } from "./openapi.ts";
 
 /** A message that could not be read. */
 export interface Reject {
@@ -42,6 +44,21 @@ export interface Rejects {
   newest(which: { table?: Table; reason?: string }): Promise<Reject[]>;
   /** @throws {@link Refusal} when too many ask at once */
   find(table: Table, partition: number, offset: string): Promise<RejectWithMessage | undefined>;
+}
+
+/** Describes a {@link Reject} and a {@link RejectWithMessage}. */
+export function addRejectSchemas(app: FastifyInstance): void {
+  const reject = {
+    table: { enum: tableNames },
+    partition: whole,
+    offset: { ...text, pattern: "^[0-9]+$" },
+    posted_at: maybe("string"),
+    reason: text,
+    detail: maybe("string"),
+  };
+  const message = { key: maybe("string"), raw: maybe("string"), bytes: whole, utf8: { type: "boolean" } };
+  app.addSchema({ $id: "Reject", ...object(reject) });
+  app.addSchema({ $id: "RejectWithMessage", ...object({ ...reject, ...message }) });
 }
 
 const rawCharacters = 200_000;

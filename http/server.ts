@@ -21,9 +21,9 @@ import { bounds } from "./bounds.ts";
 import { answerError, Refusal, retryAfter } from "./errors.ts";
 import { protect } from "./guard.ts";
 import { addIntake } from "./intake.ts";
-import { openLiveStatus } from "./live.ts";
-import { openMetrics } from "./metrics.ts";
-import { openApi } from "./openapi.ts";
+import { type LiveStatus, openLiveStatus } from "./live.ts";
+import { type Metrics, openMetrics } from "./metrics.ts";
+import { addOpenApi, error, object, ok, retry, text } from "./openapi.ts";
 import { addPage } from "./page.ts";
 import { openTopics } from "./topics.ts";
 
@@ -85,21 +85,12 @@ export async function serve(options: ServeOptions): Promise<void> {
     const batches = openBatches({ publisher, waitMs, signal: hardStop.signal, onBatch: metrics.onBatch });
     app.setErrorHandler(answerError);
     const refuseMethods = collectMethods(app);
+    await addOpenApi(app, kafka.prefix);
     const guard = protect(app, options);
     metrics.watch(app);
     addIntake(app, { ...options, topics, guard, store: batches.add, onRows: metrics.onRows });
     const { endStreams } = await addPage(app, { lake, live, guard, needsToken: token !== undefined });
-    app.get("/healthz", () => ({ status: "alive" }));
-    app.get("/readyz", async () => {
-      const snapshot = signal.aborted ? undefined : await Promise.race([live.snapshot(1_000), sleep(2_000)]);
-      const known = snapshot?.tables;
-      if (known && tableNames.every((table) => known[table].in_topic !== null)) return { status: "ready" };
-      throw new Refusal(503, "Kafka is away, or the server stops", retryAfter(5));
-    });
-    app.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
-    app.get("/openapi.json", async (_request, reply) =>
-      reply.type("application/json").send(JSON.stringify(openApi(kafka.prefix), null, 2)),
-    );
+    addHealth(app, { live, metrics, signal });
     refuseMethods();
     app.setNotFoundHandler(({ method, url }) => {
       throw new Refusal(404, `There is no ${method} ${url.slice(0, 100)}; /openapi.json says what there is`);
@@ -137,6 +128,33 @@ export async function serve(options: ServeOptions): Promise<void> {
   }
 }
 
+/** Adds `/healthz`, `/readyz` and `/metrics`. */
+function addHealth(
+  app: FastifyInstance,
+  { live, metrics, signal }: { live: LiveStatus; metrics: Metrics; signal: AbortSignal },
+): void {
+  const status = (value: string) => object({ status: { const: value } });
+  app.get("/healthz", { schema: { summary: "Alive", security: [], response: ok("Alive", status("alive")) } }, () => ({
+    status: "alive",
+  }));
+  const away = "Kafka is away, or the server stops";
+  const ready = {
+    summary: "Kafka and the topics are there",
+    security: [],
+    response: { ...ok("Ready", status("ready")), "503": error(away, retry) },
+  };
+  app.get("/readyz", { schema: ready }, async () => {
+    const snapshot = signal.aborted ? undefined : await Promise.race([live.snapshot(1_000), sleep(2_000)]);
+    const known = snapshot?.tables;
+    if (known && tableNames.every((table) => known[table].in_topic !== null)) return { status: "ready" };
+    throw new Refusal(503, away, retryAfter(5));
+  });
+  const schema = { summary: "Prometheus' text format", response: ok("Metrics", text, "text/plain") };
+  app.get("/metrics", { schema }, async (_request, reply) =>
+    reply.type(metrics.contentType).send(await metrics.text()),
+  );
+}
+
 /** Notes every route, so that other methods of its path can be answered with those it has. */
 function collectMethods(app: FastifyInstance): () => void {
   const methods = new Map<string, Set<string>>();
@@ -154,7 +172,7 @@ function collectMethods(app: FastifyInstance): () => void {
       const refuse = async () => {
         throw new Refusal(405, `${url} takes ${allow}`, { headers: { allow } });
       };
-      app.route({ method: others, url, onRequest: refuse, handler: refuse });
+      app.route({ method: others, url, schema: { hide: true }, onRequest: refuse, handler: refuse });
     }
   };
 }

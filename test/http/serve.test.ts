@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import diagnostics from "node:diagnostics_channel";
 import { once } from "node:events";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { Agent, request as rawRequest } from "node:http";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv2020 } from "ajv/dist/2020.js";
+import type { FastifyInstance, RouteOptions } from "fastify";
 import type { LatestPost } from "../../http/live.ts";
+import { serve } from "../../http/server.ts";
 import { tableNames } from "../../io.ts";
 import { openSite, type Running, readTopic, run, type Site, start } from "../support/support.ts";
 
@@ -370,20 +373,43 @@ test("without a token no other machine is served; with one, nothing is told with
   assert.deepEqual([both.code, /two tokens/.test(both.stderr)], [2, true], both.stderr);
 });
 
-test("the description names every route, and no other", async () => {
-  const described = Object.entries(description.paths).flatMap(([path, methods]) =>
-    Object.keys(methods).map((method) => `${method} ${path}`),
+test("the description names every route that Fastify has, and no other", async () => {
+  const routes: RouteOptions[] = [];
+  const collect = (message: unknown) =>
+    void (message as { fastify: FastifyInstance }).fastify.addHook("onRoute", (route) => void routes.push(route));
+  diagnostics.subscribe("fastify.initialization", collect);
+  const stop = new AbortController();
+  const nowhere = { host: "127.0.0.1", port: 1 };
+  const mysql = { ...nowhere, user: "nobody", password: "", database: "none" };
+  let described: string[] = [];
+  const hidden: string[] = [];
+  await serve({
+    ...{ mysql, kafka: { ...site.kafka, prefix: "described" }, lake: join(site.folder.path, "none") },
+    ...{ host: nowhere.host, port: 0, anyPrefix: false, signal: stop.signal },
+    async onFact(fact) {
+      if (fact.fact !== "listening") return;
+      try {
+        const { paths } = (await (await fetch(`${fact.url}/openapi.json`)).json()) as OpenApi;
+        described = Object.entries(paths).flatMap(([path, methods]) =>
+          Object.keys(methods).map((method) => `${method} ${path}`),
+        );
+        for (const { url } of routes.filter(({ schema }) => schema?.hide)) {
+          hidden.push(`${url} ${(await fetch(`${fact.url}${url}`, { method: "DELETE" })).status}`);
+        }
+      } finally {
+        stop.abort();
+      }
+    },
+  }).finally(() => diagnostics.unsubscribe("fastify.initialization", collect));
+  const shown = routes.filter(({ schema, method }) => !schema?.hide && method !== "HEAD");
+  assert.ok(shown.every(({ schema }) => schema?.summary && schema.response));
+  assert.deepEqual(
+    shown.map(({ method, url }) => `${String(method).toLowerCase()} ${url.replace(/:(\w+)/g, "{$1}")}`).sort(),
+    described.sort(),
   );
-  const names = await readdir(new URL("../../http/", import.meta.url));
-  const files = names.filter((name) => name.endsWith(".ts")).map((name) => `../../http/${name}`);
-  const routes = [];
-  for (const file of files) {
-    const text = await readFile(new URL(file, import.meta.url), "utf8");
-    for (const [, method, path] of text.matchAll(/app\.(get|post)\("([^"]+)"/g)) {
-      routes.push(`${method} ${path?.replace(/:(\w+)/g, "{$1}")}`);
-    }
-  }
-  assert.deepEqual(routes.sort(), described.sort());
+  // Each path has one hidden route, which refuses its other methods.
+  const paths = [...new Set(shown.map(({ url }) => url))];
+  assert.deepEqual(hidden.sort(), paths.map((url) => `${url} 405`).sort());
 });
 
 test("health, metrics and the page's own questions are answered as described", async () => {
