@@ -1,5 +1,5 @@
 -- Every message of the pin topic as a row of silver; where a rule is broken, why, and the bytes as they came.
--- judged has the reasons in their order, after those of message_fault; trimmed and cleaned have the rules of the columns.
+-- judged has the reasons in their order, after those of message_fault; trimmed and cleaned have the columns' rules.
 WITH parsed AS (
   SELECT *,
     message_fields(value_is, value, 'index, unique_id, title, description, poster_name, follower_count, tag_list, '

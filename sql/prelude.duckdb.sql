@@ -42,8 +42,8 @@ CREATE OR REPLACE MACRO split_tags(s) AS string_split(CASE
   WHEN NOT regexp_matches(s, '[,' || blanks() || '],|,[' || blanks() || ']|^,|,$') THEN s
   ELSE nullif(trim(regexp_replace(s, '[' || blanks() || ']*,[,' || blanks() || ']*', ',', 'g'), ','), '') END, ',');
 
--- The named columns of a message as texts, null if the message is no JSON object of at most 16 MB. Without the || DuckDB
--- wants the columns as a constant when it defines the macro; with it, when it is used.
+-- The named columns of a message as texts, null if the message is no JSON object of at most 16 MB. Without the ||
+-- DuckDB wants the columns as a constant when it defines the macro; with it, when the macro is used.
 CREATE OR REPLACE MACRO message_fields(value_is, value, columns) AS
   json_fields(CASE WHEN size_of(value_is, value) <= 16777216 THEN text_of(value_is, value) END, columns || '');
 -- Those of the columns that are missing in the message of f, null if there is none. Most messages have a text in each
@@ -59,7 +59,7 @@ CREATE OR REPLACE MACRO message_fault(f, value_is, value, missing, ind) AS CASE
     ELSE 'not_an_object' END
   WHEN missing IS NOT NULL THEN 'missing_column'
   WHEN ind IS NULL THEN 'bad_key' END;
--- The detail of these reasons but bad_key.
+-- The detail of these reasons, except bad_key.
 CREATE OR REPLACE MACRO message_detail(reason, value_is, value, missing) AS CASE
   WHEN reason IS NULL THEN NULL
   WHEN reason = 'too_big' THEN 'value: ' || size_of(value_is, value) || ' bytes'

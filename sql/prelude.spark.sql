@@ -39,11 +39,12 @@ CREATE OR REPLACE TEMPORARY FUNCTION absent(s STRING, columns STRING) RETURNS ST
   nullif(array_join(array_except(split(columns, ', '), json_object_keys(s)), ', '), '');
 
 -- The named columns of a message as texts, null if the message is no JSON object of at most 16 MB.
-CREATE OR REPLACE TEMPORARY FUNCTION message_fields(value_is STRING, value STRING, columns STRING) RETURNS MAP<STRING, STRING>
-  RETURN json_fields(CASE WHEN size_of(value_is, value) <= 16777216 THEN text_of(value_is, value) END, columns);
+CREATE OR REPLACE TEMPORARY FUNCTION message_fields(value_is STRING, value STRING, columns STRING)
+  RETURNS MAP<STRING, STRING> RETURN
+  json_fields(CASE WHEN size_of(value_is, value) <= 16777216 THEN text_of(value_is, value) END, columns);
 -- Those of the columns that are missing in the message of f, null if there is none.
-CREATE OR REPLACE TEMPORARY FUNCTION missing_columns(f MAP<STRING, STRING>, value_is STRING, value STRING, columns STRING)
-  RETURNS STRING RETURN CASE
+CREATE OR REPLACE TEMPORARY FUNCTION missing_columns(f MAP<STRING, STRING>, value_is STRING, value STRING,
+  columns STRING) RETURNS STRING RETURN CASE
   WHEN exists(split(columns, ', '), name -> f[name] IS NULL) AND f IS NOT NULL
     THEN absent(text_of(value_is, value), columns) END;
 -- Why the whole message is rejected, null if it is not.
@@ -56,7 +57,7 @@ CREATE OR REPLACE TEMPORARY FUNCTION message_fault(f MAP<STRING, STRING>, value_
     ELSE 'not_an_object' END
   WHEN missing IS NOT NULL THEN 'missing_column'
   WHEN ind IS NULL THEN 'bad_key' END;
--- The detail of these reasons but bad_key.
+-- The detail of these reasons, except bad_key.
 CREATE OR REPLACE TEMPORARY FUNCTION message_detail(reason STRING, value_is STRING, value STRING, missing STRING)
   RETURNS STRING RETURN CASE
   WHEN reason IS NULL THEN NULL
