@@ -20,7 +20,6 @@ import { findPrograms, type Programs, type Tools } from "./programs.ts";
 import {
   type Addresses,
   credsPath,
-  type MysqlAddress,
   type Reply,
   type Request,
   readLines,
@@ -35,50 +34,103 @@ const requestDeadline = 3_000;
 
 async function supervise(folder: string) {
   const lock = await takeFolder(folder);
-  const dropCreds = () => rmSync(credsPath(folder), { force: true });
-  dropCreds(); // that of a supervisor that was killed
+  rmSync(credsPath(folder), { force: true }); // that of a supervisor that was killed
   const former = readState(folder);
   await Promise.all((former?.children ?? []).map((child) => endOrphan(child, former?.folder ?? folder)));
 
-  const control = { port: await freePort(), token: randomBytes(16).toString("hex") };
-  // A request has its token first, so that strangers are known before their line ends.
-  const opening = Buffer.from(JSON.stringify({ token: control.token }).slice(0, -1));
-  const state: State = {
+  const address = { port: await freePort(), token: randomBytes(16).toString("hex") };
+  const file = openStateFile({
     folder,
     password: former?.password ?? randomBytes(18).toString("base64url"),
     ports: former?.ports ?? {},
     supervisor: identifySelf(),
-    control,
+    control: address,
     children: [],
     ready: {},
-  };
-  const clients = new Set<Socket>();
-  const running = new Set<Guarded>();
-  const services = new Map<ServiceName, Promise<void>>();
+  });
   const stopping = new AbortController();
-  let keeper: Guarded | undefined;
-
-  const server = createServer({ allowHalfOpen: true }, talkTo);
-  server.listen(control.port, "127.0.0.1", () => write(state));
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, end);
-  process.on("exit", () => isOurs() && dropCreds()); // also when an error ends it
+  const { signal } = stopping;
+  const control = openControl(address, {
+    signal,
+    onListening: file.begin,
+    onUse: (wanted, keep) => services.use(wanted, keep),
+    onLeave: endIfUnused,
+    onStop: end,
+  });
+  const processes = openProcesses(file, signal);
+  const services = openServices(file, { signal, say: control.say, spawn: processes.spawn });
+  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, end);
+  process.on("exit", file.dropCreds); // also when an error ends it
   // Whoever deletes the folder of running services wants them no more, and nobody could find them any more.
-  setTimeout(() => setInterval(() => isOurs() || end(), 2_000), 5_000);
+  setTimeout(() => setInterval(() => file.isOurs() || end(), 2_000), 5_000);
   setTimeout(endIfUnused, 5_000); // the program that wanted us may have died before it came
 
-  const tools: Tools = {
-    signal: stopping.signal,
-    say: (line) => {
-      console.error(`${new Date().toISOString()} ${line}`); // to supervisor.log
-      for (const client of clients) send(client, { say: line });
+  function endIfUnused() {
+    if (!control.isUsed() && !file.state.keep) end();
+  }
+
+  function end() {
+    if (signal.aborted) return;
+    stopping.abort(new Error("The services were stopped"));
+    control.close();
+    // ZooKeeper last: a Kafka that stops says so to it, and waits for it where it is gone.
+    void processes.stopAll({ last: services.zookeeper() }).then(() => {
+      file.end();
+      lock.closeSync();
+      process.exit(0); // closes the connections, which tells whoever waits
+    });
+  }
+}
+
+type StateFile = ReturnType<typeof openStateFile>;
+
+/** `state.json` and the credentials file; once the folder is another supervisor's, they are left alone. */
+function openStateFile(state: State) {
+  const { folder, password, ports } = state;
+  const write = (content: State) => writePrivate(join(folder, "state.json"), JSON.stringify(content, null, 2));
+  const isOurs = () => readState(folder)?.supervisor?.pid === process.pid;
+  const save = () => {
+    if (isOurs()) write(state);
+  };
+  const dropCreds = () => {
+    if (isOurs()) rmSync(credsPath(folder), { force: true });
+  };
+  return {
+    state,
+    isOurs,
+    save,
+    dropCreds,
+    begin: () => write(state),
+    publish(ready: Addresses) {
+      Object.assign(state.ready, ready);
+      save();
+      writeCreds(folder, state.ready);
     },
-    spawn: (...args) => {
-      stopping.signal.throwIfAborted();
+    /** A port for a service, that of the last time when it is free. */
+    async port(name: string) {
+      ports[name] = await freePort(ports[name]);
+      return ports[name];
+    },
+    /** Leaves what stays for the next time. */
+    end() {
+      if (!isOurs()) return;
+      dropCreds();
+      write({ folder, password, ports, children: [], ready: {} });
+    },
+  };
+}
+
+/** Starts processes, and keeps them in the state for whoever comes after this one was killed. */
+function openProcesses({ state, save }: StateFile, signal: AbortSignal) {
+  const running = new Set<Guarded>();
+  const note = () => {
+    state.children = [...running].map(({ id }) => id);
+    save();
+  };
+  return {
+    spawn: (...args: Parameters<typeof spawnGuarded>) => {
+      signal.throwIfAborted();
       const child = spawnGuarded(...args);
-      const note = () => {
-        state.children = [...running].map(({ id }) => id);
-        save();
-      };
       running.add(child);
       note();
       void child.ended.then(() => {
@@ -87,19 +139,26 @@ async function supervise(folder: string) {
       });
       return child;
     },
+    async stopAll({ last }: { last: Guarded | undefined }) {
+      await Promise.all([...running].filter((child) => child !== last).map((child) => child.stop()));
+      await last?.stop();
+    },
   };
+}
+
+/** The table of the services: each is started when it is first used, and again after it has ended. */
+function openServices(file: StateFile, tools: Tools) {
+  const { state, port, publish } = file;
+  const { folder } = state;
+  const services = new Map<ServiceName, Promise<void>>();
+  let keeper: Guarded | undefined;
 
   const start = {
     async mysql({ mysql: program }: Programs) {
       if (!program) return;
       const at = await port("mysql");
-      const address: MysqlAddress = {
-        host: "127.0.0.1",
-        port: at,
-        user: "pipeline",
-        password: state.password,
-        database: "pinterest_data",
-      };
+      const { password } = state;
+      const address = { host: "127.0.0.1", port: at, user: "pipeline", password, database: "pinterest_data" };
       await follow("mysql", program.name, at, startMysql(program, { folder, address }, tools));
       publish({ mysql: address });
     },
@@ -131,44 +190,61 @@ async function supervise(folder: string) {
     void guarded.ended.then((how) => {
       services.delete(service);
       if (service !== "zookeeper") delete state.ready[service];
-      if (stopping.signal.aborted) return;
-      if (service === "mysql" && isOurs()) dropCreds();
-      save();
+      if (tools.signal.aborted) return;
+      if (service === "mysql") file.dropCreds();
+      file.save();
       tools.say(`${name} has ended by itself (${how}); its log is in "${folder}". The next command starts it again`);
     });
     return guarded;
   }
 
-  /** A port for a service, that of the last time when it is free. */
-  async function port(name: string) {
-    const free = await freePort(state.ports[name]);
-    state.ports[name] = free;
-    return free;
-  }
+  return {
+    zookeeper: () => keeper,
+    async use(wanted: ServiceName[], keep: boolean): Promise<Reply> {
+      const missing = wanted.filter((service) => !services.has(service));
+      if (wanted.includes("kafka")) checkMode(folder, { zookeeper: wanted.includes("zookeeper") });
+      // A Kafka that is started again while its ZooKeeper goes on must be one that knows it.
+      const programs = findPrograms(missing.includes("kafka") ? wanted : missing, tools);
+      for (const service of missing) {
+        const started = programs.then((found) => start[service](found, keep));
+        services.set(service, started);
+        started.catch(() => services.delete(service)); // the next client may have more luck
+      }
+      await Promise.all(wanted.map((service) => services.get(service)));
+      state.keep ||= keep;
+      file.save();
+      return { ready: state.ready, keep: state.keep };
+    },
+  };
+}
 
-  function publish(ready: Addresses) {
-    Object.assign(state.ready, ready);
-    save();
-    writeCreds(folder, state.ready);
-  }
+/** What {@link openControl} tells. */
+interface ControlOptions {
+  /** Aborted when the supervisor ends: nobody is heard any more. */
+  signal: AbortSignal;
+  onListening: () => void;
+  onUse: (wanted: ServiceName[], keep: boolean) => Promise<Reply>;
+  /** A client that used the services is gone. */
+  onLeave: () => void;
+  onStop: () => void;
+}
 
-  function write(content: State) {
-    writePrivate(join(folder, "state.json"), JSON.stringify(content, null, 2));
-  }
-
-  function save() {
-    if (isOurs()) write(state);
-  }
-
-  function isOurs() {
-    return readState(folder)?.supervisor?.pid === process.pid;
-  }
-
-  /** One client: it stays connected as long as it uses the services. Its half-closed connection ends when we have. */
-  function talkTo(socket: Socket) {
+/** The server on the control port. A client stays connected as long as it uses the services. */
+function openControl({ port, token }: { port: number; token: string }, options: ControlOptions) {
+  const { signal, onListening, onUse, onLeave, onStop } = options;
+  const clients = new Set<Socket>();
+  // A request has its token first, so that strangers are known before their line ends.
+  const opening = Buffer.from(JSON.stringify({ token }).slice(0, -1));
+  const use = async (socket: Socket, wanted: ServiceName[], keep: boolean) => {
+    clients.add(socket);
+    const failed = (error: unknown) => ({ error: error instanceof Error ? error.message : String(error) });
+    send(socket, await onUse(wanted, keep).catch(failed));
+  };
+  // A half-closed connection ends when we have.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
     const leave = () => {
-      if (clients.delete(socket)) endIfUnused();
-      if (!stopping.signal.aborted) socket.end();
+      if (clients.delete(socket)) onLeave();
+      if (!signal.aborted) socket.end();
     };
     socket.on("error", () => {}).on("end", leave);
     socket.on("close", leave);
@@ -179,58 +255,21 @@ async function supervise(folder: string) {
       onLine: (line) => {
         clearTimeout(late);
         const request = parse(line);
-        if (request?.token !== control.token || stopping.signal.aborted) socket.destroy();
-        else if ("stop" in request) end();
+        if (request?.token !== token || signal.aborted) socket.destroy();
+        else if ("stop" in request) onStop();
         else void use(socket, request.use, request.keep);
       },
     });
-  }
-
-  async function use(socket: Socket, wanted: ServiceName[], keep: boolean) {
-    clients.add(socket);
-    try {
-      const lacking = wanted.filter((service) => !services.has(service));
-      if (wanted.includes("kafka")) checkMode(folder, { zookeeper: wanted.includes("zookeeper") });
-      // A Kafka that is started again while its ZooKeeper goes on must be one that knows it.
-      const programs = findPrograms(lacking.includes("kafka") ? wanted : lacking, tools);
-      for (const service of lacking) {
-        const started = programs.then((found) => start[service](found, keep));
-        services.set(service, started);
-        started.catch(() => services.delete(service)); // the next client may have more luck
-      }
-      await Promise.all(wanted.map((service) => services.get(service)));
-      state.keep ||= keep;
-      save();
-      send(socket, { ready: state.ready, keep: state.keep });
-    } catch (error) {
-      send(socket, { error: error instanceof Error ? error.message : String(error) });
-    }
-  }
-
-  /** ZooKeeper last: a Kafka that stops says so to it, and waits for it where it is gone. */
-  async function stopAll() {
-    await Promise.all([...running].filter((child) => child !== keeper).map((child) => child.stop()));
-    await keeper?.stop();
-  }
-
-  function endIfUnused() {
-    if (clients.size === 0 && !state.keep) end();
-  }
-
-  function end() {
-    if (stopping.signal.aborted) return;
-    stopping.abort(new Error("The services were stopped"));
-    server.close();
-    void stopAll().then(() => {
-      if (isOurs()) {
-        dropCreds();
-        const { password, ports } = state;
-        write({ folder, password, ports, children: [], ready: {} });
-      }
-      lock.closeSync();
-      process.exit(0); // closes the connections, which tells whoever waits
-    });
-  }
+  });
+  server.listen(port, "127.0.0.1", onListening);
+  return {
+    isUsed: () => clients.size > 0,
+    say: (line: string) => {
+      console.error(`${new Date().toISOString()} ${line}`); // to supervisor.log
+      for (const client of clients) send(client, { say: line });
+    },
+    close: () => server.close(),
+  };
 }
 
 const send = (socket: Socket, reply: Reply) => socket.write(`${JSON.stringify(reply)}\n`);
