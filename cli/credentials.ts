@@ -8,7 +8,7 @@ import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
+import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import type { MysqlSettings } from "../db_conn.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { UsageError } from "../runtime/errors.ts";
@@ -75,25 +75,61 @@ const givenVariables = (): string[] => Object.keys(process.env).filter((name) =>
 /** Whether the environment holds any of the credentials. */
 export const environmentHasCredentials = (): boolean => givenVariables().length > 0;
 
+/** The document, and what was found wrong with it so far. */
+interface Reading {
+  document: Document;
+  problems: string[];
+  /** Variables of the environment by the dotted name of the key that they stand for. */
+  variables: Map<string, string>;
+  place: (offset: number) => string;
+  /** Files that are still being read. */
+  files: Promise<void>[];
+}
+
 /**
  * Reads a `db_creds.yaml`, where there is one, and the environment, which wins.
  *
  * @throws `UsageError` that lists every problem with its line and column or its variable, and shows no secret
  */
 export async function readCredentials(path: string | undefined): Promise<Credentials> {
-  const text = path === undefined ? "" : await readText(path);
+  const reading = parse(path === undefined ? "" : await readText(path));
+  const { problems, document, variables, files } = reading;
+  let values: Record<string, Value> = {};
+  if (problems.length === 0) {
+    applyEnvironment(reading);
+    if (isMap(document.contents)) values = readMap(reading, document.contents, rules, "");
+    else problems.push("line 1, column 1: expected keys such as HOST, USER and PASSWORD");
+  }
+  await Promise.all(files);
+  const { PREFIX: prefix } = (values.KAFKA ?? {}) as Record<string, Value>;
+  if (prefix !== undefined && !isPrefix(prefix as string)) problems.push(`KAFKA.PREFIX: ${prefixRule}`);
+  if (problems.length > 0) {
+    const what = path === undefined ? "the credentials of the environment" : `"${path}"`;
+    throw new UsageError(`Cannot read ${what}:${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
+  }
+  return {
+    ...toSettings(values),
+    from: [...(path === undefined ? [] : [path]), ...(variables.size > 0 ? ["environment"] : [])].join(" and "),
+    warnings: path === undefined ? [] : await fileWarnings(path),
+  };
+}
+
+function parse(text: string): Reading {
   const lines = new LineCounter();
-  // Pretty errors would quote the line, and with it a password.
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const problems: string[] = [];
   const place = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `line ${line}, column ${col}`;
   };
-  for (const error of document.errors) problems.push(`${place(error.pos[0])}: not valid YAML (${error.code})`);
-  const variables = new Map<string, string>();
+  // Pretty errors would quote the line, and with it a password.
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const problems = document.errors.map((error) => `${place(error.pos[0])}: not valid YAML (${error.code})`);
+  return { document, problems, variables: new Map(), place, files: [] };
+}
+
+/** Puts the variables of the environment in place of the file's values. */
+function applyEnvironment({ document, problems, variables }: Reading): void {
   const known = new Map(variableNames());
-  for (const name of document.errors.length > 0 ? [] : givenVariables()) {
+  for (const name of givenVariables()) {
     const keys = known.get(name);
     if (!keys) {
       problems.push(`${name}: unknown variable, known are ${[...known.keys()].join(", ")}`);
@@ -101,111 +137,105 @@ export async function readCredentials(path: string | undefined): Promise<Credent
     }
     const text = process.env[name] as string;
     variables.set(keys.join("."), name);
-    document.contents ??= document.createNode({}) as unknown as typeof document.contents;
+    document.contents ??= document.createNode({});
     try {
       if (document.hasIn(keys)) document.deleteIn(keys);
       document.setIn(keys, document.createNode(/^(true|false)$/.test(text) ? text === "true" : text));
     } catch {
-      // The file has no place for it, which is told below.
+      // The file has no place for it; readMap finds that.
     }
   }
-  const files: Promise<void>[] = [];
+}
 
-  const readMap = (map: YAMLMap, known: Record<string, Rule>, above: string): Record<string, Value> => {
-    const values: Record<string, Value> = {};
-    for (const { key, value } of map.items) {
-      const name = isScalar(key) ? String(key.value) : typeof key === "string" ? key : "";
-      const rule = known[name];
-      const at = variables.get(`${above}${name}`) ?? place((key as Node).range?.[0] ?? 0);
-      if (!rule) {
-        // A password that slipped into a key's place is not shown.
-        const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
-        problems.push(`${at}: unknown key${shown}, known are ${Object.keys(known).join(", ")}`);
-        continue;
-      }
-      const read = readValue(value as Node | null, rule, `${above}${name}`, at);
-      if (read !== undefined) values[name] = read;
+function readMap(reading: Reading, map: YAMLMap, known: Record<string, Rule>, above: string): Record<string, Value> {
+  const { problems, variables, place } = reading;
+  const values: Record<string, Value> = {};
+  for (const { key, value } of map.items) {
+    const name = isScalar(key) ? String(key.value) : typeof key === "string" ? key : "";
+    const rule = known[name];
+    const at = variables.get(`${above}${name}`) ?? place((key as Node).range?.[0] ?? 0);
+    if (!rule) {
+      // A password that slipped into a key's place is not shown.
+      const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
+      problems.push(`${at}: unknown key${shown}, known are ${Object.keys(known).join(", ")}`);
+      continue;
     }
-    for (const [name, rule] of Object.entries(known)) {
-      if (rule.required && !map.has(name)) {
-        const at = map.range ? `${place(map.range[0])}: ` : "";
-        problems.push(`${at}"${above}${name}" is missing`);
-      }
-    }
-    return values;
-  };
-
-  const readValue = (node: Node | null, rule: Rule, name: string, keyPlace: string): Value | undefined => {
-    const at = node?.range ? place(node.range[0]) : keyPlace;
-    const problem = (expected: string, found?: string) => {
-      problems.push(`${at}, ${name}: expected ${expected}${found === undefined ? "" : ` but found "${found}"`}`);
-      return undefined;
-    };
-    if (rule.type === "map") {
-      return isMap(node) ? readMap(node, rule.keys ?? {}, `${name}.`) : problem("keys below it, each on its own line");
-    }
-    if (rule.type === "list") {
-      const items = isSeq(node) ? node.items : isScalar(node) ? [node] : [];
-      const brokers = items.flatMap((i) =>
-        isScalar(i) && typeof i.value === "string" ? i.value.split(/\s*,\s*/) : [""],
-      );
-      const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
-      if (brokers.length === 0 || wrong !== undefined) {
-        return problem('brokers as "host:port"', wrong?.includes("@") ? undefined : wrong || undefined);
-      }
-      return brokers;
-    }
-    if (!isScalar(node) || node.value === null)
-      return problem(rule.type === "secret" ? 'text ("" for none)' : "a value");
-    // The source, since YAML would read a password of digits as a number and drop its leading zeros.
-    const text = typeof node.value === "string" ? node.value : (node.source ?? String(node.value));
-    switch (rule.type) {
-      case "secret":
-        return text;
-      case "switch":
-        return typeof node.value === "boolean" ? node.value : problem("true or false", text);
-      case "port":
-      case "count": {
-        const [most, kind] = rule.type === "port" ? [65535, "a port number"] : [10_000, "a whole number above 0"];
-        return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= most ? Number(text) : problem(kind, text);
-      }
-      case "file": {
-        const holder: { [key: string]: Value } = {};
-        const path = text;
-        files.push(
-          readFile(path, "utf8").then(
-            (pem) => {
-              holder.pem = pem;
-            },
-            (error: Error) => void problems.push(`${at}, ${name}: ${error.message}`),
-          ),
-        );
-        return holder;
-      }
-      default: {
-        if (text === "") return problem("a value", text);
-        const choice = text.toLowerCase();
-        if (rule.choices && !rule.choices.includes(choice)) return problem(rule.choices.join(" or "), text);
-        return rule.choices ? choice : text;
-      }
-    }
-  };
-
-  let values: Record<string, Value> = {};
-  if (document.errors.length === 0) {
-    if (isMap(document.contents)) values = readMap(document.contents, rules, "");
-    else problems.push(`line 1, column 1: expected keys such as HOST, USER and PASSWORD`);
+    const read = readValue(reading, value as Node | null, rule, { name: `${above}${name}`, at });
+    if (read !== undefined) values[name] = read;
   }
-  await Promise.all(files);
+  for (const [name, rule] of Object.entries(known)) {
+    if (rule.required && !map.has(name)) {
+      const at = map.range ? `${place(map.range[0])}: ` : "";
+      problems.push(`${at}"${above}${name}" is missing`);
+    }
+  }
+  return values;
+}
+
+function readValue(
+  reading: Reading,
+  node: Node | null,
+  rule: Rule,
+  { name, at: keyPlace }: { name: string; at: string },
+): Value | undefined {
+  const at = node?.range ? reading.place(node.range[0]) : keyPlace;
+  const problem: Problem = (expected, found) => {
+    const but = found === undefined ? "" : ` but found "${found}"`;
+    reading.problems.push(`${at}, ${name}: expected ${expected}${but}`);
+    return undefined;
+  };
+  if (rule.type === "map") {
+    if (!isMap(node)) return problem("keys below it, each on its own line");
+    return readMap(reading, node, rule.keys ?? {}, `${name}.`);
+  }
+  if (rule.type === "list") return readBrokers(node, problem);
+  if (!isScalar(node) || node.value === null) return problem(rule.type === "secret" ? 'text ("" for none)' : "a value");
+  // The source, since YAML would read a password of digits as a number and drop its leading zeros.
+  const text = typeof node.value === "string" ? node.value : (node.source ?? String(node.value));
+  if (rule.type === "switch") return typeof node.value === "boolean" ? node.value : problem("true or false", text);
+  if (rule.type !== "file") return scalars[rule.type](text, problem, rule);
+  const holder: { [key: string]: Value } = {};
+  const read = readFile(text, "utf8").then(
+    (pem) => void Object.assign(holder, { pem }),
+    (error: Error) => void reading.problems.push(`${at}, ${name}: ${error.message}`),
+  );
+  reading.files.push(read);
+  return holder;
+}
+
+/** Notes a problem; there is no value then. */
+type Problem = (expected: string, found?: string) => undefined;
+
+function readBrokers(node: Node | null, problem: Problem): string[] | undefined {
+  const items = isSeq(node) ? node.items : isScalar(node) ? [node] : [];
+  const brokers = items.flatMap((i) => (isScalar(i) && typeof i.value === "string" ? i.value.split(/\s*,\s*/) : [""]));
+  const wrong = brokers.find((broker) => !/^(\[[0-9a-fA-F:]+\]|[^\s:/]+):\d{1,5}$/.test(broker));
+  if (brokers.length > 0 && wrong === undefined) return brokers;
+  return problem('brokers as "host:port"', wrong?.includes("@") ? undefined : wrong || undefined);
+}
+
+const whole = (most: number, kind: string) => (text: string, problem: Problem) =>
+  /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= most ? Number(text) : problem(kind, text);
+
+/** How the text of a value is read, by the type of its rule. */
+const scalars = {
+  secret: (text: string) => text,
+  port: whole(65_535, "a port number"),
+  count: whole(10_000, "a whole number above 0"),
+  text(text: string, problem: Problem, { choices }: Rule) {
+    if (text === "") return problem("a value", text);
+    if (!choices) return text;
+    const choice = text.toLowerCase();
+    return choices.includes(choice) ? choice : problem(choices.join(" or "), text);
+  },
+};
+
+/** The settings of values that were found right. */
+function toSettings(values: Record<string, Value>): Pick<Credentials, "mysql" | "kafka"> {
   const kafka = values.KAFKA as Record<string, Value> | undefined;
-  if (kafka?.PREFIX !== undefined && !isPrefix(kafka.PREFIX as string)) problems.push(`KAFKA.PREFIX: ${prefixRule}`);
-  if (problems.length > 0) {
-    const what = path === undefined ? "the credentials of the environment" : `"${path}"`;
-    throw new UsageError(`Cannot read ${what}:${problems.length === 1 ? " " : "\n  "}${problems.join("\n  ")}`);
-  }
+  const sasl = kafka?.SASL as Record<string, string> | undefined;
   const ca = (value: Value | undefined) => (value as { pem: string } | undefined)?.pem;
   const mysqlCa = ca(values.SSL_CA);
-  const sasl = kafka?.SASL as Record<string, string> | undefined;
   const kafkaCa = ca(kafka?.SSL_CA);
   return {
     mysql: {
@@ -232,8 +262,6 @@ export async function readCredentials(path: string | undefined): Promise<Credent
         }),
       },
     }),
-    from: [...(path === undefined ? [] : [path]), ...(variables.size > 0 ? ["environment"] : [])].join(" and "),
-    warnings: path === undefined ? [] : await fileWarnings(path),
   };
 }
 

@@ -60,7 +60,6 @@ const longFiles: string[] = [];
 /** Functions of more than 80 lines: the encoder's hot loop, and those that wait to be split. */
 const longFunctions = {
   hot: ["rowEncoder"],
-  toSplit: ["readCredentials"],
 };
 
 test("a file has at most 400 lines and a function at most 80, but for those named here", () => {
