@@ -12,7 +12,7 @@ import { type EventEmitter, once } from "node:events";
 import { parseArgs } from "node:util";
 import autocannon from "autocannon";
 import { rowToJson, tables } from "../io.ts";
-import { sampleRow } from "../local/sample/load.ts";
+import { sampleRow } from "../local/sample/rows.ts";
 import { openSite, readTopic, start } from "../test/support/support.ts";
 
 const { values } = parseArgs({

@@ -1,7 +1,7 @@
 /**
  * The sample data of the embedded database: three tables of posts with all the dirt of the original, in its shares.
  *
- * A row is a function of the seed and its key alone, so 2,000 rows are the first 2,000 of 1,000,000.
+ * A row is a function of its key alone, so 2,000 rows are the first 2,000 of 1,000,000.
  *
  * @module
  */
@@ -13,14 +13,10 @@ import { tables } from "../../io.ts";
 import type { MysqlAddress } from "../state.ts";
 import { type SampleTable, sampleRow, sampleSize, sampleTables } from "./rows.ts";
 
-export { sampleRow, sampleSize } from "./rows.ts";
-
 /** What {@link loadSample} may be told. */
 export interface SampleOptions {
   /** Posts to have. Default: what was asked for the last time, at first {@link sampleSize}. */
   rows?: number;
-  /** Chooses other texts, people and places in the same shares. Default: that of the rows that are there, at first 1. */
-  seed?: number;
   /** Gets the rows of a table that are there, while they grow. */
   onProgress?: (table: SampleTable, done: number, total: number) => void;
   /** How long to wait for a table that others have locked, ms; another load is waited for to its end. Default 60 s. */
@@ -36,7 +32,7 @@ export interface SampleOptions {
  * @returns how many posts there are; none where the tables are somebody else's
  */
 export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<number | undefined> {
-  const { seed = 1, waitMs = 60_000, onProgress, signal } = options;
+  const { waitMs = 60_000, onProgress, signal } = options;
   const connections = await Promise.all(sampleTables.map(() => open(address, waitMs)));
   const [first] = connections as [Connection];
   try {
@@ -50,21 +46,17 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
       throw new Error(`Cannot add sample posts to ${names}: not made by this program. Drop or rename it first`);
     }
     const states = found as Found[];
-    const old = states.find((state) => state.total > 0);
-    if (options.seed !== undefined && old && old.seed !== seed)
-      throw new Error(`Cannot add sample posts of seed ${seed}: those in the database are of seed ${old.seed}`);
-    const plan = { seed: old?.seed ?? seed, total: 0 };
     const wanted = options.rows ?? (Math.max(...states.map((state) => state.total)) || sampleSize);
-    plan.total = Math.max(wanted, ...states.map((state) => state.next));
+    const total = Math.max(wanted, ...states.map((state) => state.next));
     await Promise.all(
       sampleTables.map(async (table, i) => {
         const connection = connections[i] as Connection;
-        const onRows = (rows: number) => onProgress?.(table, rows, plan.total);
-        await fill(connection, table, { ...plan, found: states[i] as Found, onRows, ...(signal && { signal }) });
+        const onRows = (rows: number) => onProgress?.(table, rows, total);
+        await fill(connection, table, { total, found: states[i] as Found, onRows, ...(signal && { signal }) });
       }),
     );
     signal?.throwIfAborted();
-    return plan.total;
+    return total;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ER_LOCK_WAIT_TIMEOUT") throw error;
     throw new Error(
@@ -79,14 +71,12 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
 /** What there is of a table: the posts it has or is to have, and the key to go on with. */
 interface Found {
   exists: boolean;
-  seed: number;
   total: number;
   next: number;
 }
 
-/** The comment of a table is its mark: who made it, with what seed, and how far, also while it is being filled. */
-const mark = (seed: number, from: number, to: number) =>
-  `Sample posts, seed ${seed}, ${from === to ? to : `${from} to ${to}`}`;
+/** The comment of a table is its mark: who made it, and how far, also while it is being filled. There is one seed only. */
+const mark = (from: number, to: number) => `Sample posts, seed 1, ${from === to ? to : `${from} to ${to}`}`;
 
 async function find(connection: Connection, table: SampleTable): Promise<Found | "foreign"> {
   const { source, key } = tables[table];
@@ -94,10 +84,10 @@ async function find(connection: Connection, table: SampleTable): Promise<Found |
   const comment = await one(connection, `SELECT TABLE_COMMENT AS value ${where}`);
   // MariaDB says so instead of an error.
   if (/^Lock wait timeout/.test(String(comment))) throw Object.assign(new Error(), { code: "ER_LOCK_WAIT_TIMEOUT" });
-  if (comment === undefined) return { exists: false, seed: 0, total: 0, next: 0 };
-  const [, seed, from, to] = /^Sample posts, seed (\d+), (\d+)(?: to (\d+))?$/.exec(String(comment))?.map(Number) ?? [];
-  if (seed === undefined || from === undefined) return "foreign";
-  const state = { exists: true, seed, total: from, next: from };
+  if (comment === undefined) return { exists: false, total: 0, next: 0 };
+  const [, from, to] = /^Sample posts, seed 1, (\d+)(?: to (\d+))?$/.exec(String(comment))?.map(Number) ?? [];
+  if (from === undefined) return "foreign";
+  const state = { exists: true, total: from, next: from };
   if (!to) return state;
   // It was interrupted. Its own rows are the first ones of the range; if others came between, it begins the range anew.
   const range = `FROM ${source} WHERE \`${key}\` >= ${from} AND \`${key}\` < ${to}`;
@@ -108,16 +98,15 @@ async function find(connection: Connection, table: SampleTable): Promise<Found |
 
 interface Fill {
   found: Found;
-  seed: number;
   total: number;
   onRows: (rows: number) => void;
   signal?: AbortSignal;
 }
 
-async function fill(connection: Connection, table: SampleTable, { found, seed, total, onRows, signal }: Fill) {
+async function fill(connection: Connection, table: SampleTable, { found, total, onRows, signal }: Fill) {
   const { source, key, columns } = tables[table];
   if (found.exists && found.next === total && found.total === total) return;
-  const comment = (from: number, to: number) => `COMMENT = '${mark(seed, from, to)}'`;
+  const comment = (from: number, to: number) => `COMMENT = '${mark(from, to)}'`;
   if (found.exists) await connection.query(`ALTER TABLE ${source} ${comment(found.next, total)}`);
   else {
     const types = Object.entries(columns).map(([name, kind]) => `\`${name}\` ${varchar[name] ?? kind}`);
@@ -127,7 +116,7 @@ async function fill(connection: Connection, table: SampleTable, { found, seed, t
   // In steps, each a transaction. Rows that are there are kept: that is how LOAD DATA LOCAL takes duplicates.
   for (let from = found.next; from < total; from += step) {
     const to = Math.min(from + step, total);
-    const infileStreamFactory = () => rowStream(table, { seed, from, to, onRows, ...(signal && { signal }) });
+    const infileStreamFactory = () => rowStream(table, { from, to, onRows, ...(signal && { signal }) });
     const sql = `LOAD DATA LOCAL INFILE 'sample' INTO TABLE ${source} CHARACTER SET utf8mb4`;
     await connection.query<ResultSetHeader>({ sql, infileStreamFactory });
     signal?.throwIfAborted();
@@ -167,7 +156,7 @@ async function one(connection: Connection, sql: string): Promise<unknown> {
  */
 function rowStream(
   table: SampleTable,
-  { seed, from, to, onRows, signal }: Pick<Fill, "seed" | "onRows" | "signal"> & { from: number; to: number },
+  { from, to, onRows, signal }: Pick<Fill, "onRows" | "signal"> & { from: number; to: number },
 ): Readable {
   let index = from;
   return new Readable({
@@ -176,7 +165,7 @@ function rowStream(
       await breathe();
       if (index >= to || signal?.aborted) return void this.push(null);
       let text = "";
-      while (index < to && text.length < 50_000) text += `${sampleRow(table, index++, seed).map(escaped).join("\t")}\n`;
+      while (index < to && text.length < 50_000) text += `${sampleRow(table, index++).map(escaped).join("\t")}\n`;
       onRows(index);
       this.push(Buffer.from(text));
     },

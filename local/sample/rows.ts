@@ -11,20 +11,23 @@ import { categories, countries, lists, posters, sentences, type Template, titles
 export const sampleSize = 11_154;
 
 /** One row of the sample, each column's text as MySQL gives it. */
-export function sampleRow(table: SampleTable, index: number, seed = 1): Row {
-  return makers[table](index, seed);
+export function sampleRow(table: SampleTable, index: number): Row {
+  return makers[table](index);
 }
 
 const makers = { pin: pinRow, geo: geoRow, user: userRow } satisfies {
-  [T in Table]?: (index: number, seed: number) => Row;
+  [T in Table]?: (index: number) => Row;
 };
 
 /** A table that the sample has rows of; a table without a generator is left out. */
 export type SampleTable = keyof typeof makers;
 export const sampleTables = Object.keys(makers) as SampleTable[];
 
+/** Of every row: databases are filled up with more of the same rows. */
+const seed = 1;
+
 /** Random numbers that depend on nothing but the arguments. */
-function randomOf(seed: number, subject: number, index: number): Random {
+function randomOf(subject: number, index: number): Random {
   let a = 0x9e3779b9;
   for (let i = 0; i < 3; i++) {
     a ^= i === 0 ? seed : i === 1 ? subject : index;
@@ -35,8 +38,8 @@ function randomOf(seed: number, subject: number, index: number): Random {
   return new Random(a);
 }
 
-function pinRow(index: number, seed: number): Row {
-  const r = randomOf(seed, 1, index);
+function pinRow(index: number): Row {
+  const r = randomOf(1, index);
   const number = Math.floor(((index % sampleSize) * categories.length) / sampleSize);
   const category = categories[number] as (typeof categories)[number];
 
@@ -55,7 +58,7 @@ function pinRow(index: number, seed: number): Row {
   for (let more = 4 + r.below(9); more > 0; more--) tags += comma + r.pick(category.tags);
   const image = hex(r);
   const folder = `${image.slice(0, 2)}/${image.slice(2, 4)}/${image.slice(4, 6)}`;
-  const person = poster(seed, number * 3_000 + r.low(3_000));
+  const person = poster(number * 3_000 + r.low(3_000));
   return [
     String(index),
     uuid(r),
@@ -102,8 +105,8 @@ function description(r: Random, things: readonly string[], cutShare: number): st
 }
 
 /** A poster, who has one name and one number of followers on all posts. */
-function poster(seed: number, id: number) {
-  const r = randomOf(seed, 2, id);
+function poster(id: number) {
+  const r = randomOf(2, id);
   let name = write(r.pick(posters), r, lists.brand);
   if (r.chance(0.02)) name += ` ${r.pick(["✨", "🌿", "| “Art” & Co.", "\\o/", "(שלום)", "é", "™"])}`;
   if (r.chance(0.002)) {
@@ -124,10 +127,10 @@ const blanks = [" ", "\u00a0", "\u200b", "\u3000", "\ufeff", "\t", "\u2060 "].fl
 /** 2015-10-21, in days since 1970. For two years people join, then for five years they post. */
 const joinedFrom = Date.UTC(2015, 9, 21) / 86_400_000;
 
-function geoRow(index: number, seed: number): Row {
-  const r = randomOf(seed, 3, index);
+function geoRow(index: number): Row {
+  const r = randomOf(3, index);
   const country = r.chance(1 / 3) ? countries[r.low(15)] : countries[r.below(countries.length)];
-  const place = randomOf(seed, 4, r.below(4_000)); // a few thousand places, none where its country is
+  const place = randomOf(4, r.below(4_000)); // a few thousand places, none where its country is
   return [
     String(index),
     dateTime(r, joinedFrom + 731, 1_826),
@@ -137,9 +140,9 @@ function geoRow(index: number, seed: number): Row {
   ];
 }
 
-function userRow(index: number, seed: number): Row {
-  const r = randomOf(seed, 5, index);
-  const person = randomOf(seed, 6, Math.floor(index / sampleSize) * 5_000 + r.low(5_000)); // each stands under several keys
+function userRow(index: number): Row {
+  const r = randomOf(5, index);
+  const person = randomOf(6, Math.floor(index / sampleSize) * 5_000 + r.low(5_000)); // each stands under several keys
   return [
     String(index),
     person.pick(lists.first),

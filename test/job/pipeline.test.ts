@@ -15,7 +15,7 @@ import { connectMysql, countRows, inspectTable, type MysqlSettings, readPage } f
 import { rowToJson, type Table, tableNames, tables } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
-import { sampleRow } from "../../local/sample/load.ts";
+import { sampleRow } from "../../local/sample/rows.ts";
 import { readRejects, readSilver } from "../support/lake_of.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
 import {
