@@ -36,7 +36,7 @@ interface Option {
   not?: Command[];
 }
 
-export const options = {
+const options = {
   data: {
     type: "string",
     value: "DIR",

@@ -14,7 +14,7 @@ import type { KafkaSettings } from "../kafka/settings.ts";
 import { UsageError } from "../runtime/errors.ts";
 
 /** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */
-export interface Credentials {
+interface Credentials {
   mysql: MysqlSettings;
   kafka?: KafkaSettings;
   /** Where they stand: the file, the environment or both. */

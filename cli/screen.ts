@@ -29,7 +29,7 @@ export interface Screen {
 }
 
 /** Progress of one stage. */
-export interface Progress {
+interface Progress {
   set(table: Table, done: number, total: number): void;
   add(table: Table, done: number): void;
   /** The table is done: its total was an estimate, and its clock stops. */

@@ -11,7 +11,7 @@ import { isHeld, takeLock } from "../runtime/lock.ts";
 import { explainDisk, paths, writeInPlace } from "./files.ts";
 
 /** What a lake belongs to; kept in `lake.json`. */
-export interface LakeIdentity {
+interface LakeIdentity {
   cluster: string;
   prefix: string;
   /** Unknown until a post or a connection to MySQL has told. */

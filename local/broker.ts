@@ -24,16 +24,16 @@ import { answers, ask, freePort, type Guarded, untilReady, within } from "./proc
 import type { KafkaProgram, Tools } from "./programs.ts";
 
 /** Where a Kafka lives. */
-export interface KafkaPlace {
+interface KafkaPlace {
   folder: string;
   ports: { broker: number } & ({ controller: number } | { zookeeper: number });
-  /** Kafka's own settings, which win over those made here: for brokers behind a proxy, one of several, or secured. */
+  /** For tests: Kafka's own settings, which win over those made here (brokers behind a proxy, one of several, secured). */
   settings?: Record<string, string | number>;
-  /** What makes several brokers one cluster; a random one when absent. */
+  /** For tests: what makes several brokers one cluster; a random one when absent. */
   clusterId?: string;
   /** It is for one command, and starts quickly rather than being quick after some 15 million rows. */
   brief?: boolean;
-  /** More arguments for the formatting. */
+  /** For tests: more arguments for the formatting. */
   format?: string[];
 }
 
@@ -77,7 +77,7 @@ export async function startKafka(
   }
 }
 
-/** A random one. */
+/** A random one; exported for tests. */
 export const newClusterId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // it looks like no option
 
 /** The broker's data, with and without ZooKeeper: neither can go on with the other's. */

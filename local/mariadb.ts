@@ -12,8 +12,8 @@ import type { MysqlProgram, Tools } from "./programs.ts";
 import { type MysqlAddress, writePrivate } from "./state.ts";
 
 /**
- * Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. `flags`
- * are the server's own, which win over those made here.
+ * Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. For
+ * tests: `flags` are the server's own, which win over those made here.
  */
 export async function startMysql(
   program: MysqlProgram,

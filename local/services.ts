@@ -33,10 +33,8 @@ import {
   servicesFolder,
 } from "./state.ts";
 
-export type { KafkaAddress, MysqlAddress } from "./state.ts";
-
 /** Services that are running. */
-export interface RunningServices extends Addresses {
+interface RunningServices extends Addresses {
   /** Whether they go on when the last program has left. */
   keptRunning: boolean;
   /** A db_creds.yaml (mode 600) for them; exists while MariaDB runs. */
@@ -47,7 +45,7 @@ export interface RunningServices extends Addresses {
 export interface Services extends RunningServices, AsyncDisposable {}
 
 /** What {@link useServices} needs to know. */
-export interface UseOptions {
+interface UseOptions {
   /** The program's folder; the services live in its folder `services`. */
   dataDir: string;
   /** Whether MariaDB is needed. */

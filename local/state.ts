@@ -19,18 +19,13 @@ export interface MysqlAddress {
   database: string;
 }
 
-/** How to reach Kafka. */
-export interface KafkaAddress {
-  brokers: string[];
-}
-
 /** A service, named for its protocol. Where ZooKeeper is one, Kafka runs by it. */
 export type ServiceName = "mysql" | "zookeeper" | "kafka";
 
 /** The services that are ready. */
 export interface Addresses {
   mysql?: MysqlAddress;
-  kafka?: KafkaAddress;
+  kafka?: { brokers: string[] };
 }
 
 /** `state.json`. What is absent isn't running; password and ports stay for the next time. */

@@ -18,7 +18,7 @@ export interface Point {
 }
 
 /** What every chart is given besides its data: the text that stands for it, and its size in units of its own. */
-export interface Frame {
+interface Frame {
   label: string;
   width: number;
   height: number;
@@ -133,7 +133,7 @@ export function stacks(
 }
 
 /** A line of a chart; `faint` ones are there to compare with. */
-export interface Line {
+interface Line {
   points: Point[];
   faint?: boolean;
 }

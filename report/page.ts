@@ -15,7 +15,7 @@ import type { Answer, Cell, Question, Report } from "./questions.ts";
 import type { World } from "./world.ts";
 
 /** What the page shows. */
-export interface PageData extends Report {
+interface PageData extends Report {
   questions: Question[];
   /** The row of sql/gaps.sql, by column. */
   gaps: Record<string, Cell>;

@@ -50,7 +50,7 @@ export interface Status {
 }
 
 /** Settings of {@link openStatus}. */
-export interface StatusOptions {
+interface StatusOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   /** How long a look may wait for a table that others have locked, and for a database that answers nobody, ms. */
@@ -60,7 +60,7 @@ export interface StatusOptions {
 }
 
 /** Looks again and again over connections that it keeps; one that is lost is opened again at the next look. */
-export interface StatusReader extends AsyncDisposable {
+interface StatusReader extends AsyncDisposable {
   sources(): Promise<{ tables: Record<Table, Source>; trouble: string[] }>;
   /** @throws `UsageError` where the lake belongs to another cluster or prefix */
   read(lake: string): Promise<Status>;

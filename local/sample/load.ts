@@ -14,7 +14,7 @@ import type { MysqlAddress } from "../state.ts";
 import { type SampleTable, sampleRow, sampleSize, sampleTables } from "./rows.ts";
 
 /** What {@link loadSample} may be told. */
-export interface SampleOptions {
+interface SampleOptions {
   /** Posts to have. Default: what was asked for the last time, at first {@link sampleSize}. */
   rows?: number;
   /** Gets the rows of a table that are there, while they grow. */
