@@ -31,7 +31,7 @@ import { retry } from "./runtime/retry.ts";
 import { threadCode } from "./runtime/threads.ts";
 
 /** Settings of {@link post}. */
-export interface PostOptions {
+interface PostOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   /** Post every row again, or finish the full run that was broken off. Default false. */

@@ -252,7 +252,7 @@ export async function countRows(db: Database, table: Table, upTo?: string): Prom
 }
 
 /** Which rows to read: keys above `after` (all when undefined) up to `upTo`, at most `limit` of them, in key order. */
-export interface PageOptions {
+interface PageOptions {
   after: string | undefined;
   upTo: string;
   limit: number;
@@ -270,7 +270,7 @@ export interface Page {
 }
 
 /** Takes a row as MySQL's text protocol has it: from `start` on, each column after its length. Valid during the call. */
-export type OnRow = (bytes: Buffer, start: number) => void;
+type OnRow = (bytes: Buffer, start: number) => void;
 
 /** Reads one page of a table, row by row as they arrive, with the columns in the order of `source.columns`. */
 export function readPage(db: Database, source: SourceTable, options: PageOptions, onRow: OnRow): Promise<Page> {

@@ -33,7 +33,7 @@ import { retry } from "../runtime/retry.ts";
 import { isTransient } from "./protocol.ts";
 
 /** A post: its row of each table as the JSON object that is sent. */
-export interface Post {
+interface Post {
   key: string;
   rows: Record<Table, string>;
 }
@@ -42,7 +42,7 @@ export interface Post {
 export type EmulateFact = { fact: "posted"; posts: Post[] } | { fact: "skipped"; key: string; text: string } | Notice;
 
 /** Settings of {@link emulate}. */
-export interface EmulateOptions {
+interface EmulateOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   /** Chooses the keys; the same ones for the same seed and the same rows. */

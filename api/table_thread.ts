@@ -333,5 +333,5 @@ async function estimateRows(db: Database, source: SourceTable, plan: Plan, check
   return Math.max(0, span <= 2 * guess + 100_000 ? span : guess);
 }
 
-export const job = workerData as Job | null;
+const job = workerData as Job | null;
 if (job?.kind === "post" && parentPort) void postTable(job, parentPort);

@@ -25,7 +25,7 @@ import { step } from "../runtime/steps.ts";
 import { threadCode } from "../runtime/threads.ts";
 
 /** What to land: from `positions` up to `endOffsets`, or as much as one batch holds. */
-export interface LandOptions {
+interface LandOptions {
   table: Table;
   topic: string;
   /** The topic's id, where Kafka gives one: nothing is landed from another topic of that name. */
@@ -35,7 +35,7 @@ export interface LandOptions {
 }
 
 /** What was landed; `positions` say where to go on. */
-export interface Landed {
+interface Landed {
   files: BronzeFile[];
   positions: Offsets;
 }

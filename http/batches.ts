@@ -30,7 +30,7 @@ export interface Batch {
 }
 
 /** Settings of {@link openBatches}. */
-export interface BatchOptions {
+interface BatchOptions {
   publisher: Publisher;
   /** How long a caller waits at most, ms, about. */
   waitMs: number;
@@ -40,7 +40,7 @@ export interface BatchOptions {
 }
 
 /** Takes pieces of one or more messages; how many may wait is the caller's to bound. */
-export interface Batches {
+interface Batches {
   add(messages: ProducerRecord[]): Promise<SendResult>;
 }
 

@@ -12,7 +12,7 @@ import { Refusal, retryAfter } from "./errors.ts";
 const stalledMs = 1_000;
 
 /** How a body is read. */
-export interface BodyOptions {
+interface BodyOptions {
   /** A longer one is refused, bytes. */
   limit: number;
   /** A slower one is refused, ms. Default: the server's own deadline for a request. */

@@ -18,7 +18,7 @@ import { isObject, rawArray, rawObject } from "./raw_json.ts";
 import type { Topics } from "./topics.ts";
 
 /** What the routes stand on. */
-export interface IntakeOptions {
+interface IntakeOptions {
   kafka: KafkaSettings;
   /** Takes `<anything>.pin` as this prefix's topic of pins, and so on. */
   anyPrefix: boolean;

@@ -31,7 +31,7 @@ import { openTopics } from "./topics.ts";
 export type ServeFact = { fact: "listening"; url: string } | Notice;
 
 /** Settings of {@link serve}. */
-export interface ServeOptions {
+interface ServeOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   lake: string;

@@ -14,7 +14,7 @@ import { gunzipSync } from "node:zlib";
 const require = createRequire(import.meta.url);
 
 /** The largest size that a batch may unpack to, bytes. */
-export const maxUnpacked = 1 << 29;
+const maxUnpacked = 1 << 29;
 
 type Unpack = (bytes: Buffer, maxBytes: number) => Promise<Buffer>;
 

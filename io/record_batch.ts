@@ -40,7 +40,7 @@ export interface RecordBatch {
 }
 
 /** What the producer knows of a batch. */
-export interface BatchOwner {
+interface BatchOwner {
   producerId: bigint;
   producerEpoch: number;
   baseSequence: number;
@@ -69,7 +69,7 @@ export function sealBatch(
 }
 
 /** What {@link decodeRecords} needs to know beside the bytes. */
-export interface DecodeOptions {
+interface DecodeOptions {
   /** Records below this offset are skipped: a batch comes whole. */
   from: number;
   /** Batches that begin here or later are left. */
@@ -96,7 +96,7 @@ export interface RecordView {
 }
 
 /** Takes one message. The view is the same object each time: what is kept must be copied. */
-export type OnRecord = (record: RecordView) => void;
+type OnRecord = (record: RecordView) => void;
 
 /** A view's key and value as buffers of their own, null where there is none. */
 export const keyBytes = ({ bytes, keyStart, keyEnd }: RecordView): Buffer | null =>

@@ -11,7 +11,7 @@ import { viewer, viewOf } from "./bytes.ts";
 import { at, type RecordBatch, requestRoom } from "./record_batch.ts";
 
 /** What {@link rowEncoder} needs to know. */
-export interface RowEncoderOptions {
+interface RowEncoderOptions {
   columns: readonly { name: string; kind: ColumnKind }[];
   /** Which column is the key. */
   key: number;

@@ -10,7 +10,7 @@ import { retriable } from "./errors.ts";
 type Offsets = ReadonlyMap<number, number>;
 
 /** One fetch from one topic: what to read, and what was read. */
-export interface FetchOptions {
+interface FetchOptions {
   topic: string;
   /** Next offset wanted, by partition; it is moved on past what was read. */
   positions: Map<number, number>;

@@ -13,7 +13,7 @@ const require = createRequire(import.meta.url);
 
 // Private modules of kafkajs are replaced and used below; they were read in this version and no other.
 const wanted = "2.2.4";
-export const found = (require("kafkajs/package.json") as { version: string }).version;
+const found = (require("kafkajs/package.json") as { version: string }).version;
 if (found !== wanted)
   throw new Error(`Cannot use kafkajs ${found}: kafka/kafkajs.ts was written for ${wanted}; run "npm ci"`);
 

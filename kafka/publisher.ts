@@ -51,14 +51,14 @@ export interface Publisher extends AsyncDisposable {
 }
 
 /** How long {@link Publisher.send} may take. */
-export interface SendOptions {
+interface SendOptions {
   signal: AbortSignal;
   /** ms; a broker that hangs is given up then. */
   timeoutMs: number;
 }
 
 /** Settings of {@link openPublisher}. */
-export interface PublisherOptions {
+interface PublisherOptions {
   kafka: KafkaSettings;
   /** Asked for at every connection. Nobody else may use it at the same time: each would fence the other. */
   transactionalId: () => string;

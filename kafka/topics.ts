@@ -20,7 +20,7 @@ export const partitionOf = (key: string, partitions: number): number =>
 const maxMessageBytes = 40_000_000;
 
 /** What is wrong with an existing topic for exactly-once work, for people to read. */
-export interface TopicReport {
+interface TopicReport {
   warnings: string[];
   /** The largest message that each table's topic takes. */
   maxMessageBytes: Record<Table, number>;
