@@ -5,23 +5,13 @@
  */
 
 import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answers, ask, freePort, type Guarded, untilReady, within } from "./processes.ts";
+import { answers, ask, freePort, type Guarded, untilReady } from "./processes.ts";
 import type { KafkaProgram, Tools } from "./programs.ts";
+import { requests } from "./requests.ts";
+import { firstTransaction, makeArchive, quickClasses, quickCompiler } from "./warm_start.ts";
 
 /** Where a Kafka lives. */
 interface KafkaPlace {
@@ -67,7 +57,7 @@ export async function startKafka(
       ["-Xmx768m", ...(brief ? [quickCompiler] : []), ...flags],
       ["kafka.Kafka", "kafka.properties"],
     );
-    const answer = () => answers(ports.broker, apiVersions);
+    const answer = () => answers(ports.broker, requests.apiVersions);
     await untilReady(service, { name: program.name, log, signal: tools.signal, answer });
     if ("zookeeper" in ports) await untilKnown(topicsIn(join(folder, data)), ports.broker, tools.signal);
     for (const request of firstTransaction) void ask(ports.broker, request, () => true);
@@ -76,6 +66,13 @@ export async function startKafka(
     java.close();
   }
 }
+
+/** Makes the archive of {@link quickClasses} by a start in a folder of its own. */
+export const keepClasses = (program: KafkaProgram, services: string, tools: Tools): Promise<void> =>
+  makeArchive(program, { services, tools }, async (folder, flags) => {
+    const ports = { broker: await freePort(), controller: await freePort() };
+    return startKafka(program, { folder, ports }, tools, flags);
+  });
 
 /** A random one; exported for tests. */
 export const newClusterId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // it looks like no option
@@ -136,24 +133,11 @@ async function untilKnown(topics: string[], port: number, signal: AbortSignal): 
   const isWhole = (said: Buffer) => said.length >= 4 && said.length >= 4 + said.readInt32BE(0);
   const deadline = Date.now() + 20_000; // should a folder be left of a topic that was deleted
   while (Date.now() < deadline) {
-    const known = await ask(port, metadata, isWhole);
+    const known = await ask(port, requests.metadata, isWhole);
     if (topics.every((topic) => known.includes(topic))) return;
     await sleep(50, null, { signal });
   }
 }
-
-/** A Metadata request, version 1, for all topics: length 14, API 3, version 1, correlation id 1, no client id, null. */
-const metadata = Buffer.from("0000000e0003000100000001ffffffffffff", "hex");
-
-/**
- * What a new broker takes half a second for at its first transaction, asked for beforehand: the topic of transactions, by
- * FindCoordinator, version 1 (length 14, API 10, correlation id 1, no client id, "a", a transaction's), and its first
- * producer ids, by InitProducerId, version 0 (length 16, API 22, no client id, no transactional id, 60 s).
- */
-const firstTransaction = [
-  Buffer.from("0000000e000a000100000001ffff00016101", "hex"),
-  Buffer.from("000000100016000000000001ffffffff0000ea60", "hex"),
-];
 
 /** Runs the program's Java in a folder that its command line names, with a log there. */
 function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: string; log: string }, tools: Tools) {
@@ -180,62 +164,6 @@ function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: 
       ),
     close: () => closeSync(output),
   };
-}
-
-/** An ApiVersions request, version 0: length 10, API 18, version, correlation id 1, no client id. */
-const apiVersions = Buffer.from("0000000a0012000000000001ffff", "hex");
-
-/** The better of Java's two compilers takes, at first, the time that posting needs. */
-const quickCompiler = "-XX:TieredStopAtLevel=1";
-
-/** Half of a start is loading some 7,000 classes. Java can keep them as they are in memory: a start takes half the CPU. */
-const quickClasses = ({ archive }: KafkaProgram) =>
-  archive && isFilled(archive) ? [`-XX:SharedArchiveFile=${archive}`, "-Xlog:disable"] : [];
-
-const isFilled = (path: string) => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
-
-/** How long a failure to keep classes is taken to last, ms: a disk that was full, a cache that was read-only. */
-const failureLasts = 24 * 3_600_000;
-
-/**
- * Makes that archive by a start in a folder of its own. Should it fail, Kafka goes without, and it is tried again after a
- * day, or at once for another version.
- */
-export async function keepClasses(program: KafkaProgram, services: string, tools: Tools): Promise<void> {
-  const { archive } = program;
-  if (!archive || isFilled(archive)) return;
-  const failure = join(services, "kafka-classes.failed");
-  const failed = statSync(failure, { throwIfNoEntry: false });
-  if (failed && Date.now() - failed.mtimeMs < failureLasts && readFileSync(failure, "utf8") === archive) return;
-  tools.say(`Preparing ${program.name} for quick starts, once`);
-  const folder = join(services, "kafka-classes");
-  const unfinished = `${archive}.${process.pid}`;
-  try {
-    rmSync(archive, { force: true }); // an empty one, as earlier versions left it
-    rmSync(folder, { recursive: true, force: true });
-    mkdirSync(folder);
-    const ports = { broker: await freePort(), controller: await freePort() };
-    const flags = [`-XX:ArchiveClassesAtExit=${join(folder, "archive")}`, "-Xlog:disable"];
-    const service = await startKafka(program, { folder, ports }, tools, flags);
-    service.child.kill("SIGTERM");
-    if (!(await within(60_000, service.ended))) await service.stop();
-    tools.signal.throwIfAborted();
-    if (!isFilled(join(folder, "archive"))) throw new Error("Java wrote no archive of its classes");
-    copyFileSync(join(folder, "archive"), unfinished);
-    renameSync(unfinished, archive);
-    rmSync(failure, { force: true });
-  } catch (error) {
-    if (tools.signal.aborted) throw error;
-    const [reason] = (error as Error).message.split("\n");
-    tools.say(
-      `Cannot prepare ${program.name} for quick starts: ${reason}; it starts without, and tries again in a day`,
-    );
-    // In this folder, since the cache may be what cannot be written.
-    writeFileSync(failure, archive);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-    rmSync(unfinished, { force: true });
-  }
 }
 
 /** How long a broker that was killed stays known to ZooKeeper, or to the controller, ms; the defaults are 18 s and 9 s. */
