@@ -10,7 +10,7 @@ import type { SendResult } from "../kafka/publisher.ts";
 import type { Batch } from "./batches.ts";
 import type { Snapshot } from "./live.ts";
 
-interface Metrics {
+export interface Metrics {
   contentType: string;
   text(): Promise<string>;
   /** Notes how long each request takes. */

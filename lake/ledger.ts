@@ -61,7 +61,7 @@ export function checkBronze(lake: string, table: Table, files: BronzeFile[], rej
 }
 
 /** How far a table is in the lake, read from names and footers; it may change meanwhile. */
-interface TableState {
+export interface TableState {
   landed: Offsets;
   cleaned: Offsets;
   ledger: LedgerRow;

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** How long, and for what, {@link retry} waits. */
-interface RetryOptions {
+export interface RetryOptions {
   /** Give up so long after the first error, ms: a program that was itself frozen has lost no time. */
   waitMs: number;
   signal: AbortSignal;
