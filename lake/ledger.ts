@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { sum } from "../io/text.ts";
 import { byTableInTurn, type Table } from "../io.ts";
-import { openInstance } from "../runtime/duckdb.ts";
+import { withDuckDb } from "../runtime/duckdb.ts";
 import { type BronzeFile, landedOffsets, listBronze } from "./bronze.ts";
 import { literal, parquet, parquetRows } from "./duckdb.ts";
 import { names, type Offsets, paths, putInPlace, temporaryPath } from "./files.ts";
@@ -71,35 +71,32 @@ export interface TableState {
 
 /** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
 export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
-  const db = await openInstance(":memory:");
-  const connection = await db.connect();
   try {
-    const states = await byTableInTurn(async (table): Promise<TableState> => {
-      const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
-      const blocks = await fileStates(connection, paths(lake).silver(table));
-      const { files } = await listBronze(lake, table);
-      const { applied: cleaned } = doneOffsets(rejects);
-      const parts = { silver: [...blocks.values()], rejects: [...rejects.values()] };
-      const isCleaned = (partition: number, next: number) => next <= (cleaned.get(partition) ?? 0);
-      const done = files.filter(({ partition, next }) => isCleaned(partition, next));
-      const publishing = parts.silver.some(({ applied }) => ![...applied].every(([p, next]) => isCleaned(p, next)));
-      return {
-        landed: landedOffsets(files),
-        cleaned,
-        ledger: ledgerRow(table, { files, ...parts }),
-        addsUp: publishing || addsUp(ledgerRow(table, { files: done, ...parts })),
-      };
-    });
+    const states = await withDuckDb({}, (connection) => byTableInTurn((table) => tableState(connection, lake, table)));
     // The files were not read at one moment: where they disagree, a second look tells whether clean was at work.
     if (tries > 4 && Object.values(states).some((state) => !state.addsUp)) return await lakeState(lake, 4);
     return states;
   } catch (error) {
     if (tries === 1) throw error;
     return await lakeState(lake, tries - 1);
-  } finally {
-    connection.closeSync();
-    db.closeSync();
   }
+}
+
+async function tableState(connection: DuckDBConnection, lake: string, table: Table): Promise<TableState> {
+  const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
+  const blocks = await fileStates(connection, paths(lake).silver(table));
+  const { files } = await listBronze(lake, table);
+  const { applied: cleaned } = doneOffsets(rejects);
+  const parts = { silver: [...blocks.values()], rejects: [...rejects.values()] };
+  const isCleaned = (partition: number, next: number) => next <= (cleaned.get(partition) ?? 0);
+  const done = files.filter(({ partition, next }) => isCleaned(partition, next));
+  const publishing = parts.silver.some(({ applied }) => ![...applied].every(([p, next]) => isCleaned(p, next)));
+  return {
+    landed: landedOffsets(files),
+    cleaned,
+    ledger: ledgerRow(table, { files, ...parts }),
+    addsUp: publishing || addsUp(ledgerRow(table, { files: done, ...parts })),
+  };
 }
 
 /** Adds up what is known of a table's files. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { createRequire } from "node:module";
-import type { DuckDBInstance } from "@duckdb/node-api";
+import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 
 const require = createRequire(import.meta.url);
 
@@ -19,3 +19,20 @@ export const duckdb = () => require("@duckdb/node-api") as typeof import("@duckd
  */
 export const openInstance = (path: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> =>
   duckdb().DuckDBInstance.create(path, { enable_external_file_cache: "false", ...settings });
+
+/** Runs `use` on an in-memory DuckDB of its own whose time zone is UTC, and closes it; `settings` are DuckDB's own. */
+export async function withDuckDb<T>(
+  settings: Record<string, string>,
+  use: (connection: DuckDBConnection) => Promise<T>,
+): Promise<T> {
+  const db = await openInstance(":memory:", settings);
+  let connection: DuckDBConnection | undefined;
+  try {
+    connection = await db.connect();
+    await connection.run("SET TimeZone = 'UTC'");
+    return await use(connection);
+  } finally {
+    connection?.closeSync();
+    db.closeSync();
+  }
+}

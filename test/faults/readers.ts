@@ -11,9 +11,10 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake/files.ts";
-import { openInstance } from "../../runtime/duckdb.ts";
+import { withDuckDb } from "../../runtime/duckdb.ts";
 import type { Message } from "../support/oracle.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -108,10 +109,11 @@ export function watchSilver(python: string, lake: string): { stop: () => Promise
   };
 }
 
-async function watchByDuckDb(lake: string, signal: AbortSignal): Promise<Seen> {
+const watchByDuckDb = (lake: string, signal: AbortSignal): Promise<Seen> =>
+  withDuckDb({ threads: "1" }, (connection) => watch(connection, lake, signal));
+
+async function watch(connection: DuckDBConnection, lake: string, signal: AbortSignal): Promise<Seen> {
   const seen: Seen = { reads: 0, errors: 0, wrong: [] };
-  const db = await openInstance(":memory:", { threads: "1" });
-  const connection = await db.connect();
   const known = new Set<Table>();
   while (!signal.aborted) {
     for (const table of tableNames) {
@@ -143,7 +145,5 @@ async function watchByDuckDb(lake: string, signal: AbortSignal): Promise<Seen> {
     }
     await sleep(400, undefined, { signal }).catch(() => {});
   }
-  connection.closeSync();
-  db.closeSync();
   return seen;
 }

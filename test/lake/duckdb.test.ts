@@ -4,33 +4,31 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { literal, parquetRows } from "../../lake/duckdb.ts";
-import { openInstance } from "../../runtime/duckdb.ts";
+import { withDuckDb } from "../../runtime/duckdb.ts";
 import { sources } from "../support/sources.ts";
 import { temporaryFolder } from "../support/support.ts";
 
 test("a file that takes another's place is read as it is now, by whatever name it had before", async () => {
   const folder = await temporaryFolder();
-  const db = await openInstance(":memory:");
-  const connection = await db.connect();
   const path = join(folder.path, "block.parquet");
   const wrong: string[] = [];
   try {
-    // Each file has the size of the one before, and mostly its inode and its second.
-    for (let i = 100; i < 130; i++) {
-      const query = `SELECT 7 AS ind, 0::INT AS _partition, ${i}::BIGINT AS _offset, 'C${i}' AS country`;
-      const made = i % 2 === 0 ? path : join(folder.path, "made.parquet");
-      if (made === path) await rm(path, { force: true });
-      await connection.run(`COPY (${query}) TO ${literal(made)} (FORMAT parquet, COMPRESSION zstd)`);
-      if (made !== path) await rename(made, path);
-      const rows = await connection.runAndReadAll(`SELECT country FROM (${parquetRows(path)}) WHERE _offset >= ${i}`);
-      const [[country = "no row"] = []] = rows.getRows();
-      if (country !== `C${i}`) wrong.push(`C${i} was written, ${country} read`);
-      await sleep(40);
-    }
+    await withDuckDb({}, async (connection) => {
+      // Each file has the size of the one before, and mostly its inode and its second.
+      for (let i = 100; i < 130; i++) {
+        const query = `SELECT 7 AS ind, 0::INT AS _partition, ${i}::BIGINT AS _offset, 'C${i}' AS country`;
+        const made = i % 2 === 0 ? path : join(folder.path, "made.parquet");
+        if (made === path) await rm(path, { force: true });
+        await connection.run(`COPY (${query}) TO ${literal(made)} (FORMAT parquet, COMPRESSION zstd)`);
+        if (made !== path) await rename(made, path);
+        const rows = await connection.runAndReadAll(`SELECT country FROM (${parquetRows(path)}) WHERE _offset >= ${i}`);
+        const [[country = "no row"] = []] = rows.getRows();
+        if (country !== `C${i}`) wrong.push(`C${i} was written, ${country} read`);
+        await sleep(40);
+      }
+    });
     assert.deepEqual(wrong, []);
   } finally {
-    connection.closeSync();
-    db.closeSync();
     await folder.remove();
   }
 });

@@ -10,7 +10,6 @@ import { cp, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { DuckDBInstance } from "@duckdb/node-api";
 import { readCredentials } from "../../cli/credentials.ts";
 import type { MysqlSettings } from "../../db_conn.ts";
 import { keyBytes, valueBytes } from "../../io/record_batch.ts";
@@ -19,6 +18,7 @@ import { fetchOnce, unread } from "../../kafka/fetch.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { listOffsets } from "../../kafka/topics.ts";
 import { readState } from "../../local/state.ts";
+import { withDuckDb } from "../../runtime/duckdb.ts";
 import type { Message } from "./oracle.ts";
 
 /** A folder below the system's temporary one; `remove` deletes it. */
@@ -142,16 +142,7 @@ export const untilGone = async (pids: number[]): Promise<void> => {
 
 /** The rows of an SQL query over files, as DuckDB's own values. */
 export async function query(sql: string): Promise<Record<string, unknown>[]> {
-  const db = await DuckDBInstance.create(":memory:");
-  const connection = await db.connect();
-  await connection.run("SET TimeZone = 'UTC'");
-  try {
-    const result = await connection.runAndReadAll(sql);
-    return result.getRowObjects();
-  } finally {
-    connection.closeSync();
-    db.closeSync();
-  }
+  return await withDuckDb({}, async (connection) => (await connection.runAndReadAll(sql)).getRowObjects());
 }
 
 /** Services with sample data, in a folder of their own. */
