@@ -10,31 +10,13 @@ import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
 import { bigMessages, hostileMessages } from "../support/messages.ts";
 import { answers, cleanTable, leftOpen, type Message, reasons } from "../support/oracle.ts";
 import { query, temporaryFolder } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
   folder = await temporaryFolder();
 });
 after(() => folder.remove());
-
-const good = {
-  pin: {
-    index: 7,
-    unique_id: "u",
-    title: "t",
-    description: "d",
-    poster_name: "p",
-    follower_count: "12k",
-    tag_list: "a,b",
-    is_image_or_video: "image",
-    image_src: "http://x",
-    downloaded: 1,
-    save_location: "Local save in /data/art",
-    category: "art",
-  },
-  geo: { ind: 7, timestamp: "2018-01-02 03:04:05", latitude: -89.9787, longitude: 1e-7, country: "Aruba" },
-  user: { ind: 7, first_name: "Ann", last_name: "Lee", age: 21, date_joined: "2016-01-02 03:04:05" },
-};
 
 const micros = (iso: string) => BigInt(Date.parse(iso)) * 1000n;
 
@@ -135,7 +117,7 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
   const messages: Record<Table, Message[]> = { pin: [], geo: [], user: [] };
   const expected: { table: Table; offset: number; column: string; value: unknown; raw: Buffer | null }[] = [];
   for (const [table, name, json, column, value] of rules) {
-    const fields = Object.entries(good[table]).map(([key, usual]) => [
+    const fields = Object.entries(validRow(table, 7)).map(([key, usual]) => [
       key,
       key === name ? json : JSON.stringify(usual),
     ]);
@@ -271,14 +253,14 @@ test("what the keys of messages say makes no difference to where their rows go, 
   const number = (n: number) => Buffer.from(String(n));
   // Files of keys of one block with rows of it, of others and of none, and files whose keys are of several.
   const kinds: ((n: number) => { key: Buffer | null; value: Buffer | null })[] = [
-    (n) => ({ key: number(n), value: Buffer.from(JSON.stringify({ ...good.geo, ind: n })) }),
-    (n) => ({ key: number(5), value: Buffer.from(JSON.stringify({ ...good.geo, ind: (n % 1000) * 97 })) }),
+    (n) => ({ key: number(n), value: Buffer.from(JSON.stringify(validRow("geo", n))) }),
+    (n) => ({ key: number(5), value: Buffer.from(JSON.stringify(validRow("geo", (n % 1000) * 97))) }),
     (n) => ({
       key: number(n * 97),
-      value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 3 ? (n % 1000) * 97 : 2 ** 40 + n })),
+      value: Buffer.from(JSON.stringify(validRow("geo", n % 3 ? (n % 1000) * 97 : 2 ** 40 + n))),
     }),
     (n) => ({ key: number(n), value: n % 2 ? null : Buffer.from("no JSON") }),
-    (n) => ({ key: null, value: Buffer.from(JSON.stringify({ ...good.geo, ind: n % 7 ? n + 60_000 : "x" })) }),
+    (n) => ({ key: null, value: Buffer.from(JSON.stringify(validRow("geo", 7, { ind: n % 7 ? n + 60_000 : "x" }))) }),
   ];
   const messages: Message[] = [];
   for (let offset = 0; offset < 20_000; offset++) {
@@ -319,7 +301,7 @@ test("silver has the columns of the contract, in order", async () => {
   };
   const message = (table: Table) => ({
     ...{ partition: 0, offset: 0, postedAt: 1_700_000_000_000, key: null },
-    value: Buffer.from(JSON.stringify(good[table])),
+    value: Buffer.from(JSON.stringify(validRow(table, 7))),
   });
   await makeLake(lake, { pin: [message("pin")], geo: [message("geo")], user: [message("user")] });
   const source = "_partition INTEGER, _offset BIGINT, _posted_at TIMESTAMP WITH TIME ZONE";

@@ -91,7 +91,12 @@ export const hostile: Record<string, Fault> = {
       const values = [
         ...[null, "", " \t\n", "\u0000", `${value}\u0000`, value.replace("Aruba", "A\u0000B"), "[".repeat(500_000)],
         ...[`{"a":`.repeat(200_000), "{".repeat(1_000_000), `"${"\\".repeat(999_999)}`, "1e400", "null", "[]"],
-        ...[value.replace("1.5", "9".repeat(400)), value.replace("1.5", "1e999"), value.replace("}", ',"ind":'), "'a'"],
+        ...[
+          value.replace("-89.9787", "9".repeat(400)),
+          value.replace("-89.9787", "1e999"),
+          value.replace("}", ',"ind":'),
+          "'a'",
+        ],
         ...[Buffer.from(value).subarray(0, -1), Buffer.concat([Buffer.from(value), Buffer.from([0xc3])])],
         ...[
           Buffer.from([0xff, 0xfe, 0x7b, 0x7d]),

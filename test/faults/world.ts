@@ -20,6 +20,7 @@ import { findPrograms, type MysqlProgram, type Tools } from "../../local/program
 import { loadSample } from "../../local/sample/load.ts";
 import type { MysqlAddress } from "../../local/state.ts";
 import { type Run, type Running, start, struck } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";
 
 /** A service that can be killed, frozen and started again. */
@@ -367,15 +368,6 @@ export const others = (site: Site) =>
   kafkaClient({ brokers: [`127.0.0.1:${site.brokerPort}`], prefix: "others", partitions: 1, replicationFactor: 1 });
 
 /** A clean message of somebody else, of a key that no sample post has. */
-export function foreignMessage(table: string, number: number): { key: string; value: string } {
-  const ind = 50_000_000 + number;
-  const row = {
-    pin: {
-      ...{ index: ind, unique_id: "u", title: "t", description: null, poster_name: "p", follower_count: "1k" },
-      ...{ tag_list: "a,b", is_image_or_video: "image", image_src: "s", save_location: "l", category: "art" },
-    },
-    geo: { ind, timestamp: "2020-01-01 00:00:00", latitude: 1.5, longitude: 2.5, country: "Aruba" },
-    user: { ind, first_name: "A", last_name: "B", age: 30, date_joined: "2016-01-01 00:00:00" },
-  }[table];
-  return { key: `other ${number}`, value: JSON.stringify(row) };
+export function foreignMessage(table: Table, number: number): { key: string; value: string } {
+  return { key: `other ${number}`, value: JSON.stringify(validRow(table, 50_000_000 + number)) };
 }

@@ -29,6 +29,7 @@ import {
   start,
   struck,
 } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 
 let site: Site;
 let folder: Site["folder"];
@@ -377,9 +378,7 @@ test("what was landed and waits for the next batch is cleaned where Kafka goes a
   for (let i = 0; i < 150; i += 3) {
     const messages = [0, 1, 2].map((partition) => ({
       ...{ key: String(5000 + i + partition), partition },
-      value: JSON.stringify({
-        ...{ ind: 5000 + i + partition, timestamp: null, latitude: null, longitude: null, country: "x", pad },
-      }),
+      value: JSON.stringify(validRow("geo", 5000 + i + partition, { pad })),
     }));
     await producer.send({ topic: "away.geo", messages });
   }

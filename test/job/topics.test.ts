@@ -17,6 +17,7 @@ import { readIdentity, writeIdentity } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { retry } from "../../runtime/retry.ts";
 import { openSite, readTopic, run, type Site, start } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 
 let site: Site;
 let kafka: KafkaSettings;
@@ -48,8 +49,7 @@ async function makeTopic(topic: string, numPartitions = 1): Promise<void> {
   await retry(led, { waitMs: 20_000, signal, isTransient: isTransientKafka, onWait: () => {} });
 }
 
-const geo = (ind: number): string =>
-  JSON.stringify({ ind, timestamp: "2020-08-28 03:52:47", latitude: 1.5, longitude: 2.5, country: "Albania" });
+const geo = (ind: number): string => JSON.stringify(validRow("geo", ind));
 
 const cleanArgs = (prefix: string, ...more: string[]) => [
   ...["clean", "--creds", site.creds, "--prefix", prefix, "--data", join(site.folder.path, prefix), ...more],

@@ -19,6 +19,7 @@ import { makeLake } from "../support/lake_of.ts";
 import { hostileMessages } from "../support/messages.ts";
 import type { Message } from "../support/oracle.ts";
 import { copyProgram, query, run, temporaryFolder } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -34,16 +35,9 @@ const toMessages = (rows: Rows): Message[] =>
     value: Buffer.from(JSON.stringify(row)),
   }));
 
-const pin = (index: number, more: object = {}) => ({
-  ...{ index, unique_id: "u", title: "t", description: "d", poster_name: "Ann", follower_count: "12k", tag_list: "a" },
-  ...{ is_image_or_video: "image", image_src: "x", downloaded: 1, save_location: "x", category: "art", ...more },
-});
-const geo = (ind: number, more: object = {}) => ({
-  ...{ ind, timestamp: "2018-05-06 07:08:09", latitude: 12.5, longitude: -70, country: "Aruba", ...more },
-});
-const user = (ind: number, more: object = {}) => ({
-  ...{ ind, first_name: "Ann", last_name: "Lee", age: 21, date_joined: "2016-01-02 03:04:05", ...more },
-});
+const pin = (index: number, more: object = {}) => validRow("pin", index, more);
+const geo = (ind: number, more: object = {}) => validRow("geo", ind, more);
+const user = (ind: number, more: object = {}) => validRow("user", ind, more);
 
 /** A lake of these messages and its page. */
 async function pageOf(
@@ -195,7 +189,7 @@ async function programWithAnswer(name: string, file: string, sql: string) {
   await writeFile(join(root, "sql", "answers", file), sql);
   const data = join(folder.path, `data ${name}`);
   await makeLake(join(data, "lake"), {
-    pin: toMessages([pin(1), pin(2, { is_image_or_video: "video", tag_list: "b,<c>" })]),
+    pin: toMessages([pin(1, { tag_list: "a" }), pin(2, { is_image_or_video: "video", tag_list: "b,<c>" })]),
   });
   const creds = join(root, "creds.yaml");
   const mysql = "HOST: 127.0.0.1\nPORT: 1\nUSER: nobody\nPASSWORD: none\n";
@@ -291,7 +285,7 @@ test("coordinates count as within a country, also across the date line", async (
     geo(7, { country: "'Fiji\0'", longitude: 179, latitude: -17 }),
   ];
   const { page } = await pageOf("places", {
-    pin: toMessages(places.map(({ ind }) => pin(ind))),
+    pin: toMessages(places.map(({ ind }) => pin(Number(ind)))),
     geo: toMessages(places),
   });
   assert.match(page, /5 posts have coordinates and a country that the map knows\. 60 % of them \(3\) lie/);

@@ -13,6 +13,7 @@ import { lakeState } from "../../lake/ledger.ts";
 import { makeLake, viewOf } from "../support/lake_of.ts";
 import type { Message } from "../support/oracle.ts";
 import { temporaryFolder } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 
 test("adds_up is about what is cleaned: not what is landed only, nor a batch that is half published", async () => {
   const { path, remove } = await temporaryFolder();
@@ -20,9 +21,7 @@ test("adds_up is about what is cleaned: not what is landed only, nor a batch tha
     const lake = join(path, "lake");
     const message = (offset: number): Message => ({
       ...{ partition: 0, offset, postedAt: 1_700_000_000_000, key: Buffer.from(String(offset)) },
-      value: Buffer.from(
-        JSON.stringify({ ind: offset, first_name: "A", last_name: "B", age: 30, date_joined: "2016-01-01 00:00:00" }),
-      ),
+      value: Buffer.from(JSON.stringify(validRow("user", offset))),
     });
     await makeLake(lake, { user: [0, 1, 2].map(message) });
     const look = async () => {

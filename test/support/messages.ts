@@ -32,7 +32,7 @@ const oddTimes = [null, null, null, 0, 1, -1, -1000, 253402300799999, 2534023008
 /** Messages at and just over the limit of 16 MB. */
 export function bigMessages(table: Table): Message[] {
   const limit = 16 * 1024 * 1024;
-  const row = validRow(table, 7, new Random(7));
+  const row = randomRow(table, 7, new Random(7));
   const short = Buffer.from(write(row));
   const filled = (size: number, byte: string | number = " ") => Buffer.alloc(size, byte);
   const further = (text: string) => Buffer.from(write([...row, ["further", json(text)]]));
@@ -63,7 +63,7 @@ const countries = ["Albania", "Aruba", "Côte d'Ivoire", "Ａ", "😀", "albania
 const noTags = "N,o, ,T,a,g,s, ,A,v,a,i,l,a,b,l,e";
 const noDescriptions = ["No description available Story format", "No description available"];
 
-function validRow(table: Table, ind: number, dice: Random): Row {
+function randomRow(table: Table, ind: number, dice: Random): Row {
   const two = (first: number, count: number) => `${first + dice.below(count)}`.padStart(2, "0");
   const day = (year: number) => `"${year}-${two(1, 12)}-${two(1, 28)} ${two(0, 24)}:${two(0, 60)}:${two(0, 60)}"`;
   const degrees = (bound: number) => `${Number((((dice.below(2e6) - 1e6) / 1e6) * bound).toPrecision(6))}`;
@@ -127,7 +127,7 @@ function write(row: Row, name: (column: string) => string = json, gap = () => ""
 }
 
 function hostileValue(table: Table, ind: number, dice: Random): Buffer | null {
-  const row = validRow(table, ind, dice);
+  const row = randomRow(table, ind, dice);
   const kind = dice.below(100);
   if (kind < 12) return Buffer.from(write(row));
   if (kind < 15) return Buffer.from(write(row, json, () => dice.pick(["", "", " ", "\t", "\n", "\r\n", "  \n\t"])));
