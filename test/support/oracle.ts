@@ -87,7 +87,7 @@ class Rejection extends Error {
  */
 export function leftOpen(table: Table, message: Message): boolean {
   const { value } = message;
-  const json = value !== null && value.length <= sizeLimit && isUtf8(value) ? readJson(value.toString()) : undefined;
+  const json = value !== null && value.length <= sizeLimit ? readJsonOf(value) : undefined;
   if (json === undefined || json.open !== undefined) return json !== undefined;
   const { columns = new Map<string, Json>() } = json;
   const isText = (column: string) =>
@@ -112,7 +112,7 @@ function readColumns(table: Table, value: Buffer | null): Columns {
   // Bytes that are not UTF-8 become U+FFFD here, which is no blank.
   if (value === null || trim(value.toString()) === "") throw new Rejection("empty_message");
   if (value.length > sizeLimit) throw new Rejection("too_big");
-  const json = isUtf8(value) ? readJson(value.toString()) : undefined;
+  const json = readJsonOf(value);
   if (!json?.isStrict) throw new Rejection("not_json");
   const { columns } = json;
   if (columns === undefined) throw new Rejection("not_an_object");
@@ -266,6 +266,14 @@ interface Json {
   type: "null" | "boolean" | "number" | "string" | "nested";
   text: string;
 }
+
+/** What {@link readJson} reads in the bytes of a message, kept: a message is judged and then cleaned. */
+function readJsonOf(value: Buffer): ReturnType<typeof readJson> {
+  if (!known.has(value)) known.set(value, isUtf8(value) ? readJson(value.toString()) : undefined);
+  return known.get(value);
+}
+
+const known = new WeakMap<Buffer, ReturnType<typeof readJson>>();
 
 /**
  * Reads the columns of a JSON object (none for other JSON) and names something that readers differ in, if the text
