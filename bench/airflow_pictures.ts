@@ -10,20 +10,20 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { installAirflow, openAirflow, postRows } from "../test/airflow/local_airflow.ts";
 import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
-import { openSite } from "../test/support/support.ts";
+import { openServices } from "../test/support/support.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const executable = findBrowser();
 if (!executable) throw new Error(noBrowser);
 await mkdir(folder, { recursive: true });
 await installAirflow();
-const site = await openSite({ rows: 11_154 });
-const settings = { data: site.data, schedule: null };
-const airflow = await openAirflow(site.folder.path, { AIRFLOW_VAR_PINTEREST: JSON.stringify(settings) });
+const services = await openServices({ rows: 11_154 });
+const settings = { data: services.data, schedule: null };
+const airflow = await openAirflow(services.folder.path, { AIRFLOW_VAR_PINTEREST: JSON.stringify(settings) });
 try {
   await airflow.ended(await airflow.trigger());
   const good = await airflow.ended(await airflow.trigger());
-  await postRows(site.data, "geo", [{ ind: 1 }, "text"]);
+  await postRows(services.data, "geo", [{ ind: 1 }, "text"]);
   await using browser = await openBrowser(executable);
   const take = async (path: string, name: string) => {
     // So wide that the grid has room for three runs.
@@ -48,5 +48,5 @@ try {
   await take(`dags/pinterest/runs/${bad.id}/tasks/check`, "check");
 } finally {
   await airflow.close();
-  await site.close();
+  await services.close();
 }

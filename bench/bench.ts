@@ -20,7 +20,7 @@ import { Kafka, logLevel } from "kafkajs";
 import { type Table, tableNames, tables } from "../io.ts";
 import { readState } from "../local/state.ts";
 import { findPython } from "../test/faults/readers.ts";
-import { openSite } from "../test/support/support.ts";
+import { openServices } from "../test/support/support.ts";
 import { counted, cpuOf, median, stat } from "./measures.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -57,11 +57,11 @@ function memoryOf(group: number): number {
   return pages * 4096;
 }
 
-const site = await openSite({ rows });
-const { mysql, kafka } = site;
+const services = await openServices({ rows });
+const { mysql, kafka } = services;
 const python = await findPython(file("requirements.txt"));
 const pidOf = (name: string) => {
-  const pid = readState(dirname(site.creds))?.children.findLast((child) => child.name === name)?.pid;
+  const pid = readState(dirname(services.creds))?.children.findLast((child) => child.name === name)?.pid;
   if (pid === undefined) throw new Error(`${name} does not run`);
   return pid;
 };
@@ -74,7 +74,7 @@ async function measure(command: string): Promise<Cost> {
   const child = spawn("bash", ["-c", `TIMEFORMAT='cpu %U %S'; time { ${command}; }`], {
     detached: true,
     stdio: ["ignore", "ignore", "pipe"],
-    cwd: site.folder.path,
+    cwd: services.folder.path,
     env: {
       ...process.env,
       ...{ MYSQL_PWD: mysql.password, HOST: mysql.host, PORT: String(mysql.port), DBUSER: mysql.user },
@@ -110,7 +110,9 @@ const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 const peers = `${quoted(python)} ${quoted(file("peers.py"))}`;
 const program = [process.execPath, "--import", import.meta.resolve("tsx"), file("../main.ts")];
 const own = (command: string, prefix: string, folder: string) =>
-  [...program, command, "--quiet", "--creds", site.creds, "--data", folder, "--prefix", prefix].map(quoted).join(" ");
+  [...program, command, "--quiet", "--creds", services.creds, "--data", folder, "--prefix", prefix]
+    .map(quoted)
+    .join(" ");
 
 /** The statement with which the database makes a table's keys and messages. */
 function messageSql(table: Table): string {
@@ -195,10 +197,10 @@ const able = wanted.filter(({ lacks }) => !lacks);
 const costs = new Map<Way, Cost[]>(able.map((way) => [way, []]));
 try {
   await admin.connect();
-  await measure(own("post", "source", join(site.folder.path, "source")));
+  await measure(own("post", "source", join(services.folder.path, "source")));
   for (let i = 1; i <= runs; i++) {
     for (const way of able) {
-      const folder = join(site.folder.path, "way");
+      const folder = join(services.folder.path, "way");
       await mkdir(folder);
       // What is cleaned is what this program has posted.
       const prefix = way.work === "clean" ? "source" : `run${i}.${able.indexOf(way)}`;
@@ -221,7 +223,7 @@ try {
   }
 } finally {
   await admin.disconnect();
-  await site.close();
+  await services.close();
 }
 
 const millions = (rows * tableNames.length) / 1e6;

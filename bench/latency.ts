@@ -13,14 +13,14 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { tableNames } from "../io.ts";
-import { openSite, query, run, start } from "../test/support/support.ts";
+import { openServices, query, run, start } from "../test/support/support.ts";
 
 const { values } = parseArgs({
   options: { rate: { type: "string", default: "100/s" }, posts: { type: "string", default: "3000" } },
 });
 
-const site = await openSite({ rows: 11_154 });
-const common = ["--data", site.data, "--quiet"];
+const services = await openServices({ rows: 11_154 });
+const common = ["--data", services.data, "--quiet"];
 try {
   for (const command of ["post", "clean"]) await run([command, ...common]);
   const follow = start(["clean", "--follow", ...common]);
@@ -35,7 +35,7 @@ try {
   const seen = new Map<string, number>();
   for (let left = 30; left > 0; left -= over ? 1 : 0) {
     for (const table of tableNames) {
-      const folder = join(site.data, "lake", "silver", table);
+      const folder = join(services.data, "lake", "silver", table);
       for (const name of await readdir(folder)) {
         const path = join(folder, name);
         const { ctimeMs } = await stat(path);
@@ -62,5 +62,5 @@ try {
   );
   console.log("A message whose row a newer one replaced before it was looked at is not among them.");
 } finally {
-  await site.close();
+  await services.close();
 }

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
 import { hostileRows } from "../test/support/hostile_rows.ts";
-import { openSite, run, start } from "../test/support/support.ts";
+import { openServices, run, start } from "../test/support/support.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const looks = {
@@ -29,8 +29,8 @@ const sections = {
 const executable = findBrowser();
 if (!executable) throw new Error(noBrowser);
 await mkdir(folder, { recursive: true });
-const site = await openSite({ rows: 11_154 });
-const at = ["--data", site.data];
+const services = await openServices({ rows: 11_154 });
+const at = ["--data", services.data];
 const server = start(["serve", ...at, "--port", "0"]);
 const running = [server];
 try {
@@ -61,12 +61,12 @@ try {
       await page.locator("dialog[open]").waitFor();
       await page.screenshot({ path: join(folder, "page-reject.png") });
     }
-    if (!existsSync(join(site.data, "lake/gold/report.html"))) continue;
+    if (!existsSync(join(services.data, "lake/gold/report.html"))) continue;
     await page.goto(`${url}/report#${sections[name as keyof typeof sections]}`);
     await page.screenshot({ path: join(folder, `report-${name}.png`) });
   }
 } finally {
   for (const { kill } of running) kill("SIGTERM");
   for (const { done } of running) await done;
-  await site.close();
+  await services.close();
 }

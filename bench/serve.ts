@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 import autocannon from "autocannon";
 import { rowToJson, tables } from "../io.ts";
 import { sampleRow } from "../local/sample/rows.ts";
-import { openSite, readTopic, start } from "../test/support/support.ts";
+import { openServices, readTopic, start } from "../test/support/support.ts";
 
 const { values } = parseArgs({
   options: {
@@ -42,8 +42,8 @@ const endpoints = {
   },
 };
 
-const site = await openSite({ rows: 1 });
-const server = start(["serve", "--data", site.data, "--prefix", "load", "--port", "0"]);
+const services = await openServices({ rows: 1 });
+const server = start(["serve", "--data", services.data, "--prefix", "load", "--port", "0"]);
 let failed = false;
 try {
   await server.said(/Listening on \S+\n/);
@@ -83,7 +83,7 @@ try {
     );
   }
   const found = new Map<string, number>();
-  for (const message of await readTopic(site.kafka, "load.pin")) {
+  for (const message of await readTopic(services.kafka, "load.pin")) {
     found.set(String(message.key), (found.get(String(message.key)) ?? 0) + 1);
   }
   const lost = [...stored].filter((one) => !found.has(String(one))).length;
@@ -93,6 +93,6 @@ try {
 } finally {
   server.kill("SIGTERM");
   await server.done;
-  await site.close();
+  await services.close();
 }
 process.exitCode = failed ? 1 : 0;

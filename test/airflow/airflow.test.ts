@@ -9,12 +9,12 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LedgerRow } from "../../lake/ledger.ts";
-import { openSite, run, type Site, start } from "../support/support.ts";
+import { openServices, run, type Services, start } from "../support/support.ts";
 import { type Airflow, installAirflow, openAirflow, postRows } from "./local_airflow.ts";
 
 const rows = 300;
 let python: string;
-let site: Site;
+let services: Services;
 let airflow: Airflow;
 /** What the callback sent. */
 const alerts: string[] = [];
@@ -22,7 +22,7 @@ let listener: Server;
 
 before(async () => {
   python = await installAirflow();
-  site = await openSite({ rows });
+  services = await openServices({ rows });
   listener = createServer((request, response) => {
     let body = "";
     request.on("data", (chunk) => {
@@ -36,8 +36,8 @@ before(async () => {
   await new Promise((resolve) => listener.once("listening", resolve));
   const { port } = listener.address() as AddressInfo;
   // Many tries: the broker may need long to come up.
-  const settings = { data: site.data, schedule: null, retries: 20, retry_seconds: 5 };
-  airflow = await openAirflow(site.folder.path, {
+  const settings = { data: services.data, schedule: null, retries: 20, retry_seconds: 5 };
+  airflow = await openAirflow(services.folder.path, {
     AIRFLOW_VAR_PINTEREST: JSON.stringify(settings),
     AIRFLOW_VAR_PINTEREST_ALERT_URL: `http://127.0.0.1:${port}`,
   });
@@ -45,7 +45,7 @@ before(async () => {
 after(async () => {
   await airflow?.close();
   listener?.close();
-  await site?.close();
+  await services?.close();
 });
 
 const states = (tasks: Record<string, { state: string | null }>) =>
@@ -84,15 +84,15 @@ test("a second run with nothing new posts and cleans nothing, and is well", asyn
 });
 
 test("a broker that is down is tried again until it is up, by credentials", async () => {
-  site.killKafka();
-  const id = await airflow.trigger({ creds: site.creds, wait: 2 });
+  services.killKafka();
+  const id = await airflow.trigger({ creds: services.creds, wait: 2 });
   for (let tries = 0; (await airflow.tasks(id)).post?.state !== "up_for_retry"; tries++) {
     assert.ok(tries < 2000, "post did not fail without a broker");
     await sleep(200);
   }
   assert.match(await airflow.log(id, "post"), /"post" ended with exit code 1/);
   assert.deepEqual(alerts, []);
-  const up = await run(["up", "--data", site.data]);
+  const up = await run(["up", "--data", services.data]);
   assert.equal(up.code, 0, up.stderr);
   const { state, tasks } = await airflow.ended(id);
   assert.equal(state, "success");
@@ -109,7 +109,7 @@ test("wrong settings fail at once, are not tried again, and are told", async () 
 });
 
 test("new rejects are a success with a warning, and messages that wait fail the check", async () => {
-  await postRows(site.data, "geo", [{ ind: 1 }, { ind: "x" }, "text"]);
+  await postRows(services.data, "geo", [{ ind: 1 }, { ind: "x" }, "text"]);
   const { id, state, tasks } = await airflow.ended(await airflow.trigger({ max_reject_share: 1, max_lag: 0 }));
   assert.deepEqual(states(tasks), { ...allWell, rejects: "success" });
   assert.equal(state, "success");
@@ -119,7 +119,7 @@ test("new rejects are a success with a warning, and messages that wait fail the 
   );
   const found = await airflow.result(id, "rejects");
   assert.deepEqual(found, { new: 3, all: ["geo missing_column: 2", "geo not_an_object: 1"] });
-  await postRows(site.data, "geo", [{ ind: 1 }]);
+  await postRows(services.data, "geo", [{ ind: 1 }]);
   await airflow.again(id, "ledger");
   const second = await airflow.ended(id);
   assert.deepEqual([second.state, second.tasks.check?.state], ["failed", "failed"]);
@@ -141,7 +141,7 @@ test("a ledger that does not add up fails the check", async () => {
   const conf = { max_reject_share: 1 };
   const { id, state } = await airflow.ended(await airflow.trigger(conf));
   assert.equal(state, "success");
-  const bronze = join(site.data, "lake/bronze/pin");
+  const bronze = join(services.data, "lake/bronze/pin");
   const [name = ""] = await readdir(bronze);
   const tampered = name.replace(/-(\d+)\.tsv$/, (_, messages: string) => `-${Number(messages) - 1}.tsv`);
   assert.notEqual(tampered, name);
@@ -165,7 +165,7 @@ async function parse(settings: Record<string, unknown>, code: string) {
     ["-c", `import sys; sys.path.insert(0, ${JSON.stringify(folder)}); sys.dont_write_bytecode = True\n${code}`],
     {
       program: [python],
-      env: { AIRFLOW_HOME: join(site.folder.path, "parse"), AIRFLOW_VAR_PINTEREST: JSON.stringify(settings) },
+      env: { AIRFLOW_HOME: join(services.folder.path, "parse"), AIRFLOW_VAR_PINTEREST: JSON.stringify(settings) },
     },
   );
   const { code: exit, stdout, stderr } = await done;
@@ -196,8 +196,8 @@ test("a setting that is not known is refused", async () => {
 });
 
 test("Airflow that is stopped while a task runs leaves no process behind", async () => {
-  site.killKafka();
-  const id = await airflow.trigger({ creds: site.creds, wait: 3600 });
+  services.killKafka();
+  const id = await airflow.trigger({ creds: services.creds, wait: 3600 });
   for (let tries = 0; !/Waiting/i.test(await airflow.log(id, "post").catch(() => "")); tries++) {
     assert.ok(tries < 2000, "post did not begin to wait");
     await sleep(200);

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { keepClasses, newClusterId, startKafka } from "../../local/broker.ts";
 import { freePort, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type KafkaProgram, type MysqlProgram, type Tools } from "../../local/programs.ts";
-import { type DatabaseSite, openDatabase, openService, type Service, type Site } from "../faults/world.ts";
+import { type DatabaseServices, openDatabase, openService, type Service, type Services } from "../faults/sandbox.ts";
 
 /** The programs, and the means to start them in `folder`. */
 export async function prepare(folder: string): Promise<{ tools: Tools; kafka: KafkaProgram; server: MysqlProgram }> {
@@ -22,7 +22,7 @@ export async function prepare(folder: string): Promise<{ tools: Tools; kafka: Ka
 }
 
 /** Three brokers, whose controller is a process of its own, and a database. */
-export interface Cluster extends DatabaseSite, Pick<Site, "kafka" | "close"> {
+export interface Cluster extends DatabaseServices, Pick<Services, "kafka" | "close"> {
   /** By node id. */
   brokers: Map<number, Service>;
 }

@@ -7,22 +7,22 @@ import { tableNames } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
-import { makeWorld, type Work, type World } from "../faults/world.ts";
+import { makeSandbox, type Sandbox, type Work } from "../faults/sandbox.ts";
 import { temporaryFolder } from "../support/support.ts";
 import { type Cluster, openCluster } from "./cluster.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let cluster: Cluster;
-let world: World;
+let sandbox: Sandbox;
 let python: string;
 before(async () => {
   python = await findPython();
   folder = await temporaryFolder();
   cluster = await openCluster(join(folder.path));
-  world = await makeWorld(cluster, "replicated", { rows: 48_000, seed: 7, partitions: 4 });
+  sandbox = await makeSandbox(cluster, "replicated", { rows: 48_000, seed: 7, partitions: 4 });
 });
 after(async () => {
-  await world?.remove();
+  await sandbox?.remove();
   await cluster?.close();
   await folder.remove();
 });
@@ -31,17 +31,17 @@ const nothing = { lost: 0, doubled: 0, wrong: [] };
 
 /** Compares MySQL with the topics, and the topics with the lake. */
 async function compare(): Promise<void> {
-  const messages = await readMessages(cluster.kafka.BROKERS, world, python);
-  assert.deepEqual(await compareTopics(world, messages), nothing);
-  assert.deepEqual(await compareLake(world, messages), nothing);
+  const messages = await readMessages(cluster.kafka.BROKERS, sandbox, python);
+  assert.deepEqual(await compareTopics(sandbox, messages), nothing);
+  assert.deepEqual(await compareLake(sandbox, messages), nothing);
 }
 
 /** The partitions of the three topics, with leader, replicas and those in sync. */
 async function partitions() {
-  const settings = { brokers: cluster.kafka.BROKERS, prefix: world.prefix, partitions: 4, replicationFactor: 3 };
+  const settings = { brokers: cluster.kafka.BROKERS, prefix: sandbox.prefix, partitions: 4, replicationFactor: 3 };
   const admin = kafkaClient(settings).admin();
   try {
-    const { topics } = await admin.fetchTopicMetadata({ topics: tableNames.map((t) => `${world.prefix}.${t}`) });
+    const { topics } = await admin.fetchTopicMetadata({ topics: tableNames.map((t) => `${sandbox.prefix}.${t}`) });
     return topics.flatMap((topic) => topic.partitions);
   } finally {
     await admin.disconnect();
@@ -63,8 +63,8 @@ async function reached(work: Work, step: RegExp): Promise<void> {
 }
 
 test("one of three brokers is killed under load: leaders move, nothing is lost or doubled", async () => {
-  const follow = world.run(["clean", "--follow"]);
-  const post = world.run(["post"]);
+  const follow = sandbox.run(["clean", "--follow"]);
+  const post = sandbox.run(["post"]);
   await reached(post, /^committed pin/);
   const found = await partitions();
   assert.equal(found.length, 12);
@@ -78,16 +78,16 @@ test("one of three brokers is killed under load: leaders move, nothing is lost o
   assert.equal(follow.over(), false, follow.output());
   follow.kill("SIGTERM");
   assert.equal((await follow.done).code, 143);
-  await world.go(["post"]);
-  await world.go(["clean"]);
+  await sandbox.go(["post"]);
+  await sandbox.go(["clean"]);
   await compare();
   await cluster.brokers.get(struck)?.start();
   await untilPartitions((all) => all.every(({ isr }) => isr.length === 3));
 });
 
 test("two of three are killed: post waits, says for what, and goes on when they are back", async () => {
-  world.copies = 2;
-  const post = world.run(["post", "--full", "--wait", "300"]);
+  sandbox.copies = 2;
+  const post = sandbox.run(["post", "--full", "--wait", "300"]);
   await reached(post, /^committed geo/);
   const gone = [...cluster.brokers].slice(1).map(([, service]) => service);
   assert.ok(post.at(), "post had ended before it was struck");
@@ -101,7 +101,7 @@ test("two of three are killed: post waits, says for what, and goes on when they 
   const { code, stderr } = await post.done;
   assert.equal(code, 0, stderr);
   await untilPartitions((all) => all.every(({ isr }) => isr.length === 3));
-  await world.go(["clean"]);
+  await sandbox.go(["clean"]);
   await compare();
 });
 
@@ -122,10 +122,10 @@ function javaPartition(key: string, count: number): number {
 }
 
 test("rows are spread over the partitions by key as Java's clients do, and what is emulated goes beside them", async () => {
-  await world.go(["emulate", "--limit", "300", "--rate", "1000/s", "--seed", "3", "--quiet"]);
-  await world.go(["clean"]);
-  const messages = await readMessages(cluster.kafka.BROKERS, world, python);
-  assert.deepEqual(await compareLake(world, messages), nothing);
+  await sandbox.go(["emulate", "--limit", "300", "--rate", "1000/s", "--seed", "3", "--quiet"]);
+  await sandbox.go(["clean"]);
+  const messages = await readMessages(cluster.kafka.BROKERS, sandbox, python);
+  assert.deepEqual(await compareLake(sandbox, messages), nothing);
   for (const table of tableNames) {
     assert.equal(messages[table].length, 2 * 48_000 + 300);
     const counts = [0, 0, 0, 0];

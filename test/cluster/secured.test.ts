@@ -14,7 +14,7 @@ import { startKafka } from "../../local/broker.ts";
 import { freePort } from "../../local/processes.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
-import { type DatabaseSite, openDatabase, openService, type Service } from "../faults/world.ts";
+import { type DatabaseServices, openDatabase, openService, type Service } from "../faults/sandbox.ts";
 import { type Run, run, temporaryFolder } from "../support/support.ts";
 import { certificates, prepare } from "./cluster.ts";
 
@@ -29,7 +29,7 @@ const passwords = { plain: secret(), scram: secret(), reader: secret() };
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let broker: Service;
-let own: DatabaseSite;
+let own: DatabaseServices;
 let root: Connection;
 let certs: ReturnType<typeof certificates>;
 /** The broker's listeners: for the test itself, for clients, and one whose certificate has another name. */

@@ -12,10 +12,10 @@ import { readSilver } from "../support/lake_of.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
 import { query } from "../support/support.ts";
 import { readTopics } from "./readers.ts";
-import { sourceRows, type World } from "./world.ts";
+import { type Sandbox, sourceRows } from "./sandbox.ts";
 
 /** What is compared of a round: database, topics and lake. */
-export type Compared = Pick<World, "db" | "prefix" | "lake" | "copies" | "isForeign">;
+export type Compared = Pick<Sandbox, "db" | "prefix" | "lake" | "copies" | "isForeign">;
 
 /** What a comparison found; nothing is lost, doubled or wrong when all went well. */
 export interface Findings {
@@ -37,23 +37,23 @@ export async function readMessages(
 }
 
 /** Compares MySQL with the topics. */
-export async function compareTopics(world: Compared, messages: Record<Table, Message[]>): Promise<Findings> {
+export async function compareTopics(sandbox: Compared, messages: Record<Table, Message[]>): Promise<Findings> {
   const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
-  for (const table of tableNames) await compareTopic(world, table, messages[table], findings);
+  for (const table of tableNames) await compareTopic(sandbox, table, messages[table], findings);
   return findings;
 }
 
 /** Compares the topics with the lake. */
-export async function compareLake(world: Compared, messages: Record<Table, Message[]>): Promise<Findings> {
+export async function compareLake(sandbox: Compared, messages: Record<Table, Message[]>): Promise<Findings> {
   const findings: Findings = { lost: 0, doubled: 0, wrong: [] };
-  for (const table of tableNames) await compareTable(world, table, messages[table], findings);
+  for (const table of tableNames) await compareTable(sandbox, table, messages[table], findings);
   return findings;
 }
 
 /** Every source row is there as often as it must, byte for byte, and in key order within its partition. */
-async function compareTopic(world: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
+async function compareTopic(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const { source, key, columns } = tables[table];
-  const { rows, columns: names } = await sourceRows(world.db, table, source, key);
+  const { rows, columns: names } = await sourceRows(sandbox.db, table, source, key);
   const kinds = names.map((name) => (columns as Record<string, ColumnKind>)[name] as ColumnKind);
   const place = names.indexOf(key);
   const wanted = new Map(rows.map((row) => [row[place] as string, asJson(names, kinds, row)]));
@@ -62,7 +62,7 @@ async function compareTopic(world: Compared, table: Table, messages: Message[], 
   let falls = 0;
   for (const message of messages) {
     const text = message.key?.toString();
-    if (world.isForeign(text)) continue;
+    if (sandbox.isForeign(text)) continue;
     const value = wanted.get(text as string);
     if (value === undefined) findings.wrong.push(`${table}: key ${text} is in the topic, but not in MySQL`);
     else if (value !== message.value?.toString()) findings.wrong.push(`${table}: key ${text} has another value`);
@@ -72,11 +72,11 @@ async function compareTopic(world: Compared, table: Table, messages: Message[], 
   }
   for (const name of wanted.keys()) {
     const found = times.get(name) ?? 0;
-    findings.lost += Math.max(0, world.copies - found);
-    findings.doubled += Math.max(0, found - world.copies);
+    findings.lost += Math.max(0, sandbox.copies - found);
+    findings.doubled += Math.max(0, found - sandbox.copies);
   }
   const partitions = new Set(messages.map(({ partition }) => partition)).size;
-  if (falls > (world.copies - 1) * partitions) findings.wrong.push(`${table}: keys go down ${falls} times`);
+  if (falls > (sandbox.copies - 1) * partitions) findings.wrong.push(`${table}: keys go down ${falls} times`);
 }
 
 /** Written here anew, so that a mistake in io.ts shows. */
@@ -92,11 +92,11 @@ function asJson(names: string[], kinds: ColumnKind[], row: (string | null)[]): s
 const sampled = 2_000;
 
 /** Silver, rejects and ledger are what the messages come to. */
-async function compareTable(world: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
-  const { lake } = world;
+async function compareTable(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
+  const { lake } = sandbox;
   // A source row is clean, so that its key says what becomes of it; all of the others' are read as the spec has it.
   const every = Math.ceil(messages.length / sampled);
-  const isRead = (key: string | undefined) => world.isForeign(key) || Number(key) % every === 0;
+  const isRead = (key: string | undefined) => sandbox.isForeign(key) || Number(key) % every === 0;
   const wanted = cleanTable(
     table,
     messages.filter(({ key }) => isRead(key?.toString())),

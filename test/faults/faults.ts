@@ -19,8 +19,8 @@ import { hostile } from "./hostile.ts";
 import { people } from "./people.ts";
 import { publishing } from "./publishing.ts";
 import { findPython, type Seen, watchSilver } from "./readers.ts";
+import { makeSandbox, openServices, type Sandbox, type Services } from "./sandbox.ts";
 import { type Fault, type Round, strikes } from "./strikes.ts";
-import { makeWorld, openSite, type Site, type World } from "./world.ts";
 
 /** What became of one fault, over all its rounds. */
 interface Tally {
@@ -59,10 +59,10 @@ function randomOf(text: string): () => number {
   return () => dice.real();
 }
 
-async function runRound(name: string, number: number, site: Site, python: string, tally: Tally): Promise<void> {
+async function runRound(name: string, number: number, services: Services, python: string, tally: Tally): Promise<void> {
   const random = randomOf(`${seed} ${name} ${number}`);
   const between = (least: number, most: number) => least + Math.floor(random() * (most - least + 1));
-  const worlds: { world: World; watcher: { stop: () => Promise<Seen> } }[] = [];
+  const sandboxes: { sandbox: Sandbox; watcher: { stop: () => Promise<Seen> } }[] = [];
   const log = (text: string) => say(`  ${name}/${number}  ${text}`);
   const wrong = (text: string) => {
     tally.wrong++;
@@ -75,23 +75,27 @@ async function runRound(name: string, number: number, site: Site, python: string
     tally.wrong += Math.max(0, others.length - 10);
     if (lost + doubled > 0) log(`LOST ${lost}, DOUBLED ${doubled}`);
   };
-  const brokers = [`127.0.0.1:${site.brokerPort}`];
+  const brokers = [`127.0.0.1:${services.brokerPort}`];
   let topics: Awaited<ReturnType<typeof readMessages>> | undefined;
   const round: Round = {
     short,
     times: (wanted) => (short ? Math.min(2, wanted) : wanted),
-    ...{ site, random, between, wrong, note: log },
+    ...{ services, random, between, wrong, note: log },
     pick: (items) => items[between(0, items.length - 1)] as (typeof items)[number],
-    async world(options = {}) {
+    async sandbox(options = {}) {
       const rows = values.rows
         ? Number(values.rows)
         : between(...((short ? [12_000, 16_000] : [200_000, 300_000]) as [number, number]));
-      const world = await makeWorld(site, `${name}-${number}${worlds.length > 0 ? `-${worlds.length}` : ""}`, {
-        ...{ rows, seed: between(1, 1e6), partitions: short || number % 2 === 0 ? 3 : 1 },
-        ...options,
-      });
-      worlds.push({ world, watcher: watchSilver(python, world.lake) });
-      return world;
+      const sandbox = await makeSandbox(
+        services,
+        `${name}-${number}${sandboxes.length > 0 ? `-${sandboxes.length}` : ""}`,
+        {
+          ...{ rows, seed: between(1, 1e6), partitions: short || number % 2 === 0 ? 3 : 1 },
+          ...options,
+        },
+      );
+      sandboxes.push({ sandbox, watcher: watchSilver(python, sandbox.lake) });
+      return sandbox;
     },
     hit(what, place) {
       tally.strikes++;
@@ -109,18 +113,18 @@ async function runRound(name: string, number: number, site: Site, python: string
       }
       return any;
     },
-    async finish(world) {
-      await world.go(["post"]);
-      await world.go(["clean"]);
-      const messages = await readMessages(brokers, world, python);
-      found(await compareTopics(world, messages));
-      found(await compareLake(world, messages));
+    async finish(sandbox) {
+      await sandbox.go(["post"]);
+      await sandbox.go(["clean"]);
+      const messages = await readMessages(brokers, sandbox, python);
+      found(await compareTopics(sandbox, messages));
+      found(await compareLake(sandbox, messages));
       return messages;
     },
-    async finishLake(world) {
-      await world.go(["clean"]);
-      topics ??= await readMessages(brokers, world, python);
-      found(await compareLake(world, topics));
+    async finishLake(sandbox) {
+      await sandbox.go(["clean"]);
+      topics ??= await readMessages(brokers, sandbox, python);
+      found(await compareLake(sandbox, topics));
       return topics;
     },
   };
@@ -129,12 +133,12 @@ async function runRound(name: string, number: number, site: Site, python: string
   } catch (error) {
     wrong((error as Error).message);
   } finally {
-    for (const { world, watcher } of worlds) {
+    for (const { sandbox, watcher } of sandboxes) {
       const seen = await watcher.stop();
       tally.reads += seen.reads;
       tally.failedReads += seen.errors;
       for (const text of seen.wrong) wrong(text);
-      if (!values.keep) await world.remove();
+      if (!values.keep) await sandbox.remove();
     }
   }
   tally.rounds++;
@@ -170,7 +174,7 @@ function table(tallies: Map<string, Tally>): string {
 const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));
 const tallies = new Map<string, Tally>();
 const python = await findPython();
-const site = await openSite(join(folder, "services"), say, { zookeeper });
+const services = await openServices(join(folder, "services"), say, { zookeeper });
 const since = Date.now();
 try {
   for (const { name, rounds } of chosen()) {
@@ -181,14 +185,14 @@ try {
     const most = Number(values.rounds ?? (short ? 4 : 40));
     const wanted = Number(values.hits ?? (values.rounds ? Number.POSITIVE_INFINITY : short ? 1 : 20));
     say(`${name}: ${faults[name]?.text} (seed ${seed})`);
-    if (rounds) for (const number of rounds) await runRound(name, number, site, python, tally);
-    else for (let i = 0; i < most && tally.hits < wanted; i++) await runRound(name, i, site, python, tally);
+    if (rounds) for (const number of rounds) await runRound(name, number, services, python, tally);
+    else for (let i = 0; i < most && tally.hits < wanted; i++) await runRound(name, i, services, python, tally);
     say(
       `${name}: ${tally.rounds} rounds, ${tally.strikes} strikes, ${tally.hits} hits, ${tally.lost} lost, ${tally.doubled} doubled, ${tally.wrong} wrong, ${Math.round((Date.now() - since) / 1000)} s\n`,
     );
   }
 } finally {
-  await site.close();
+  await services.close();
   if (!values.keep) await rm(folder, { recursive: true, force: true });
 }
 process.stdout.write(`${table(tallies)}\n\nSeed ${seed}, ${Math.round((Date.now() - since) / 1000)} s\n`);

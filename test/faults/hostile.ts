@@ -6,8 +6,8 @@
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { foreignMessage, others, type Sandbox, type Work } from "./sandbox.ts";
 import type { Fault, Round } from "./strikes.ts";
-import { foreignMessage, others, type Work, type World } from "./world.ts";
 
 /** What the program may take, bytes: Node's 150 MB, DuckDB's limit, the largest message some times over. */
 const memoryBound = 2_000_000_000;
@@ -18,7 +18,7 @@ const other = (number: number, value: Buffer | string | null) => ({ key: `other 
 
 /** Sends messages in requests that the broker takes. */
 async function send(round: Round, topic: string, messages: Messages): Promise<void> {
-  const producer = others(round.site).producer({ allowAutoTopicCreation: false });
+  const producer = others(round.services).producer({ allowAutoTopicCreation: false });
   await producer.connect();
   let some: Messages = [];
   let bytes = 0;
@@ -52,32 +52,32 @@ async function peakMemory(work: Work): Promise<number> {
 }
 
 /** Cleans what is there, in bounded memory, and compares. */
-async function cleanAll(round: Round, world: World, what: string): Promise<void> {
-  const work = world.run(["clean"]);
+async function cleanAll(round: Round, sandbox: Sandbox, what: string): Promise<void> {
+  const work = sandbox.run(["clean"]);
   const peak = await peakMemory(work);
   const { code, stderr } = await work.done;
   const megabytes = Math.round(peak / 1e6);
   const good = code === 3 && peak < memoryBound;
   round.hit(what, good ? `clean, which takes ${megabytes} MB` : undefined);
   if (!good) round.wrong(`${what}: clean ended with ${code} and took ${megabytes} MB: ${stderr.slice(-600)}`);
-  await round.finishLake(world);
+  await round.finishLake(sandbox);
 }
 
 /** Topics of this round that somebody has made with settings of their own. */
-async function makeTopics(round: Round, world: World, configs: Record<string, string>): Promise<void> {
-  const admin = others(round.site).admin();
+async function makeTopics(round: Round, sandbox: Sandbox, configs: Record<string, string>): Promise<void> {
+  const admin = others(round.services).admin();
   await admin.connect();
   const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }));
-  const topics = ["pin", "geo", "user"].map((table) => ({ topic: `${world.prefix}.${table}`, configEntries }));
+  const topics = ["pin", "geo", "user"].map((table) => ({ topic: `${sandbox.prefix}.${table}`, configEntries }));
   await admin.createTopics({ topics });
   await admin.disconnect();
 }
 
-async function attacked(round: Round, configs: Record<string, string> = {}): Promise<World> {
-  const world = await round.world({ rows: 500 });
-  world.isForeign = (key) => !/^\d{1,7}$/.test(key ?? "");
-  await makeTopics(round, world, { "max.message.bytes": "40000000", ...configs });
-  return world;
+async function attacked(round: Round, configs: Record<string, string> = {}): Promise<Sandbox> {
+  const sandbox = await round.sandbox({ rows: 500 });
+  sandbox.isForeign = (key) => !/^\d{1,7}$/.test(key ?? "");
+  await makeTopics(round, sandbox, { "max.message.bytes": "40000000", ...configs });
+  return sandbox;
 }
 
 export const hostile: Record<string, Fault> = {
@@ -85,7 +85,7 @@ export const hostile: Record<string, Fault> = {
     text: "NUL, broken UTF-8, deep nesting, huge numbers, no key, no value",
     long: true,
     async round(round) {
-      const world = await attacked(round);
+      const sandbox = await attacked(round);
       const { value } = foreignMessage("geo", 1);
       const bytes = () => Buffer.from(Array.from({ length: round.between(1, 300) }, () => round.between(0, 255)));
       const values = [
@@ -106,14 +106,14 @@ export const hostile: Record<string, Fault> = {
       ];
       for (const table of ["pin", "geo", "user"]) {
         const messages: Messages = values.map((v, i) => other(i, v));
-        await send(round, `${world.prefix}.${table}`, [
+        await send(round, `${sandbox.prefix}.${table}`, [
           ...messages,
           { key: null, value: "x" },
           { key: bytes(), value: "y" },
         ]);
       }
-      await world.go(["post"]);
-      await cleanAll(round, world, `${values.length * 3} broken messages`);
+      await sandbox.go(["post"]);
+      await cleanAll(round, sandbox, `${values.length * 3} broken messages`);
     },
   },
 
@@ -121,13 +121,13 @@ export const hostile: Record<string, Fault> = {
     text: "messages of 100 MB, 17 MB and 15 MB",
     long: true,
     async round(round) {
-      const world = await attacked(round, { "max.message.bytes": "104000000" });
+      const sandbox = await attacked(round, { "max.message.bytes": "104000000" });
       const text = (bytes: number) => foreignMessage("geo", 7).value.replace("Aruba", "A".repeat(bytes));
       for (const bytes of [100_000_000, 17_000_000, 15_000_000, 100_000_000]) {
-        await send(round, `${world.prefix}.geo`, [other(bytes, text(bytes))]);
+        await send(round, `${sandbox.prefix}.geo`, [other(bytes, text(bytes))]);
       }
-      await world.go(["post"]);
-      await cleanAll(round, world, "messages of up to 100 MB");
+      await sandbox.go(["post"]);
+      await cleanAll(round, sandbox, "messages of up to 100 MB");
     },
   },
 
@@ -135,13 +135,13 @@ export const hostile: Record<string, Fault> = {
     text: "a million messages that must be rejected",
     long: true,
     async round(round) {
-      const world = await attacked(round);
+      const sandbox = await attacked(round);
       for (let i = 0; i < 20; i++) {
         const messages = Array.from({ length: 50_000 }, (_, j) => other(j, round.random() < 0.5 ? "{" : '{"ind":1}'));
-        await send(round, `${world.prefix}.user`, messages);
+        await send(round, `${sandbox.prefix}.user`, messages);
       }
-      await world.go(["post"]);
-      await cleanAll(round, world, "a million rejects");
+      await sandbox.go(["post"]);
+      await cleanAll(round, sandbox, "a million rejects");
     },
   },
 
@@ -149,16 +149,16 @@ export const hostile: Record<string, Fault> = {
     text: "topics with holes: compacted, and with aborted transactions",
     long: true,
     async round(round) {
-      const world = await attacked(round, {
+      const sandbox = await attacked(round, {
         ...{ "cleanup.policy": "compact", "segment.ms": "500", "min.cleanable.dirty.ratio": "0.01" },
         ...{ "max.compaction.lag.ms": "1000", "min.compaction.lag.ms": "0" },
       });
-      const topic = `${world.prefix}.user`;
+      const topic = `${sandbox.prefix}.user`;
       for (let i = 0; i < 8; i++) {
         const messages = Array.from({ length: 400 }, (_, j) => foreignMessage("user", (i * 37 + j) % 500));
         await send(round, topic, messages);
-        const producer = others(round.site).producer({
-          transactionalId: `${world.name}-gaps`,
+        const producer = others(round.services).producer({
+          transactionalId: `${sandbox.name}-gaps`,
           idempotent: true,
           maxInFlightRequests: 1,
         });
@@ -168,13 +168,13 @@ export const hostile: Record<string, Fault> = {
         await transaction.abort();
         await producer.disconnect();
         await sleep(700);
-        if (i === 3) await world.run(["clean"]).done;
+        if (i === 3) await sandbox.run(["clean"]).done;
       }
       await send(round, topic, [other(1, "{")]);
-      await world.go(["post"]);
+      await sandbox.go(["post"]);
       // The broker's cleaner looks every 15 s.
       await sleep(20_000);
-      const twin = world.twin("after", "empty");
+      const twin = sandbox.twin("after", "empty");
       await cleanAll(round, twin, "a compacted topic");
     },
   },

@@ -8,8 +8,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
 import type { RequestName } from "./proxy.ts";
+import { foreignMessage, others } from "./sandbox.ts";
 import { endedWell, type Fault, type Round } from "./strikes.ts";
-import { foreignMessage, others } from "./world.ts";
 
 /** What a client heard of a row: it is there, it is not, or nobody knows. */
 type Answer = { table: Table; ind: number; heard: "stored" | "not stored" | "unknown"; place?: string };
@@ -19,9 +19,9 @@ export const people: Record<string, Fault> = {
     text: "HTTP API: broker killed, connections cut, answers of the broker lost while rows come in",
     long: true,
     async round(round) {
-      const world = await round.world({ rows: 500 });
-      world.isForeign = (key) => Number(key) >= firstInd;
-      const work = world.run(["serve", "--port", "0"]);
+      const sandbox = await round.sandbox({ rows: 500 });
+      sandbox.isForeign = (key) => Number(key) >= firstInd;
+      const work = sandbox.run(["serve", "--port", "0"]);
       await work.said(/Listening on \S+\n/);
       const url = /Listening on (\S+)/.exec(work.output())?.[1] as string;
       await untilReady(url);
@@ -43,7 +43,7 @@ export const people: Record<string, Fault> = {
       await Promise.all(clients);
       work.kill("SIGTERM");
       await endedWell(round, work, [143]);
-      const messages = await round.finish(world);
+      const messages = await round.finish(sandbox);
       const places = new Map<string, string[]>();
       for (const table of tableNames) {
         for (const { key, partition, offset } of messages[table]) {
@@ -66,10 +66,10 @@ export const people: Record<string, Fault> = {
   drip: {
     text: "one small message at a time, all of one size, while clean follows and is killed now and then",
     async round(round) {
-      const world = await round.world({ rows: 500 });
-      world.isForeign = (key) => Number(key) >= firstInd;
-      await world.go(["post"]);
-      const producer = others(round.site).producer({ allowAutoTopicCreation: false });
+      const sandbox = await round.sandbox({ rows: 500 });
+      sandbox.isForeign = (key) => Number(key) >= firstInd;
+      await sandbox.go(["post"]);
+      const producer = others(round.services).producer({ allowAutoTopicCreation: false });
       await producer.connect();
       let dripping = true;
       let sent = 0;
@@ -79,13 +79,13 @@ export const people: Record<string, Fault> = {
           for (const table of ["geo", "user"] as const) {
             const row = { ...(JSON.parse(foreignMessage(table, 0).value) as object), ind };
             const messages = [{ key: String(ind), value: JSON.stringify(row) }];
-            await producer.send({ topic: `${world.prefix}.${table}`, messages });
+            await producer.send({ topic: `${sandbox.prefix}.${table}`, messages });
           }
           await sleep(120);
         }
       })();
       for (let i = 0; i < round.times(5); i++) {
-        const work = world.run(["clean", "--follow"]);
+        const work = sandbox.run(["clean", "--follow"]);
         const failed = work.done.then(() => work.over());
         await Promise.race([sleep(round.short ? 10_000 : 60_000), failed]);
         round.hit("SIGKILL of the program", work.over() ? undefined : `clean --follow after ${sent} messages`);
@@ -95,7 +95,7 @@ export const people: Record<string, Fault> = {
       dripping = false;
       await drip;
       await producer.disconnect();
-      await round.finishLake(world);
+      await round.finishLake(sandbox);
     },
   },
 
@@ -103,11 +103,11 @@ export const people: Record<string, Fault> = {
     text: "emulation: killed, and its broker killed, connections cut, answers of the broker lost",
     long: true,
     async round(round) {
-      const world = await round.world({ rows: round.between(2_000, 5_000) });
+      const sandbox = await round.sandbox({ rows: round.between(2_000, 5_000) });
       let sure = 0;
       let most = 0;
       for (let i = 0; i < round.times(4); i++) {
-        const work = world.run(["emulate", "--rate", "300/s", "--limit", String(limit)]);
+        const work = sandbox.run(["emulate", "--rate", "300/s", "--limit", String(limit)]);
         await work.said(/Using /);
         await sleep(1_500 + round.random() * 1_000);
         const place = () => (work.over() ? undefined : "emulate");
@@ -122,7 +122,7 @@ export const people: Record<string, Fault> = {
         else if (code !== null && !/Cannot know whether/.test(stderr))
           round.wrong(`emulate ended with ${code}: ${stderr}`);
       }
-      const messages = await round.finishLake(world);
+      const messages = await round.finishLake(sandbox);
       const [pin = [], ...others] = tableNames.map((table) => messages[table].map(({ key }) => String(key)).sort());
       if (others.some((keys) => keys.join() !== pin.join())) round.wrong("The three topics hold different keys");
       if (pin.length < sure || pin.length > most)
@@ -138,7 +138,7 @@ const limit = 1_500;
 
 /** Strikes what stands between the program and its transactions; `place` says what is at work, if anything is. */
 async function strikeBroker(round: Round, which: number, place: () => string | undefined): Promise<void> {
-  const { broker, proxy } = round.site;
+  const { broker, proxy } = round.services;
   const lose = (request: RequestName, how: "cut" | "hang") => async () => {
     await Promise.race([proxy.loseAnswer(request, 1, how), sleep(5_000)]);
   };

@@ -20,17 +20,20 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake/files.ts";
+import { foreignMessage, others, type Sandbox, type Step, type Work } from "./sandbox.ts";
 import type { Fault, Round } from "./strikes.ts";
-import { foreignMessage, others, type Step, type Work, type World } from "./world.ts";
 
 /** Posts messages of somebody else to all three topics: `count` that are clean and one that is not. */
-async function postOthers(round: Round, world: World, count: number): Promise<void> {
-  world.isForeign = (key) => key?.startsWith("other ") ?? true;
-  const producer = others(round.site).producer({ allowAutoTopicCreation: false });
+async function postOthers(round: Round, sandbox: Sandbox, count: number): Promise<void> {
+  sandbox.isForeign = (key) => key?.startsWith("other ") ?? true;
+  const producer = others(round.services).producer({ allowAutoTopicCreation: false });
   await producer.connect();
   for (const table of tableNames) {
     const messages = Array.from({ length: count }, (_, i) => foreignMessage(table, i));
-    await producer.send({ topic: `${world.prefix}.${table}`, messages: [...messages, { key: "other x", value: "{" }] });
+    await producer.send({
+      topic: `${sandbox.prefix}.${table}`,
+      messages: [...messages, { key: "other x", value: "{" }],
+    });
   }
   await producer.disconnect();
 }
@@ -50,11 +53,11 @@ function killsOf(steps: Step[]): { strike: string; text: string }[] {
 /** Kills a command after each of its steps, or after some of them, each time beginning with the lake as it is now. */
 async function killAtSteps(
   round: Round,
-  world: World,
+  sandbox: Sandbox,
   options: { args: string[]; lake: "copy" | "empty"; most: number },
 ) {
   const { args, lake, most } = options;
-  const whole = world.twin("whole", lake);
+  const whole = sandbox.twin("whole", lake);
   const undisturbed = whole.run(args);
   await undisturbed.done;
   const kills = killsOf(undisturbed.steps().filter(({ name }) => name !== "ended"));
@@ -62,7 +65,7 @@ async function killAtSteps(
   await whole.remove();
   while (kills.length > most) kills.splice(round.between(0, kills.length - 1), 1);
   for (const [i, { strike, text }] of kills.entries()) {
-    const twin = world.twin(`kill-${i}`, lake);
+    const twin = sandbox.twin(`kill-${i}`, lake);
     const work = twin.run(args, { strike });
     const { code, stderr } = await work.done;
     const struck = work.steps().find(({ name }) => name === "struck");
@@ -78,15 +81,15 @@ async function killAtSteps(
 }
 
 /** Makes small files, as days of `clean --follow` would: as many batches as are merged, less one. */
-async function makeSmallFiles(round: Round, world: World, files: number): Promise<void> {
-  const follow = world.run(["clean", "--follow"]);
+async function makeSmallFiles(round: Round, sandbox: Sandbox, files: number): Promise<void> {
+  const follow = sandbox.run(["clean", "--follow"]);
   const cleaned = () =>
     follow.steps().filter(({ name, subject }) => name === "renamed" && /rejects.user/.test(subject));
   while (!follow.over()) {
     const before = cleaned().length;
-    const landed = () => readdirSync(paths(world.lake).bronze("user")).length;
-    if (existsSync(paths(world.lake).bronze("user")) && landed() >= files) break;
-    await postOthers(round, world, 3);
+    const landed = () => readdirSync(paths(sandbox.lake).bronze("user")).length;
+    if (existsSync(paths(sandbox.lake).bronze("user")) && landed() >= files) break;
+    await postOthers(round, sandbox, 3);
     for (let i = 0; i < 200 && cleaned().length === before; i++) await sleep(20);
     await sleep(100);
   }
@@ -95,30 +98,30 @@ async function makeSmallFiles(round: Round, world: World, files: number): Promis
 }
 
 /** Runs a command that must fail and say why. */
-async function mustFail(round: Round, world: World, args: string[], options: { what: string; says: RegExp }) {
-  const { code, stderr } = await world.run(args).done;
+async function mustFail(round: Round, sandbox: Sandbox, args: string[], options: { what: string; says: RegExp }) {
+  const { code, stderr } = await sandbox.run(args).done;
   const said = stderr.trim().split("\n").at(-1) ?? "";
   const named = code === 1 && options.says.test(said);
   round.hit(options.what, named ? `${args.join(" ")}, which says: ${said}` : undefined);
   if (!named) round.wrong(`${options.what}: "${args.join(" ")}" ended with ${code}: ${said}`);
 }
 
-const smallWorld = (round: Round) => round.world({ rows: round.between(400, 1_500) });
+const smallSandbox = (round: Round) => round.sandbox({ rows: round.between(400, 1_500) });
 
 export const publishing: Record<string, Fault> = {
   "fail-points": {
     text: "kill -9 of clean after each single step of landing and publishing",
     async round(round) {
-      const world = await smallWorld(round);
+      const sandbox = await smallSandbox(round);
       const most = round.short ? 2 : 40;
-      await world.go(["post"]);
-      await postOthers(round, world, 20);
-      await world.go(["clean"]);
-      await world.go(["post", "--full"]);
-      world.copies = 2;
-      await postOthers(round, world, 30);
-      await killAtSteps(round, world, { args: ["clean"], lake: "empty", most });
-      await killAtSteps(round, world, { args: ["clean"], lake: "copy", most });
+      await sandbox.go(["post"]);
+      await postOthers(round, sandbox, 20);
+      await sandbox.go(["clean"]);
+      await sandbox.go(["post", "--full"]);
+      sandbox.copies = 2;
+      await postOthers(round, sandbox, 30);
+      await killAtSteps(round, sandbox, { args: ["clean"], lake: "empty", most });
+      await killAtSteps(round, sandbox, { args: ["clean"], lake: "copy", most });
     },
   },
 
@@ -126,11 +129,11 @@ export const publishing: Record<string, Fault> = {
     text: "kill -9 of clean --rebuild after each of its steps",
     long: true,
     async round(round) {
-      const world = await smallWorld(round);
-      await world.go(["post"]);
-      await postOthers(round, world, 20);
-      await world.go(["clean"]);
-      await killAtSteps(round, world, { args: ["clean", "--rebuild"], lake: "copy", most: round.short ? 2 : 40 });
+      const sandbox = await smallSandbox(round);
+      await sandbox.go(["post"]);
+      await postOthers(round, sandbox, 20);
+      await sandbox.go(["clean"]);
+      await killAtSteps(round, sandbox, { args: ["clean", "--rebuild"], lake: "copy", most: round.short ? 2 : 40 });
     },
   },
 
@@ -138,30 +141,30 @@ export const publishing: Record<string, Fault> = {
     text: "kill -9 of clean while it merges small files",
     long: true,
     async round(round) {
-      const world = await smallWorld(round);
-      await world.go(["post"]);
-      await makeSmallFiles(round, world, 31);
-      await postOthers(round, world, 3);
-      await killAtSteps(round, world, { args: ["clean"], lake: "copy", most: 40 });
+      const sandbox = await smallSandbox(round);
+      await sandbox.go(["post"]);
+      await makeSmallFiles(round, sandbox, 31);
+      await postOthers(round, sandbox, 3);
+      await killAtSteps(round, sandbox, { args: ["clean"], lake: "copy", most: 40 });
     },
   },
 
   "two-posts": {
     text: "two posts of the same tables at once",
     async round(round) {
-      const world = await round.world();
-      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, world, ["post"]);
-      await round.finish(world);
+      const sandbox = await round.sandbox();
+      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, sandbox, ["post"]);
+      await round.finish(sandbox);
     },
   },
 
   "two-cleans": {
     text: "two cleans of the same lake at once",
     async round(round) {
-      const world = await round.world({ rows: round.between(10_000, 30_000) });
-      await world.go(["post"]);
-      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, world, ["clean"]);
-      await round.finish(world);
+      const sandbox = await round.sandbox({ rows: round.between(10_000, 30_000) });
+      await sandbox.go(["post"]);
+      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, sandbox, ["clean"]);
+      await round.finish(sandbox);
     },
   },
 
@@ -170,15 +173,15 @@ export const publishing: Record<string, Fault> = {
     long: true,
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root can mount a small file system");
-      const world = await round.world({ rows: round.between(5_000, 15_000) });
-      await world.go(["post"]);
-      mkdirSync(world.lake);
-      const mount = (options: string) => execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", world.lake]);
+      const sandbox = await round.sandbox({ rows: round.between(5_000, 15_000) });
+      await sandbox.go(["post"]);
+      mkdirSync(sandbox.lake);
+      const mount = (options: string) => execFileSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", sandbox.lake]);
       mount("size=600k");
       try {
         for (let size = 600; ; size = Math.ceil(size * (1.1 + round.random() * 0.8))) {
           mount(`remount,size=${size}k`);
-          const work = world.run(["clean"]);
+          const work = sandbox.run(["clean"]);
           const { code, stderr } = await work.done;
           if (code === 0) break;
           const last = work.steps().at(-1);
@@ -188,9 +191,9 @@ export const publishing: Record<string, Fault> = {
           if (!named) round.wrong(`With a disk of ${size} kB clean ended with ${code}: ${said}`);
           if (size > 400_000) throw new Error("clean never ends well");
         }
-        await round.finish(world);
+        await round.finish(sandbox);
       } finally {
-        execFileSync("umount", ["--lazy", world.lake]);
+        execFileSync("umount", ["--lazy", sandbox.lake]);
       }
     },
   },
@@ -198,13 +201,13 @@ export const publishing: Record<string, Fault> = {
   "topic-again": {
     text: "a topic deleted and made again while clean follows: none of its messages may be landed",
     async round(round) {
-      const world = await smallWorld(round);
-      await world.go(["post"]);
+      const sandbox = await smallSandbox(round);
+      await sandbox.go(["post"]);
       const table = round.pick(tableNames);
-      const topic = `${world.prefix}.${table}`;
-      const work = world.run(["clean", "--follow"]);
+      const topic = `${sandbox.prefix}.${table}`;
+      const work = sandbox.run(["clean", "--follow"]);
       await work.until(/^renamed .*ledger\.parquet$/);
-      const admin = others(round.site).admin();
+      const admin = others(round.services).admin();
       await admin.connect();
       const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
       await admin.deleteTopics({ topics: [topic] });
@@ -219,7 +222,7 @@ export const publishing: Record<string, Fault> = {
         }
       }
       await admin.disconnect();
-      await postOthers(round, world, 50);
+      await postOthers(round, sandbox, 50);
       await Promise.race([work.done, sleep(30_000)]);
       work.kill("SIGKILL");
       const { code, stderr } = await work.done;
@@ -227,7 +230,7 @@ export const publishing: Record<string, Fault> = {
       const named = code === 1 && /^Error: Topic ".*" was made again: /.test(said);
       round.hit(`topic of ${table} made again`, named ? `clean --follow, which ended, saying: ${said}` : undefined);
       if (!named) round.wrong(`clean --follow ended with ${code}: ${said}`);
-      if (readBronze(world, table).includes("\tother ")) round.wrong("A message of the new topic was landed");
+      if (readBronze(sandbox, table).includes("\tother ")) round.wrong("A message of the new topic was landed");
     },
   },
 
@@ -235,15 +238,15 @@ export const publishing: Record<string, Fault> = {
     text: "files and topics damaged by others: each is noticed and named",
     long: true,
     async round(round) {
-      const world = await smallWorld(round);
-      await world.go(["post"]);
-      await postOthers(round, world, 5);
-      await world.go(["clean"]);
+      const sandbox = await smallSandbox(round);
+      await sandbox.go(["post"]);
+      await postOthers(round, sandbox, 5);
+      await sandbox.go(["clean"]);
       const table = round.pick(tableNames);
       const first = (folder: string) => join(folder, readdirSync(folder).sort()[0] as string);
       const halve = (path: string) =>
         truncateSync(path, Math.floor(statSync(path).size * (0.2 + 0.6 * round.random())));
-      const twin = (name: string) => world.twin(name, "copy");
+      const twin = (name: string) => sandbox.twin(name, "copy");
 
       const silver = twin("silver-gone");
       rmSync(first(paths(silver.lake).silver(table)));
@@ -285,7 +288,7 @@ export const publishing: Record<string, Fault> = {
         });
       }
 
-      const landed = world.twin("landed-torn", "empty");
+      const landed = sandbox.twin("landed-torn", "empty");
       await landed.run(["clean"], { strike: `kill 1 ^cleaning ${table}` }).done;
       halve(first(paths(landed.lake).bronze(table)));
       await mustFail(round, landed, ["clean"], {
@@ -297,13 +300,13 @@ export const publishing: Record<string, Fault> = {
       rmSync(join(paths(rejects.lake).rejects, `${table}-000000.parquet`));
       await round.finishLake(rejects);
 
-      const admin = others(round.site).admin();
+      const admin = others(round.services).admin();
       await admin.connect();
-      const topic = `${world.prefix}.${table}`;
+      const topic = `${sandbox.prefix}.${table}`;
       const offsets = await admin.fetchTopicOffsets(topic);
-      const early = world.twin("expired", "empty");
+      const early = sandbox.twin("expired", "empty");
       await early.run(["clean"], { strike: "kill 1 ^cleaning" }).done;
-      await postOthers(round, world, 10);
+      await postOthers(round, sandbox, 10);
       const partitions = offsets.map(({ partition, offset }) => ({ partition, offset: String(Number(offset) + 1) }));
       await admin.deleteTopicRecords({ topic, partitions: partitions.slice(0, 1) });
       await mustFail(round, twin("expired-unread"), ["clean"], {
@@ -324,15 +327,15 @@ export const publishing: Record<string, Fault> = {
           says: /no longer holds the last row posted|was made again/,
         });
       }
-      await world.go(["post", "--full"]);
+      await sandbox.go(["post", "--full"]);
       await mustFail(round, twin("topic-grown"), ["clean"], {
         what: `topic of ${table} made again and grown`,
         says: /was made again/,
       });
-      await admin.deleteTopics({ topics: [`${world.prefix}.checkpoints`] });
+      await admin.deleteTopics({ topics: [`${sandbox.prefix}.checkpoints`] });
       await admin.disconnect();
       await sleep(500);
-      const { stderr } = await world.run(["post"]).done;
+      const { stderr } = await sandbox.run(["post"]).done;
       const warned = new RegExp(
         `Topic "${topic}" holds messages of others, such as emulate or serve, and none of post`,
       ).test(stderr);
@@ -343,19 +346,19 @@ export const publishing: Record<string, Fault> = {
 };
 
 /** All bronze of a table as text. */
-const readBronze = ({ lake }: World, table: Table): string =>
+const readBronze = ({ lake }: Sandbox, table: Table): string =>
   readdirSync(paths(lake).bronze(table))
     .map((name) => readFileSync(join(paths(lake).bronze(table), name), "latin1"))
     .join("");
 
 /** Starts a command twice; the first is held at a step until the second has begun, or is only a little ahead. */
-async function twoAtOnce(round: Round, world: World, args: string[]): Promise<void> {
+async function twoAtOnce(round: Round, sandbox: Sandbox, args: string[]): Promise<void> {
   const steps =
     args[0] === "post" ? ["begun", "sending", "sent", "committing"] : ["landing", "cleaning", "written .*silver"];
   const held = round.short || round.random() < 0.8;
-  const first = world.run(args, held ? { strike: `pause 1 ^${round.pick(steps)}` } : {});
+  const first = sandbox.run(args, held ? { strike: `pause 1 ^${round.pick(steps)}` } : {});
   await (held ? first.until(/^struck/) : first.past(round.between(0, 8)));
-  const second = world.run(args);
+  const second = sandbox.run(args);
   if (held) await second.until(/./);
   await sleep(round.random() * 300);
   first.release();

@@ -13,16 +13,16 @@ import {
   connectionsOf,
   foreignMessage,
   others,
+  type Sandbox,
+  type SandboxOptions,
   type Service,
-  type Site,
+  type Services,
   type Work,
-  type World,
-  type WorldOptions,
-} from "./world.ts";
+} from "./sandbox.ts";
 
 /** One round of a fault. */
 export interface Round {
-  site: Site;
+  services: Services;
   /** There are 2 minutes for all faults: a strike or two each. */
   short: boolean;
   /** How often to strike in a round. */
@@ -32,7 +32,7 @@ export interface Round {
   between(least: number, most: number): number;
   pick<T>(items: readonly T[]): T;
   /** Tables, topics and lake of this round; they go away with it. Its silver is watched from now on. */
-  world(options?: Partial<WorldOptions>): Promise<World>;
+  sandbox(options?: Partial<SandboxOptions>): Promise<Sandbox>;
   /** Does something bad to programs; it counts as a hit for each that is within a stage at this moment. */
   strike(what: string, works: Work[], action: () => unknown): Promise<boolean>;
   /** Counts a strike whose place is known otherwise, or that missed. */
@@ -41,9 +41,9 @@ export interface Round {
   wrong(text: string): void;
   note(text: string): void;
   /** Runs `post` and `clean` undisturbed and compares everything; gives what the topics hold. */
-  finish(world: World): Promise<Record<Table, Message[]>>;
+  finish(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
   /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. Gives what they hold. */
-  finishLake(world: World): Promise<Record<Table, Message[]>>;
+  finishLake(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
 }
 
 export interface Fault {
@@ -68,12 +68,12 @@ const moment = (round: Round, ms: number): Promise<void> => sleep(round.random()
 /** Kills a command again and again, each time within a stage if it gets there. */
 async function killAgain(
   round: Round,
-  world: World,
+  sandbox: Sandbox,
   args: string[],
   { times, steps }: { times: number; steps: number },
 ): Promise<void> {
   for (let i = 0; i < round.times(times); i++) {
-    const work = world.run(args);
+    const work = sandbox.run(args);
     await work.past(round.between(1, round.short ? 8 : steps));
     await moment(round, 400);
     const hit = await round.strike("SIGKILL of the program", [work], () => work.kill("SIGKILL"));
@@ -93,9 +93,9 @@ export async function endFollow(round: Round, work: Work): Promise<void> {
 }
 
 /** Runs post with `clean --follow` beside it, and something bad while either is at work. */
-export async function whileBusy(round: Round, world: World, bad: (works: Work[]) => Promise<void>): Promise<void> {
-  const follow = world.run(["clean", "--follow"]);
-  const post = world.run(["post"]);
+export async function whileBusy(round: Round, sandbox: Sandbox, bad: (works: Work[]) => Promise<void>): Promise<void> {
+  const follow = sandbox.run(["clean", "--follow"]);
+  const post = sandbox.run(["post"]);
   await post.until(/./);
   await bad([post, follow]);
   await endedWell(round, post);
@@ -103,8 +103,8 @@ export async function whileBusy(round: Round, world: World, bad: (works: Work[])
 }
 
 /** Runs post alone, and something bad while it is at work. */
-async function whilePosting(round: Round, world: World, bad: (post: Work) => Promise<void>): Promise<void> {
-  const post = world.run(["post"]);
+async function whilePosting(round: Round, sandbox: Sandbox, bad: (post: Work) => Promise<void>): Promise<void> {
+  const post = sandbox.run(["post"]);
   await post.until(/./);
   await bad(post);
   await endedWell(round, post);
@@ -114,19 +114,19 @@ export const strikes: Record<string, Fault> = {
   "kill-post": {
     text: "SIGKILL of post",
     async round(round) {
-      const world = await round.world();
-      await killAgain(round, world, ["post"], { times: 6, steps: 40 });
-      await round.finish(world);
+      const sandbox = await round.sandbox();
+      await killAgain(round, sandbox, ["post"], { times: 6, steps: 40 });
+      await round.finish(sandbox);
     },
   },
 
   "kill-clean": {
     text: "SIGKILL of clean",
     async round(round) {
-      const world = await round.world();
-      await world.go(["post"]);
-      await killAgain(round, world, ["clean"], { times: 6, steps: 30 });
-      await round.finish(world);
+      const sandbox = await round.sandbox();
+      await sandbox.go(["post"]);
+      await killAgain(round, sandbox, ["clean"], { times: 6, steps: 30 });
+      await round.finish(sandbox);
     },
   },
 
@@ -134,9 +134,9 @@ export const strikes: Record<string, Fault> = {
     text: "SIGKILL of the whole run",
     long: true,
     async round(round) {
-      const world = await round.world();
-      await killAgain(round, world, [], { times: 6, steps: 100 });
-      await round.finish(world);
+      const sandbox = await round.sandbox();
+      await killAgain(round, sandbox, [], { times: 6, steps: 100 });
+      await round.finish(sandbox);
     },
   },
 
@@ -144,9 +144,9 @@ export const strikes: Record<string, Fault> = {
     text: "SIGKILL of post and of clean --follow beside it",
     long: true,
     async round(round) {
-      const world = await round.world();
+      const sandbox = await round.sandbox();
       const commands = [["post"], ["clean", "--follow"]] as const;
-      const works = commands.map((args) => world.run([...args]));
+      const works = commands.map((args) => sandbox.run([...args]));
       for (let i = 0; i < round.times(6); i++) {
         const which = round.pick([0, 1]);
         await works[which]?.past(round.between(1, 40));
@@ -154,22 +154,22 @@ export const strikes: Record<string, Fault> = {
         const work = works[which] as Work;
         await round.strike("SIGKILL of the program", [work], () => work.kill("SIGKILL"));
         await endedWell(round, work, [null, 0]);
-        works[which] = world.run([...(commands[which] as readonly string[])]);
+        works[which] = sandbox.run([...(commands[which] as readonly string[])]);
       }
       await endedWell(round, works[0] as Work);
       await endFollow(round, works[1] as Work);
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   "kill-connection": {
     text: "MySQL KILL CONNECTION of a posting thread",
     async round(round) {
-      const world = await round.world();
-      await whilePosting(round, world, async (post) => {
+      const sandbox = await round.sandbox();
+      await whilePosting(round, sandbox, async (post) => {
         for (let i = 0; i < round.times(5) && !post.over(); i++) {
           await moment(round, 1_500);
-          const { admin, ids } = await connectionsOf(round.site, world);
+          const { admin, ids } = await connectionsOf(round.services, sandbox);
           if (ids.length > 0) {
             await round.strike("KILL CONNECTION", [post], () =>
               admin.query(`KILL CONNECTION ${round.pick(ids)}`).catch(() => {}),
@@ -178,16 +178,16 @@ export const strikes: Record<string, Fault> = {
           admin.destroy();
         }
       });
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   "kill-broker": {
     text: "SIGKILL of the broker under post and clean --follow",
     async round(round) {
-      const { broker } = round.site;
-      const world = await round.world();
-      await whileBusy(round, world, async (works) => {
+      const { broker } = round.services;
+      const sandbox = await round.sandbox();
+      await whileBusy(round, sandbox, async (works) => {
         for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
           await moment(round, 3_000);
           await round.strike("SIGKILL of the broker", works.slice(0, 1), () => broker.stop("SIGKILL"));
@@ -196,7 +196,7 @@ export const strikes: Record<string, Fault> = {
           await sleep(1_000);
         }
       });
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
@@ -204,10 +204,10 @@ export const strikes: Record<string, Fault> = {
     text: "SIGKILL of ZooKeeper, and of the broker too, under post and clean --follow",
     zookeeper: true,
     async round(round) {
-      const { broker, zookeeper } = round.site;
+      const { broker, zookeeper } = round.services;
       if (!zookeeper) throw new Error('There is no ZooKeeper to kill: say "--zookeeper"');
-      const world = await round.world();
-      await whileBusy(round, world, async (works) => {
+      const sandbox = await round.sandbox();
+      await whileBusy(round, sandbox, async (works) => {
         for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
           await moment(round, 3_000);
           const both = i % 2 === 1;
@@ -220,16 +220,16 @@ export const strikes: Record<string, Fault> = {
           await sleep(1_000);
         }
       });
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   "kill-database": {
     text: "SIGKILL of the database under post",
     async round(round) {
-      const { database } = round.site;
-      const world = await round.world();
-      await whilePosting(round, world, async (post) => {
+      const { database } = round.services;
+      const sandbox = await round.sandbox();
+      await whilePosting(round, sandbox, async (post) => {
         for (let i = 0; i < round.times(3) && !post.over(); i++) {
           await moment(round, 2_000);
           await round.strike("SIGKILL of the database", [post], () => database.stop("SIGKILL"));
@@ -238,23 +238,23 @@ export const strikes: Record<string, Fault> = {
           await sleep(500);
         }
       });
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   "broker-in-transaction": {
     text: "broker killed or restarted between two named steps of a transaction, or of clean",
     async round(round) {
-      const { broker } = round.site;
-      const world = await round.world({ rows: round.between(15_000, 35_000) });
+      const { broker } = round.services;
+      const sandbox = await round.sandbox({ rows: round.between(15_000, 35_000) });
       for (let i = 0; i < round.times(3); i++) {
         if (round.random() < 0.3) {
-          await brokerInClean(round, world);
+          await brokerInClean(round, sandbox);
           continue;
         }
         const step = round.pick(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed"]);
         const table = round.pick(["pin", "geo", "user"]);
-        const work = world.run(["post"], {
+        const work = sandbox.run(["post"], {
           strike: `pause ${/claim/.test(step) ? 1 : round.between(1, 2)} ^${step} ${table}`,
         });
         if (await work.until(/^struck/)) {
@@ -268,15 +268,15 @@ export const strikes: Record<string, Fault> = {
         work.release();
         await endedWell(round, work);
       }
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   "answer-lost": {
     text: "the broker's answer is lost after it has acted (commit, send, begin, fence)",
     async round(round) {
-      const { proxy } = round.site;
-      const world = await round.world({ rows: round.between(15_000, 35_000) });
+      const { proxy } = round.services;
+      const sandbox = await round.sandbox({ rows: round.between(15_000, 35_000) });
       for (let i = 0; i < round.times(2); i++) {
         const request = round.pick<RequestName>([
           "EndTxn",
@@ -286,22 +286,22 @@ export const strikes: Record<string, Fault> = {
           "InitProducerId",
         ]);
         const nth = round.between(1, request === "InitProducerId" ? 3 : 10);
-        const work = world.run(["post"]);
+        const work = sandbox.run(["post"]);
         const lost = proxy.loseAnswer(request, nth, "cut");
         const struck = await Promise.race([lost.then(() => true), work.done.then(() => false)]);
         if (struck) await round.strike(`answer ${nth} to ${request} (API ${requests[request]}) lost`, [work], () => {});
         await endedWell(round, work);
       }
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   proxy: {
     text: "connections cut, delayed, slowed down, half closed",
     async round(round) {
-      const { proxy } = round.site;
-      const world = await round.world();
-      await whileBusy(round, world, async (works) => {
+      const { proxy } = round.services;
+      const sandbox = await round.sandbox();
+      await whileBusy(round, sandbox, async (works) => {
         for (let i = 0; i < round.times(6) && !works[0]?.over(); i++) {
           await moment(round, 1_000);
           const direction = round.pick(["up", "down"] as const);
@@ -319,7 +319,7 @@ export const strikes: Record<string, Fault> = {
           delete proxy.weather.speed;
         }
       });
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
@@ -328,11 +328,11 @@ export const strikes: Record<string, Fault> = {
     long: true,
     async round(round) {
       // Side by side, since a frozen program takes nothing from the others.
-      const worlds = [];
-      for (let i = 0; i < 4; i++) worlds.push(await round.world({ rows: round.between(15_000, 40_000) }));
+      const sandboxes = [];
+      for (let i = 0; i < 4; i++) sandboxes.push(await round.sandbox({ rows: round.between(15_000, 40_000) }));
       await Promise.all(
-        worlds.map(async (world) => {
-          const post = world.run(["post"]);
+        sandboxes.map(async (sandbox) => {
+          const post = sandbox.run(["post"]);
           await post.past(round.between(1, 30));
           await round.strike("SIGSTOP for more than 60 s", [post], async () => {
             post.kill("SIGSTOP");
@@ -342,7 +342,7 @@ export const strikes: Record<string, Fault> = {
           await endedWell(round, post);
         }),
       );
-      for (const world of worlds) await round.finish(world);
+      for (const sandbox of sandboxes) await round.finish(sandbox);
     },
   },
 
@@ -350,7 +350,7 @@ export const strikes: Record<string, Fault> = {
     text: "SIGSTOP of the broker for longer than the request time-out (30 s), then SIGCONT",
     long: true,
     async round(round) {
-      await freeze(round, round.site.broker, round.between(32_000, 70_000));
+      await freeze(round, round.services.broker, round.between(32_000, 70_000));
     },
   },
 
@@ -358,7 +358,7 @@ export const strikes: Record<string, Fault> = {
     text: "SIGSTOP of the database for longer than a page's time-out (60 s), then SIGCONT",
     long: true,
     async round(round) {
-      await freeze(round, round.site.database, round.between(62_000, 80_000));
+      await freeze(round, round.services.database, round.between(62_000, 80_000));
     },
   },
 
@@ -367,17 +367,17 @@ export const strikes: Record<string, Fault> = {
     long: true,
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root comes in as the database's root");
-      const world = await round.world();
-      const root = await round.site.root();
+      const sandbox = await round.sandbox();
+      const root = await round.services.root();
       try {
         await root.query("SET GLOBAL lock_wait_timeout = 1");
         await root.query("SET GLOBAL max_allowed_packet = 1024");
-        await whilePosting(round, world, async (post) => {
+        await whilePosting(round, sandbox, async (post) => {
           for (let i = 0; i < round.times(4) && !post.over(); i++) {
             await moment(round, 1_500);
             const source = round.pick(Object.values(tables)).source;
             const place = post.at();
-            await root.query(`LOCK TABLES ${world.db.database}.${source} WRITE`);
+            await root.query(`LOCK TABLES ${sandbox.db.database}.${source} WRITE`);
             await sleep(round.between(1_200, 3_000));
             await root.query("UNLOCK TABLES");
             round.hit(`${source} locked beyond lock_wait_timeout`, place);
@@ -388,7 +388,7 @@ export const strikes: Record<string, Fault> = {
         await root.query("SET GLOBAL max_allowed_packet = 16777216");
         root.destroy();
       }
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
@@ -396,22 +396,22 @@ export const strikes: Record<string, Fault> = {
     text: "somebody else's transactions in the same topics, open, aborted and committed",
     long: true,
     async round(round) {
-      const world = await round.world({ rows: round.between(20_000, 50_000) });
-      world.isForeign = (key) => key?.startsWith("other ") ?? true;
-      await world.run(["post"], { strike: "kill 1 ^committed user" }).done;
+      const sandbox = await round.sandbox({ rows: round.between(20_000, 50_000) });
+      sandbox.isForeign = (key) => key?.startsWith("other ") ?? true;
+      await sandbox.run(["post"], { strike: "kill 1 ^committed user" }).done;
       let number = 0;
       const wanted: string[] = [];
-      await whileBusy(round, world, async (works) => {
+      await whileBusy(round, sandbox, async (works) => {
         for (let i = 0; i < round.times(6) && !works[0]?.over(); i++) {
-          const producer = others(round.site).producer({
-            ...{ transactionalId: `${world.name}-other-${round.pick([1, 2])}`, maxInFlightRequests: 1 },
+          const producer = others(round.services).producer({
+            ...{ transactionalId: `${sandbox.name}-other-${round.pick([1, 2])}`, maxInFlightRequests: 1 },
             ...{ idempotent: true, allowAutoTopicCreation: false, transactionTimeout: 10_000 },
           });
           await producer.connect();
           const transaction = await producer.transaction();
           const table = round.pick(tableNames);
           const messages = Array.from({ length: round.between(1, 500) }, () => foreignMessage(table, number++));
-          await transaction.send({ topic: `${world.prefix}.${table}`, messages });
+          await transaction.send({ topic: `${sandbox.prefix}.${table}`, messages });
           await moment(round, 1_500);
           const how = (["abort", "commit", "left open"] as const)[i % 3] as "abort" | "commit" | "left open"; // all in every round
           await round.strike(`another's transaction of ${messages.length} in ${table}: ${how}`, works, async () => {
@@ -423,9 +423,9 @@ export const strikes: Record<string, Fault> = {
       });
       // What was left open ends by its time-out of 10 s, at the latest when the broker looks next.
       await sleep(22_000);
-      const messages = await round.finish(world);
+      const messages = await round.finish(sandbox);
       const found = tableNames.flatMap((table) =>
-        messages[table].filter(({ key }) => world.isForeign(key?.toString())).map(({ key }) => `${table} ${key}`),
+        messages[table].filter(({ key }) => sandbox.isForeign(key?.toString())).map(({ key }) => `${table} ${key}`),
       );
       if (found.sort().join() !== wanted.sort().join())
         round.wrong(`Of others ${wanted.length} messages were committed, but ${found.length} are there`);
@@ -435,10 +435,10 @@ export const strikes: Record<string, Fault> = {
   stop: {
     text: "Ctrl+C and SIGTERM at any moment: within 3 s, and at once the second time",
     async round(round) {
-      const world = await round.world();
+      const sandbox = await round.sandbox();
       const commands = [["post"], ["clean", "--follow"], ["clean"], ["post"], []];
       for (const args of commands.slice(0, round.times(commands.length))) {
-        const work = world.run(args);
+        const work = sandbox.run(args);
         await work.past(round.between(1, 40));
         await moment(round, 500);
         if (work.over()) continue;
@@ -461,7 +461,7 @@ export const strikes: Record<string, Fault> = {
         // The limit is 3 s and 0.4 s; the rest is for a machine that is busy with other things.
         if (took > (twice ? 1_500 : 4_000)) round.wrong(`After ${signal} "${work.command}" took ${took} ms to stop`);
       }
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
@@ -469,11 +469,11 @@ export const strikes: Record<string, Fault> = {
     text: "broker or database away: a line says so, and it goes on, or gives up when --wait is over",
     long: true,
     async round(round) {
-      const world = await round.world({ rows: round.between(20_000, 50_000) });
+      const sandbox = await round.sandbox({ rows: round.between(20_000, 50_000) });
       const which = round.pick(["broker", "database"] as const);
-      const service = round.site[which];
+      const service = round.services[which];
       const named = which === "broker" ? /Cannot reach Kafka at |Kafka at .* fails: / : /Cannot reach MySQL at /;
-      const post = world.run(["post"]);
+      const post = sandbox.run(["post"]);
       await post.past(round.between(0, 20));
       await round.strike(`${which} away for a while`, [post], () => service.stop("SIGKILL"));
       await sleep(round.between(3_000, 6_000));
@@ -484,24 +484,24 @@ export const strikes: Record<string, Fault> = {
         round.wrong(`It does not say that it waits: ${stderr}`);
       await service.stop("SIGTERM");
       for (const args of which === "broker" ? [["post"], ["clean"]] : [["post"]]) {
-        const given = await world.run([...args, "--wait", "12"]).done;
+        const given = await sandbox.run([...args, "--wait", "12"]).done;
         const last = given.stderr.trim().split("\n").at(-1) ?? "";
         const good = given.code === 1 && named.test(last) && /; waiting up to 12 s for it/.test(given.stderr);
         round.hit(`${which} away for longer than --wait 12`, good ? `${args}, which says: ${last}` : undefined);
         if (!good) round.wrong(`"${args} --wait 12" without ${which} ended with ${given.code}: ${given.stderr}`);
       }
       await service.start();
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 
   mixed: {
     text: "all of them in one run: program, broker, database and connections struck in any order",
     async round(round) {
-      const { broker, database, proxy } = round.site;
-      const world = await round.world();
-      let post = world.run(["post"]);
-      let follow = world.run(["clean", "--follow"]);
+      const { broker, database, proxy } = round.services;
+      const sandbox = await round.sandbox();
+      let post = sandbox.run(["post"]);
+      let follow = sandbox.run(["clean", "--follow"]);
       await post.until(/./);
       for (let i = 0; i < round.times(8); i++) {
         await moment(round, 1_500);
@@ -510,11 +510,11 @@ export const strikes: Record<string, Fault> = {
         if (what === "post") {
           await round.strike("SIGKILL of post", [post], () => post.kill("SIGKILL"));
           await post.done;
-          post = world.run(["post"]);
+          post = sandbox.run(["post"]);
         } else if (what === "follow") {
           await round.strike("SIGKILL of clean --follow", [follow], () => follow.kill("SIGKILL"));
           await follow.done;
-          follow = world.run(["clean", "--follow"]);
+          follow = sandbox.run(["clean", "--follow"]);
         } else if (what === "cut") {
           await round.strike("all connections cut", works, () => proxy.cut());
         } else if (what === "slow") {
@@ -522,7 +522,7 @@ export const strikes: Record<string, Fault> = {
           await sleep(1_000);
           delete proxy.weather.speed;
         } else if (what === "connection") {
-          const { admin, ids } = await connectionsOf(round.site, world);
+          const { admin, ids } = await connectionsOf(round.services, sandbox);
           if (ids.length > 0)
             await round.strike("KILL CONNECTION", [post], () =>
               admin.query(`KILL CONNECTION ${round.pick(ids)}`).catch(() => {}),
@@ -539,16 +539,16 @@ export const strikes: Record<string, Fault> = {
       }
       await endedWell(round, post, [0, null]);
       await endFollow(round, follow);
-      await round.finish(world);
+      await round.finish(sandbox);
     },
   },
 };
 
 /** Kills or restarts the broker between two named steps of clean. */
-async function brokerInClean(round: Round, world: World): Promise<void> {
-  const { broker } = round.site;
+async function brokerInClean(round: Round, sandbox: Sandbox): Promise<void> {
+  const { broker } = round.services;
   const step = round.pick(["landing", "written .*bronze", "cleaning", "renamed .*rejects", "renamed .*lake.json"]);
-  const work = world.run(["clean"], { strike: `pause 1 ^${step}` });
+  const work = sandbox.run(["clean"], { strike: `pause 1 ^${step}` });
   if (await work.until(/^struck/)) {
     await round.strike(`SIGKILL of the broker at "${step}"`, [work], async () => {
       await broker.stop("SIGKILL");
@@ -562,9 +562,9 @@ async function brokerInClean(round: Round, world: World): Promise<void> {
 
 /** Freezes a service under three programs at once, so that each frozen minute hits three. */
 async function freeze(round: Round, service: Service, ms: number): Promise<void> {
-  const worlds: World[] = [];
-  for (let i = 0; i < 3; i++) worlds.push(await round.world({ rows: round.between(25_000, 60_000) }));
-  const posts = worlds.map((world) => world.run(["post", "--wait", "300"]));
+  const sandboxes: Sandbox[] = [];
+  for (let i = 0; i < 3; i++) sandboxes.push(await round.sandbox({ rows: round.between(25_000, 60_000) }));
+  const posts = sandboxes.map((sandbox) => sandbox.run(["post", "--wait", "300"]));
   await Promise.all(posts.map((post) => post.past(round.between(1, 12))));
   await round.strike(`SIGSTOP for ${Math.round(ms / 1000)} s`, posts, async () => {
     service.freeze();
@@ -572,5 +572,5 @@ async function freeze(round: Round, service: Service, ms: number): Promise<void>
     service.thaw();
   });
   for (const post of posts) await endedWell(round, post);
-  for (const world of worlds) await round.finish(world);
+  for (const sandbox of sandboxes) await round.finish(sandbox);
 }

@@ -10,14 +10,14 @@ import type { Browser, Page } from "playwright-core";
 import { tableNames } from "../../io.ts";
 import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
 import { hostileRows } from "../support/hostile_rows.ts";
-import { openSite, type Running, run, type Site, start } from "../support/support.ts";
+import { openServices, type Running, run, type Services, start } from "../support/support.ts";
 
 const executable = findBrowser();
 const skip = executable ? false : noBrowser;
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const token = "page-test-token-0123";
 
-let site: Site;
+let services: Services;
 let server: Running;
 let url: string;
 let browser: Browser;
@@ -27,8 +27,8 @@ const requests: string[] = [];
 
 before(async () => {
   if (!executable) return;
-  site = await openSite({ rows: 200 });
-  server = start(["serve", "--data", site.data, "--port", "0"], { env: { PIPELINE_TOKEN: token } });
+  services = await openServices({ rows: 200 });
+  server = start(["serve", "--data", services.data, "--port", "0"], { env: { PIPELINE_TOKEN: token } });
   await server.said(/Listening on \S+\n/);
   url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
   browser = await openBrowser(executable);
@@ -44,7 +44,7 @@ after(async () => {
   await browser?.close();
   server?.kill("SIGTERM");
   await server?.done;
-  await site?.close();
+  await services?.close();
 });
 
 const noRejects = (text: string) => page.locator("#no-rejects:visible", { hasText: text }).waitFor();
@@ -65,7 +65,7 @@ test("the login takes the token alone, by keyboard, and leads to the page", { sk
 });
 
 test("the numbers move while posts are emulated and cleaned, and end right", { skip }, async () => {
-  const at = ["--data", site.data];
+  const at = ["--data", services.data];
   await noRejects("Nothing is cleaned yet.");
   const cleaning = start(["clean", "--follow", ...at]);
   try {
@@ -120,7 +120,7 @@ test("hostile rows are shown and nothing of them runs; a reject opens by keyboar
   // Of this post only the place has come: what its title is nobody knows.
   const placeOnly = page.locator("#posts li", { hasText: "900003" }).locator(".title");
   assert.equal(await placeOnly.textContent(), "…");
-  assert.equal((await run(["clean", "--data", site.data, "--quiet"])).code, 3);
+  assert.equal((await run(["clean", "--data", services.data, "--quiet"])).code, 3);
   const rejects = page.locator("#rejects button");
   await page.locator("#rejects button").nth(7).waitFor();
   assert.equal(await rejects.count(), 8);
@@ -191,7 +191,7 @@ test("of many rejects the newest are shown, and how many there are", { skip }, a
     headers: { "content-type": "application/vnd.kafka.json.v2+json", authorization: `Bearer ${token}` },
   });
   assert.equal(answer.status, 200);
-  assert.equal((await run(["clean", "--data", site.data, "--quiet"])).code, 3);
+  assert.equal((await run(["clean", "--data", services.data, "--quiet"])).code, 3);
   await page.locator("#filter").selectOption("");
   await page.locator("#rejects-shown", { hasText: /^The newest 100 of 1,108$/ }).waitFor();
   assert.equal(await page.locator("#rejects button").count(), 100);
@@ -202,7 +202,7 @@ test("of many rejects the newest are shown, and how many there are", { skip }, a
 test("a ledger that does not add up is shown by the page, by status and by report, which then fails", {
   skip,
 }, async () => {
-  const at = ["--data", site.data];
+  const at = ["--data", services.data];
   const wrong = page.locator('[data-sums="geo"]:visible');
   const addsUp = async () => {
     const { stdout } = await run(["status", "--json", ...at]);
@@ -212,7 +212,7 @@ test("a ledger that does not add up is shown by the page, by status and by repor
   assert.equal((await run(["report", "--quiet", ...at])).code, 0);
   assert.equal(await addsUp(), "pin true, geo true, user true");
   assert.equal(await wrong.count(), 0);
-  const bronze = join(site.data, "lake/bronze/geo");
+  const bronze = join(services.data, "lake/bronze/geo");
   const [name = ""] = await readdir(bronze);
   const tampered = name.replace(/-(\d+)\.tsv$/, (_, messages: string) => `-${Number(messages) - 1}.tsv`);
   assert.notEqual(tampered, name);
@@ -254,11 +254,11 @@ test("a service that is away is told once, in plain words, and the header does n
     assert.fail(`The page says ${JSON.stringify(said)}`);
   };
   await told([]);
-  site.killMysql();
+  services.killMysql();
   await told([/^MySQL is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z ]+$/]);
-  site.killKafka();
+  services.killKafka();
   await told([/^MySQL is away: /, /^Kafka is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z, ]+$/]);
-  assert.equal((await run(["up", "--data", site.data])).code, 0);
+  assert.equal((await run(["up", "--data", services.data])).code, 0);
   await told([]);
 });
 

@@ -13,26 +13,26 @@ import type { FastifyInstance, RouteOptions } from "fastify";
 import type { LatestPost } from "../../http/live.ts";
 import { serve } from "../../http/server.ts";
 import { tableNames } from "../../io.ts";
-import { openSite, type Running, readTopic, run, type Site, start } from "../support/support.ts";
+import { openServices, type Running, readTopic, run, type Services, start } from "../support/support.ts";
 
-let site: Site;
+let services: Services;
 let server: Running;
 let url: string;
 let description: OpenApi;
 
 before(async () => {
-  site = await openSite({ rows: 50 });
+  services = await openServices({ rows: 50 });
   ({ server, url } = await startServer("api", ["--any-prefix"]));
   description = (await (await fetch(`${url}/openapi.json`)).json()) as OpenApi;
 });
 after(async () => {
   server?.kill("SIGTERM");
   await server?.done;
-  await site?.close();
+  await services?.close();
 });
 
 async function startServer(prefix: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) {
-  const command = ["serve", "--data", site.data, "--prefix", prefix, "--port", "0", ...args];
+  const command = ["serve", "--data", services.data, "--prefix", prefix, "--port", "0", ...args];
   const server = start(command, { env });
   await server.said(/Listening on \S+\n/);
   const url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
@@ -110,7 +110,7 @@ test("send-data takes short and full names, one row or a list, and tells where e
     data: [{ index: 1 }, { ind: 2 }, { index: "3" }, { title: "none" }],
   });
   assert.equal(list.body.stored, 4);
-  const messages = await readTopic(site.kafka, "api.pin");
+  const messages = await readTopic(services.kafka, "api.pin");
   const places = [one, list].flatMap(({ body }) => body.offsets as { partition: number; offset: number }[]);
   const found = places.map(({ offset }) => messages.find((message) => message.offset === offset));
   assert.deepEqual(
@@ -135,7 +135,7 @@ test("topics answers as the Kafka REST proxy does, with keys and partitions as g
   ];
   const { status, body } = await produce("0a5e6ec37a2f.geo", { records });
   assert.equal(status, 200);
-  const messages = await readTopic(site.kafka, "api.geo");
+  const messages = await readTopic(services.kafka, "api.geo");
   const [first] = body.offsets as { offset: number }[];
   assert.deepEqual(body, {
     offsets: records.map((_, i) => ({
@@ -161,7 +161,7 @@ test("topics answers as the Kafka REST proxy does, with keys and partitions as g
 test("what is wrong is told, and nothing of it is stored", async () => {
   const count = async () => {
     const all = [];
-    for (const table of tableNames) all.push((await readTopic(site.kafka, `api.${table}`)).length);
+    for (const table of tableNames) all.push((await readTopic(services.kafka, `api.${table}`)).length);
     return all;
   };
   const earlier = await count();
@@ -267,7 +267,7 @@ test("many at once share transactions, and every answer is true", async () => {
   assert.ok(shared < 200, `${shared} transactions`);
   const topics = Object.fromEntries(
     await Promise.all(
-      tableNames.map(async (table) => [`api.${table}`, await readTopic(site.kafka, `api.${table}`)] as const),
+      tableNames.map(async (table) => [`api.${table}`, await readTopic(services.kafka, `api.${table}`)] as const),
     ),
   );
   for (const [n, { body }] of answers.entries()) {
@@ -291,7 +291,7 @@ test("the course's own kind of script posts its triples to both endpoints", asyn
     const { code, stderr } = await client.done;
     assert.equal(code, 0, stderr);
     for (const table of tableNames) {
-      const messages = await readTopic(site.kafka, `course.${table}`);
+      const messages = await readTopic(services.kafka, `course.${table}`);
       assert.deepEqual(
         messages.map((message) => Number(message.key)),
         Array.from({ length: 2 * triples }, (_, n) => n),
@@ -300,9 +300,9 @@ test("the course's own kind of script posts its triples to both endpoints", asyn
     const clean = await run([
       "clean",
       "--data",
-      join(site.folder.path, "course"),
+      join(services.folder.path, "course"),
       "--creds",
-      site.creds,
+      services.creds,
       "--prefix",
       "course",
       "--json",
@@ -315,10 +315,10 @@ test("the course's own kind of script posts its triples to both endpoints", asyn
 });
 
 test("without a token no other machine is served; with one, nothing is told without it", async () => {
-  const open = await run(["serve", "--data", site.data, "--host", "0.0.0.0", "--port", "0"]);
+  const open = await run(["serve", "--data", services.data, "--host", "0.0.0.0", "--port", "0"]);
   assert.equal(open.code, 2);
   assert.match(open.stderr, /Cannot serve on "0.0.0.0" without a token/);
-  const file = join(site.folder.path, "token");
+  const file = join(services.folder.path, "token");
   const token = "correct-horse-battery";
   await writeFile(file, `${token}\n`, { mode: 0o600 });
   const { server: own, url: at } = await startServer("closed", ["--token-file", file]);
@@ -327,7 +327,7 @@ test("without a token no other machine is served; with one, nothing is told with
       assert.equal((await ask(path, { at })).status, 401, path);
     }
     assert.equal((await sendData({ topic_name: "pin", data: { index: 1 } }, at)).status, 401);
-    assert.equal((await readTopic(site.kafka, "closed.pin")).length, 0);
+    assert.equal((await readTopic(services.kafka, "closed.pin")).length, 0);
     const page = await ask("/", { at });
     assert.deepEqual([page.status, page.headers.get("location")], [303, "/login"]);
     for (const path of ["/healthz", "/readyz", "/openapi.json", "/login"])
@@ -366,10 +366,10 @@ test("without a token no other machine is served; with one, nothing is told with
     const { stderr, stdout } = await own.done;
     assert.ok(!`${stdout}${stderr}`.includes(token));
   }
-  const short = await run(["serve", "--data", site.data], { env: { PIPELINE_TOKEN: "short" } });
+  const short = await run(["serve", "--data", services.data], { env: { PIPELINE_TOKEN: "short" } });
   assert.deepEqual([short.code, short.stderr.includes("short")], [2, false]);
   const env = { PIPELINE_TOKEN: "another-token-of-the-environment" };
-  const both = await run(["serve", "--data", site.data, "--token-file", "x"], { env });
+  const both = await run(["serve", "--data", services.data, "--token-file", "x"], { env });
   assert.deepEqual([both.code, /two tokens/.test(both.stderr)], [2, true], both.stderr);
 });
 
@@ -638,8 +638,8 @@ test("the broker killed in the middle: every 200 is in the topic once, what was 
   const clients = [1, 2, 3, 4].map(client);
   try {
     await sleep(700);
-    site.killKafka();
-    const up = await run(["up", "--data", site.data]);
+    services.killKafka();
+    const up = await run(["up", "--data", services.data]);
     assert.equal(up.code, 0, up.stderr);
     const stored = () => [...told.values()].filter((status) => status === 200).length;
     const then = stored();
@@ -652,7 +652,7 @@ test("the broker killed in the middle: every 200 is in the topic once, what was 
     await own.done;
   }
   const times = new Map<string, number>();
-  for (const { key } of await readTopic(site.kafka, "killed.user")) {
+  for (const { key } of await readTopic(services.kafka, "killed.user")) {
     times.set(String(key), (times.get(String(key)) ?? 0) + 1);
   }
   for (const [key, status] of told) {
@@ -664,7 +664,7 @@ test("the broker killed in the middle: every 200 is in the topic once, what was 
 });
 
 test("with Kafka away rows are refused after a while, in words that say so", async () => {
-  site.killKafka();
+  services.killKafka();
   try {
     const answers = await Promise.all([
       sendData({ topic_name: "pin", data: { index: 1 } }),
@@ -675,7 +675,7 @@ test("with Kafka away rows are refused after a while, in words that say so", asy
       assert.equal(headers.get("retry-after"), "5");
     }
   } finally {
-    const up = await run(["up", "--data", site.data]);
+    const up = await run(["up", "--data", services.data]);
     assert.equal(up.code, 0, up.stderr);
   }
 });
@@ -694,5 +694,5 @@ test("stopped, it answers what it has begun and ends within 3 s, with exit code 
   await events.body?.cancel().catch(() => {});
   const stored = answers.filter((answer) => answer.status === "fulfilled" && answer.value.status === 200).length;
   assert.ok(stored > 0);
-  assert.ok((await readTopic(site.kafka, "stopped.pin")).length >= stored);
+  assert.ok((await readTopic(services.kafka, "stopped.pin")).length >= stored);
 });

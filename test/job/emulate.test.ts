@@ -3,16 +3,16 @@ import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
 import { tableNames, tables } from "../../io.ts";
-import { openSite, type Run, readTopic, run, type Site, start } from "../support/support.ts";
+import { openServices, type Run, readTopic, run, type Services, start } from "../support/support.ts";
 
-let site: Site;
+let services: Services;
 let data: string;
 
 before(async () => {
-  site = await openSite({ rows: 300 });
-  data = site.data;
+  services = await openServices({ rows: 300 });
+  data = services.data;
 });
-after(() => site?.close());
+after(() => services?.close());
 
 const ok = (result: Run) => {
   assert.equal(result.code, 0, result.stderr);
@@ -24,7 +24,7 @@ const emulation = (prefix: string, ...args: string[]) => ["emulate", "--data", d
 async function keysIn(prefix: string): Promise<string[]> {
   const keys = [];
   for (const table of tableNames) {
-    keys.push((await readTopic(site.kafka, `${prefix}.${table}`)).map((m) => m.key?.toString() ?? "none"));
+    keys.push((await readTopic(services.kafka, `${prefix}.${table}`)).map((m) => m.key?.toString() ?? "none"));
   }
   const [pin, geo, user] = keys as [string[], string[], string[]];
   assert.deepEqual(geo, pin);
@@ -40,7 +40,7 @@ test("emulate prints what it posts, and each post is one row of each topic", asy
     Array.from({ length: 5 }, () => ["pin_result", "geo_result", "user_result"]).flat(),
   );
   for (const [i, table] of tableNames.entries()) {
-    const messages = await readTopic(site.kafka, `printed.${table}`);
+    const messages = await readTopic(services.kafka, `printed.${table}`);
     const printed = lines.filter((_, line) => line % 3 === i).map((line) => line.slice(line.indexOf(" ") + 1));
     assert.deepEqual(
       messages.map((m) => m.value?.toString()),
@@ -79,7 +79,7 @@ test("post and two emulations on the same topics at once disturb neither each ot
   for (const { stdout } of [a, b]) assert.equal((JSON.parse(stdout) as { posts: number }).posts, 600);
   const sorted = [];
   for (const table of tableNames) {
-    const messages = await readTopic(site.kafka, `shared.${table}`);
+    const messages = await readTopic(services.kafka, `shared.${table}`);
     sorted.push(messages.map((m) => Number(m.key)).sort((x, y) => x - y));
   }
   const [pin, geo, user] = sorted as [number[], number[], number[]];
@@ -94,7 +94,7 @@ test("post and two emulations on the same topics at once disturb neither each ot
 });
 
 test("a key that one table lacks is skipped and told", async () => {
-  const db = (await connectMysql(site.mysql)) as unknown as Connection;
+  const db = (await connectMysql(services.mysql)) as unknown as Connection;
   await db.query("CREATE TABLE kept SELECT * FROM geolocation_data");
   await db.query("DELETE FROM geolocation_data WHERE ind >= 150");
   try {
@@ -119,7 +119,7 @@ test("a key that one table lacks is skipped and told", async () => {
 });
 
 test("keys that MySQL pads with zeros are posted as plain decimal text", async () => {
-  const db = (await connectMysql(site.mysql)) as unknown as Connection;
+  const db = (await connectMysql(services.mysql)) as unknown as Connection;
   const alter = async (type: string) => {
     await db.query(`ALTER TABLE pinterest_data MODIFY \`index\` ${type} NOT NULL`);
     await db.query(`ALTER TABLE geolocation_data MODIFY ind ${type} NOT NULL`);
@@ -173,7 +173,7 @@ test("the broker killed again and again: no post is lost, doubled or half posted
   for (; kills < 2; kills++) {
     await new Promise((done) => setTimeout(done, 1_000 + Math.random() * 500));
     if (ended) break;
-    site.killKafka();
+    services.killKafka();
     ok(await run(["up", "--data", data]));
   }
   const { posts } = JSON.parse(ok(await stormy.done).stdout) as { posts: number };

@@ -13,7 +13,16 @@ import { connectMysql } from "../../db_conn.ts";
 import type { Snapshot } from "../../http/live.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { listOffsets } from "../../kafka/topics.ts";
-import { copyProgram, openSite, query, type Run, readTopic, run, type Site, start } from "../support/support.ts";
+import {
+  copyProgram,
+  openServices,
+  query,
+  type Run,
+  readTopic,
+  run,
+  type Services,
+  start,
+} from "../support/support.ts";
 
 // In the middle: the order of the entries must not matter to what the cluster holds already.
 const entry = `  board: {
@@ -68,7 +77,7 @@ FROM judged
 const posts = 12;
 const prefix = "grown";
 
-let site: Site;
+let services: Services;
 let program: string[];
 let folder: string;
 let at: string[];
@@ -82,17 +91,17 @@ const ok = (result: Run, code = 0): Run => {
   return result;
 };
 const checkpointPartitions = async () => {
-  await using reader = await connectReader(site.kafka);
+  await using reader = await connectReader(services.kafka);
   return (await listOffsets(reader, `${prefix}.checkpoints`))?.length;
 };
 
 before(async () => {
-  site = await openSite({ rows: posts });
-  at = ["--data", site.data, "--prefix", prefix];
+  services = await openServices({ rows: posts });
+  at = ["--data", services.data, "--prefix", prefix];
   ok(await three("post"));
   ok(await three("clean"));
   assert.equal(await checkpointPartitions(), 3);
-  const db = (await connectMysql(site.mysql)) as unknown as Connection;
+  const db = (await connectMysql(services.mysql)) as unknown as Connection;
   await db.query(
     "CREATE TABLE board_data (ind int PRIMARY KEY, board_name text, followers varchar(16), created datetime)",
   );
@@ -101,7 +110,7 @@ before(async () => {
   ]);
   await db.query("INSERT INTO board_data VALUES ?", [rows]);
   await db.end();
-  folder = join(site.folder.path, "program with four tables");
+  folder = join(services.folder.path, "program with four tables");
   program = await copyProgram(folder);
   const file = join(folder, "io.ts");
   const text = await readFile(file, "utf8");
@@ -110,7 +119,7 @@ before(async () => {
   await writeFile(file, text.replace(user, entry + user));
   await writeFile(join(folder, "sql", "clean_board.sql"), sql);
 });
-after(() => site?.close());
+after(() => services?.close());
 
 test("an entry for a fourth table gives no type error", () => {
   const tsc = new URL("../../node_modules/typescript/bin/tsc", import.meta.url).pathname;
@@ -127,7 +136,7 @@ test("post adds the partition that its checkpoint needs, and posts the fourth ta
     { table: "user", rows: 0, lastKey: String(posts - 1) },
   ]);
   assert.equal(await checkpointPartitions(), 4);
-  const [first] = await readTopic(site.kafka, `${prefix}.board`);
+  const [first] = await readTopic(services.kafka, `${prefix}.board`);
   assert.equal(
     String(first?.value),
     '{"ind":0,"board_name":" Board 0","followers":"0","created":"2020-01-02 03:04:05"}',
@@ -139,13 +148,13 @@ test("post adds the partition that its checkpoint needs, and posts the fourth ta
 test("clean carries it to bronze, silver, rejects and ledger, also by --rebuild", async () => {
   const { stdout } = ok(await four("clean"), 3);
   assert.match(stdout, new RegExp(`board +${posts} +${posts - 1} +0 +1 +yes`));
-  const silver = `${site.data}/lake/silver/board/*.parquet`;
+  const silver = `${services.data}/lake/silver/board/*.parquet`;
   const read = () =>
     query(`SELECT ind, board_name, followers, created::VARCHAR AS created FROM '${silver}' ORDER BY ind`);
   const rows = await read();
   assert.equal(rows.length, posts - 1);
   assert.deepEqual(rows[1], { ind: 1n, board_name: "Board 1", followers: 10n, created: "2020-01-02 03:04:05+00" });
-  ok(await run(["clean", "--rebuild", "--data", site.data, "--quiet"], { program }));
+  ok(await run(["clean", "--rebuild", "--data", services.data, "--quiet"], { program }));
   assert.deepEqual(await read(), rows);
 });
 
@@ -171,12 +180,12 @@ test("status and report show it", async () => {
     ok(await four("report")).stdout,
     new RegExp(`board +${posts} +${posts} +${posts} +${posts - 1} +0 +1 +yes`),
   );
-  const ledger = await query(`SELECT "table", messages FROM '${site.data}/lake/gold/ledger.parquet'`);
+  const ledger = await query(`SELECT "table", messages FROM '${services.data}/lake/gold/ledger.parquet'`);
   assert.deepEqual(
     ledger.map((row) => row.table),
     ["pin", "geo", "board", "user"],
   );
-  const [{ pins } = {}] = await query(`SELECT pins FROM '${site.data}/lake/gold/matches.parquet'`);
+  const [{ pins } = {}] = await query(`SELECT pins FROM '${services.data}/lake/gold/matches.parquet'`);
   assert.equal(pins, BigInt(posts - 1));
 });
 
@@ -226,6 +235,6 @@ test("explore and emulate read it, and sample data leaves it out", async () => {
   });
   const { stdout } = ok(await four("emulate", "--limit", "2", "--rate", "100/s"));
   assert.equal(stdout.match(/^board_result \{"ind":/gm)?.length, 2);
-  const up = ok(await run(["up", "--data", site.data, "--rows", String(posts + 1)], { program }));
+  const up = ok(await run(["up", "--data", services.data, "--rows", String(posts + 1)], { program }));
   assert.doesNotMatch(up.stderr, /Error/);
 });

@@ -20,19 +20,19 @@ import { readRejects, readSilver } from "../support/lake_of.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
 import {
   copyProgram,
-  openSite,
+  openServices,
   query,
   type Run,
   readTopic,
   run,
-  type Site,
+  type Services,
   start,
   struck,
 } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
-let site: Site;
-let folder: Site["folder"];
+let services: Services;
+let folder: Services["folder"];
 let data: string;
 let creds: string;
 let mysql: MysqlSettings;
@@ -40,14 +40,14 @@ let kafka: KafkaSettings;
 let db: Connection;
 
 before(async () => {
-  site = await openSite({ rows: 2000 });
-  ({ folder, data, creds, mysql, kafka } = site);
+  services = await openServices({ rows: 2000 });
+  ({ folder, data, creds, mysql, kafka } = services);
   db = (await connectMysql(mysql)) as unknown as Connection;
 });
 
 after(async () => {
   await db?.end();
-  await site.close();
+  await services.close();
 });
 
 /** What must be in a topic: every row of the table, as JSON, by key. */
@@ -387,7 +387,7 @@ test("what was landed and waits for the next batch is cleaned where Kafka goes a
   const env = struck(trace, "pause 1 ^cleaning geo");
   const clean = start(["clean", "--creds", path, "--data", other], { env });
   while (!(await readFile(trace, "utf8").catch(() => "")).includes("struck")) await sleep(20);
-  site.killKafka();
+  services.killKafka();
   await rm(`${trace}.hold`);
   await clean.said(/waiting/i);
   ok(await run(["up", "--data", data]));

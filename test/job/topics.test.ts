@@ -16,17 +16,17 @@ import { names, paths } from "../../lake/files.ts";
 import { readIdentity, writeIdentity } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { retry } from "../../runtime/retry.ts";
-import { openSite, readTopic, run, type Site, start } from "../support/support.ts";
+import { openServices, readTopic, run, type Services, start } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
-let site: Site;
+let services: Services;
 let kafka: KafkaSettings;
 let admin: Admin;
 let producer: Producer;
 
 before(async () => {
-  site = await openSite({ rows: 10 });
-  kafka = site.kafka;
+  services = await openServices({ rows: 10 });
+  kafka = services.kafka;
   admin = kafkaClient(kafka).admin();
   producer = kafkaClient(kafka).producer({ allowAutoTopicCreation: false });
   await Promise.all([admin.connect(), producer.connect()]);
@@ -34,7 +34,7 @@ before(async () => {
 
 after(async () => {
   await Promise.all([admin?.disconnect(), producer?.disconnect()]);
-  await site.close();
+  await services.close();
 });
 
 /** Makes a topic, and waits until the broker leads all of its partitions. */
@@ -52,7 +52,7 @@ async function makeTopic(topic: string, numPartitions = 1): Promise<void> {
 const geo = (ind: number): string => JSON.stringify(validRow("geo", ind));
 
 const cleanArgs = (prefix: string, ...more: string[]) => [
-  ...["clean", "--creds", site.creds, "--prefix", prefix, "--data", join(site.folder.path, prefix), ...more],
+  ...["clean", "--creds", services.creds, "--prefix", prefix, "--data", join(services.folder.path, prefix), ...more],
 ];
 
 test("topics that are missing do not disturb those that are asked for at the same time", async () => {
@@ -69,7 +69,7 @@ test("small messages without a key or without a value share a bronze file, also 
   const value = geo(1).padEnd(4_000);
   const messages = Array.from({ length: 2_000 }, (_, i) => (i % 3 === 0 ? { key: "1", value: null } : { value }));
   await producer.send({ topic: "keyless.geo", messages });
-  const lake = join(site.folder.path, "keyless");
+  const lake = join(services.folder.path, "keyless");
   await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
   await using lander = await openLandingThread({ kafka, lake });
   const ends = { positions: new Map([[0, 0]]), endOffsets: new Map([[0, messages.length]]) };
@@ -84,7 +84,7 @@ test("clean lands more files at once than a process may open", async () => {
   const messages = Array.from({ length: 90 }, (_, partition) => ({ partition, value: geo(partition) }));
   await producer.send({ topic: "wide.geo", messages });
   const cleaning = start(
-    ["clean", "--creds", site.creds, "--prefix", "wide", "--data", join(site.folder.path, "wide")],
+    ["clean", "--creds", services.creds, "--prefix", "wide", "--data", join(services.folder.path, "wide")],
     {
       program: [
         "sh",
@@ -136,14 +136,14 @@ async function makeAgain(topic: string): Promise<void> {
 }
 
 const bindingOf = async (prefix: string) =>
-  (await readIdentity(join(site.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readIdentity>>>;
+  (await readIdentity(join(services.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readIdentity>>>;
 
 test("a topic that is made again while clean --follow runs is noticed, whatever it holds now", async () => {
   await makeTopic("again.geo");
   await producer.send({ topic: "again.geo", messages: [{ value: geo(1) }, { value: geo(2) }] });
   const following = start(cleanArgs("again", "--follow"));
   try {
-    const silver = paths(join(site.folder.path, "again", "lake")).silver("geo");
+    const silver = paths(join(services.folder.path, "again", "lake")).silver("geo");
     for (let tries = 0; tries < 200 && (await names(silver)).length === 0; tries++) await sleep(50);
     await makeAgain("again.geo");
     await producer.send({ topic: "again.geo", messages: [3, 4, 5].map((ind) => ({ value: geo(ind) })) });
@@ -165,7 +165,7 @@ test("a topic that is made again while clean --follow runs is noticed, whatever 
 test("messages of a topic that was made again after the last look are not landed", async () => {
   await makeTopic("late.geo");
   await producer.send({ topic: "late.geo", messages: [{ value: geo(1) }] });
-  const lake = join(site.folder.path, "late");
+  const lake = join(services.folder.path, "late");
   await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
   await using reader = await connectReader(kafka);
   const topicId = (await topicIds(reader, ["late.geo", "none.geo"])).get("late.geo") as string;
@@ -199,13 +199,13 @@ for (const end of ["commit", "abort"] as const) {
     assert.equal(first.code, 0, first.stderr);
     const { topics, ...binding } = await bindingOf(prefix);
     assert.deepEqual(Object.keys(topics ?? {}), ["geo"]);
-    await writeIdentity(join(site.folder.path, prefix, "lake"), binding);
+    await writeIdentity(join(services.folder.path, prefix, "lake"), binding);
 
     // It is bound to the topic that it finds, since that one still holds the last message.
     const second = await run(cleanArgs(prefix));
     assert.equal(second.code, 0, second.stderr);
     assert.deepEqual((await bindingOf(prefix)).topics, topics);
-    await writeIdentity(join(site.folder.path, prefix, "lake"), binding);
+    await writeIdentity(join(services.folder.path, prefix, "lake"), binding);
 
     // At offset 1 is the mark of the commit, or a record of an aborted transaction.
     await makeAgain(topic);
@@ -227,7 +227,7 @@ for (const end of ["commit", "abort"] as const) {
 }
 
 test("post skips strange records among its checkpoints with one warning, and so does post --full", async () => {
-  const args = ["post", "--creds", site.creds, "--prefix", "strange", "--data", site.folder.path];
+  const args = ["post", "--creds", services.creds, "--prefix", "strange", "--data", services.folder.path];
   const first = await run(args);
   assert.equal(first.code, 0, first.stderr);
   const real = await readTopic(kafka, "strange.checkpoints");
@@ -259,13 +259,13 @@ test("post skips strange records among its checkpoints with one warning, and so 
   const sent = await readTopic(kafka, "strange.geo");
   assert.equal(sent.length, 20);
   assert.equal(
-    (await run(["status", "--creds", site.creds, "--prefix", "strange", "--data", site.folder.path])).code,
+    (await run(["status", "--creds", services.creds, "--prefix", "strange", "--data", services.folder.path])).code,
     0,
   );
 });
 
 test("post notices a topic that was made again, also where the last row posted is in its old place", async () => {
-  const args = ["post", "--creds", site.creds, "--prefix", "posted", "--data", site.folder.path];
+  const args = ["post", "--creds", services.creds, "--prefix", "posted", "--data", services.folder.path];
   const first = await run(args);
   assert.equal(first.code, 0, first.stderr);
   const rows = await readTopic(kafka, "posted.geo");

@@ -17,17 +17,17 @@ import { tableNames } from "../../io.ts";
 import { findBrowser, openBrowser } from "../support/browser.ts";
 import { readSilver } from "../support/lake_of.ts";
 import { cleanTable } from "../support/oracle.ts";
-import { openSite, query, readTopic, run, start } from "../support/support.ts";
+import { openServices, query, readTopic, run, start } from "../support/support.ts";
 
 const { values } = parseArgs({
   options: { minutes: { type: "string", default: "60" }, rate: { type: "string", default: "100/s" } },
 });
 const end = Date.now() + Number(values.minutes) * 60_000;
-const site = await openSite({ rows: 11_154 });
+const services = await openServices({ rows: 11_154 });
 const browser = findBrowser();
 const running = browser === undefined ? undefined : await openBrowser(browser);
 try {
-  const at = ["--data", site.data, "--creds", site.creds];
+  const at = ["--data", services.data, "--creds", services.creds];
   const env = { NODE_OPTIONS: "--trace-warnings" };
   const programs = {
     clean: start(["clean", "--follow", ...at], { env }),
@@ -58,15 +58,15 @@ try {
   const last = await run(["clean", ...at]);
   assert.equal(last.code, 0, last.stderr);
   for (const table of tableNames) {
-    const messages = await readTopic(site.kafka, `${site.kafka.prefix}.${table}`);
+    const messages = await readTopic(services.kafka, `${services.kafka.prefix}.${table}`);
     const wanted = cleanTable(table, messages);
     const rows = [...wanted.rows.values()].sort((a, b) => Number(a.ind - b.ind));
-    assert.deepEqual(await readSilver(join(site.data, "lake"), table), rows);
-    const [ledger] = await query(`FROM '${site.data}/lake/gold/ledger.parquet' WHERE "table" = '${table}'`);
+    assert.deepEqual(await readSilver(join(services.data, "lake"), table), rows);
+    const [ledger] = await query(`FROM '${services.data}/lake/gold/ledger.parquet' WHERE "table" = '${table}'`);
     assert.deepEqual([ledger?.messages, ledger?.superseded], [BigInt(messages.length), BigInt(wanted.superseded)]);
     process.stderr.write(`${table}: ${messages.length} messages, ${rows.length} rows, as the oracle has them\n`);
   }
 } finally {
   await running?.close();
-  await site.close();
+  await services.close();
 }

@@ -15,7 +15,7 @@ import { output } from "../faults/readers.ts";
 import { makeLake } from "../support/lake_of.ts";
 import { bigMessages, hostileMessages } from "../support/messages.ts";
 import { leftOpen, type Message, reasons } from "../support/oracle.ts";
-import { openSite, query, run, type Site, temporaryFolder } from "../support/support.ts";
+import { openServices, query, run, type Services, temporaryFolder } from "../support/support.ts";
 import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows, sql } from "./spark.ts";
 
 const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));
@@ -84,11 +84,11 @@ test("one SQL, two engines: thousands of hostile messages give the same silver, 
 
 test("killed between batches and inside them, the job on the topics gives what the program's own clean gives", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
-  const site = await openSite({ rows: 1 });
+  const services = await openServices({ rows: 1 });
   try {
-    await ensureTopics({ ...site.kafka, partitions: 3 });
+    await ensureTopics({ ...services.kafka, partitions: 3 });
     const tables = `${folder.path}/killed`;
-    const args = ["--kafka", site.kafka.brokers.join(), "--prefix", site.kafka.prefix, "--tables", tables];
+    const args = ["--kafka", services.kafka.brokers.join(), "--prefix", services.kafka.prefix, "--tables", tables];
     args.push("--checkpoint", `${folder.path}/checkpoint`, "--batch", "400");
     const struck = async (time: number, place: string) => {
       const job = await runJob(spark, args, { folder: folder.path, strike: `kill ${time} ${place}` });
@@ -97,10 +97,10 @@ test("killed between batches and inside them, the job on the topics gives what t
       assert.equal(readFileSync(steps, "utf8"), `struck ${place}`);
       rmSync(steps);
     };
-    await produce(site, 1);
+    await produce(services, 1);
     await struck(1, "merging geo");
     await struck(1, "finished pin");
-    await produce(site, 2);
+    await produce(services, 2);
     await struck(2, "rejecting pin");
     // Without it Spark gives all of the topic again, which the tables know to be done.
     rmSync(`${folder.path}/checkpoint/geo`, { recursive: true });
@@ -108,12 +108,12 @@ test("killed between batches and inside them, the job on the topics gives what t
     assert.equal(job.code, 0, job.said.slice(-20_000));
     assert.match(job.said, /user: \d+ messages applied/);
 
-    const own = ["--data", site.data, "--creds", site.creds];
+    const own = ["--data", services.data, "--creds", services.creds];
     const clean = await run(["clean", ...own]);
     assert.equal(clean.code, 3, clean.stderr);
     const reported = await run(["report", ...own]);
     assert.equal(reported.code, 0, reported.stderr);
-    const lake = join(site.data, "lake");
+    const lake = join(services.data, "lake");
     await sameTables(lake, tables);
 
     // What came from the topics is known by its offsets, wherever it comes from the next time.
@@ -122,12 +122,12 @@ test("killed between batches and inside them, the job on the topics gives what t
     assert.doesNotMatch(again.said, /messages applied/);
     await sameTables(lake, tables);
   } finally {
-    await site.close();
+    await services.close();
   }
 });
 
 /** Posts hostile messages to all topics, and some in a transaction that is given up. */
-async function produce({ kafka }: Site, round: number): Promise<void> {
+async function produce({ kafka }: Services, round: number): Promise<void> {
   const producer = await openProducer(kafka, { transactionalId: "spark-test" });
   try {
     for (const table of tableNames) {

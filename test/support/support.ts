@@ -146,7 +146,7 @@ export async function query(sql: string): Promise<Record<string, unknown>[]> {
 }
 
 /** Services with sample data, in a folder of their own. */
-export interface Site {
+export interface Services {
   folder: { path: string; remove: () => Promise<void> };
   data: string;
   creds: string;
@@ -159,7 +159,7 @@ export interface Site {
 }
 
 /** Starts MySQL and Kafka by `up`, with so many posts; `flags`: `--zookeeper`. */
-export async function openSite({ rows, flags = [] }: { rows: number; flags?: string[] }): Promise<Site> {
+export async function openServices({ rows, flags = [] }: { rows: number; flags?: string[] }): Promise<Services> {
   const folder = await temporaryFolder();
   const data = join(folder.path, "data folder é");
   const close = async () => {

@@ -10,19 +10,19 @@ import { ask } from "../../local/processes.ts";
 import { readState, type State } from "../../local/state.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../faults/readers.ts";
-import { openSite, run, type Site, start, untilGone } from "../support/support.ts";
+import { openServices, run, type Services, start, untilGone } from "../support/support.ts";
 
-let site: Site;
+let services: Services;
 let here: string[];
 before(async () => {
-  site = await openSite({ rows: 3_000, flags: ["--zookeeper"] });
-  here = ["--data", site.data, "--zookeeper"];
+  services = await openServices({ rows: 3_000, flags: ["--zookeeper"] });
+  here = ["--data", services.data, "--zookeeper"];
 });
 after(async () => {
-  await site?.close();
+  await services?.close();
 });
 
-const state = () => readState(dirname(site.creds)) as State;
+const state = () => readState(dirname(services.creds)) as State;
 const pidsOf = ({ supervisor, children }: State) => [supervisor, ...children].map((process) => process?.pid as number);
 const javas = () => state().children.filter(({ name }) => name === "java");
 
@@ -30,9 +30,9 @@ const javas = () => state().children.filter(({ name }) => name === "java");
 async function wholeJob(prefix: string): Promise<void> {
   const whole = await run([...here, "--prefix", prefix, "--json"]);
   assert.equal(whole.code, 0, whole.stderr);
-  const lake = join(site.data, "zookeeper", "lake");
-  const compared = { db: site.mysql, prefix, lake, copies: 1, isForeign: () => false };
-  const messages = await readMessages(site.kafka.brokers, compared, await findPython());
+  const lake = join(services.data, "zookeeper", "lake");
+  const compared = { db: services.mysql, prefix, lake, copies: 1, isForeign: () => false };
+  const messages = await readMessages(services.kafka.brokers, compared, await findPython());
   for (const table of tableNames) assert.equal(messages[table].length, 3_000);
   const nothing = { lost: 0, doubled: 0, wrong: [] };
   assert.deepEqual(await compareTopics(compared, messages), nothing);
@@ -50,12 +50,12 @@ test("the whole job: every row is in its topic once and in order, and silver is 
 });
 
 test("Kafka is of version 3.9 and runs by the ZooKeeper, with data of its own", async () => {
-  const services = dirname(site.creds);
+  const folder = dirname(services.creds);
   const commands = await Promise.all(javas().map(({ pid }) => readFile(`/proc/${pid}/cmdline`, "utf8")));
   assert.match(commands[0] as string, /QuorumPeerMain/);
   assert.match(commands[1] as string, /kafka[.]Kafka/);
-  assert.ok(services.endsWith(join("zookeeper", "services")), services);
-  assert.ok(!existsSync(join(site.data, "services")));
+  assert.ok(folder.endsWith(join("zookeeper", "services")), folder);
+  assert.ok(!existsSync(join(services.data, "services")));
   assert.match(await askZookeeper("dump"), /\/brokers\/ids\/1/);
 });
 
@@ -87,7 +87,7 @@ test("ZooKeeper and Kafka listen on 127.0.0.1 alone, without an admin server, an
 });
 
 test("a broker that is killed starts again with the next command, though ZooKeeper still knows it", async () => {
-  site.killKafka();
+  services.killKafka();
   const again = await run(["clean", ...here]);
   assert.equal(again.code, 0, again.stderr);
   assert.match(again.stderr, /Kafka 3[.]9[.]\d+ is ready/);
@@ -105,21 +105,21 @@ test("a ZooKeeper that is killed starts again with the next command, and its Kaf
 });
 
 test("services without ZooKeeper live beside, and commands say that the others run too", async () => {
-  const beside = await run(["clean", "--data", site.data]);
+  const beside = await run(["clean", "--data", services.data]);
   assert.equal(beside.code, 0, beside.stderr);
   assert.match(beside.stderr, /The services with ZooKeeper run too, .* say --zookeeper/);
   assert.match(beside.stderr, /Kafka 4[.]\d+[.]\d+ is ready/);
-  assert.ok(existsSync(join(site.data, "services", "kafka")));
-  const down = await run(["down", "--data", site.data]);
+  assert.ok(existsSync(join(services.data, "services", "kafka")));
+  const down = await run(["down", "--data", services.data]);
   assert.match(down.stderr, /Nothing was running\n.*say --zookeeper/);
   assert.equal(javas().length, 2);
 });
 
 test("neither kind of Kafka starts on the other's data, and --zookeeper is refused for a Kafka of one's own", async () => {
-  const inside = await run(["clean", "--data", join(site.data, "zookeeper")]);
+  const inside = await run(["clean", "--data", join(services.data, "zookeeper")]);
   assert.equal(inside.code, 1);
   assert.match(inside.stderr, /was made by --zookeeper: say --zookeeper/);
-  const own = await run(["clean", "--creds", site.creds, ...here]);
+  const own = await run(["clean", "--creds", services.creds, ...here]);
   assert.equal(own.code, 2);
   assert.match(own.stderr, /--zookeeper starts the program's own Kafka/);
 });
@@ -137,8 +137,8 @@ test("down stops all of it, a killed program leaves nothing behind, and reset de
   await untilGone(pids);
   const reset = await run(["reset", "--yes", ...here]);
   assert.equal(reset.code, 0, reset.stderr);
-  assert.deepEqual(await readdir(join(site.data, "zookeeper")), []);
-  assert.ok(existsSync(join(site.data, "services")));
+  assert.deepEqual(await readdir(join(services.data, "zookeeper")), []);
+  assert.ok(existsSync(join(services.data, "services")));
 });
 
 test("a short fault run on it: nothing is lost or doubled", async () => {

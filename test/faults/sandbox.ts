@@ -33,7 +33,7 @@ export interface Service {
 }
 
 /** The services that all rounds share. */
-export interface Site {
+export interface Services {
   folder: string;
   broker: Service;
   /** Where the broker runs by one. */
@@ -52,15 +52,15 @@ export interface Site {
   close(): Promise<void>;
 }
 
-/** A database of its own, with what {@link Site} says of it. */
-export type DatabaseSite = Pick<Site, "folder" | "database" | "mysql" | "base" | "root">;
+/** A database of its own, with what {@link Services} says of it. */
+export type DatabaseServices = Pick<Services, "folder" | "database" | "mysql" | "base" | "root">;
 
 /** Starts the services in a folder; `zookeeper`: Kafka 3.9 with a ZooKeeper. */
-export async function openSite(
+export async function openServices(
   folder: string,
   say: (line: string) => void,
   { zookeeper = false }: { zookeeper?: boolean } = {},
-): Promise<Site> {
+): Promise<Services> {
   await mkdir(folder, { recursive: true });
   const stopping = new AbortController();
   const tools: Tools = { say, spawn: spawnGuarded, signal: stopping.signal };
@@ -132,7 +132,7 @@ export async function openDatabase(
   folder: string,
   tools: Tools,
   flags: string[] = [],
-): Promise<DatabaseSite> {
+): Promise<DatabaseServices> {
   const port = await freePort();
   const address: MysqlAddress = {
     ...{ host: "127.0.0.1", port, user: "pipeline", password: "faults", database: "pinterest_faults" },
@@ -181,7 +181,7 @@ export interface Work extends Running {
 }
 
 /** The tables, topics and lake of one round. */
-export interface World {
+export interface Sandbox {
   name: string;
   data: string;
   lake: string;
@@ -196,7 +196,7 @@ export interface World {
   /** Runs a command to its end, which must be a good one. */
   go(args: string[]): Promise<Run>;
   /** The same tables and topics with another lake: a copy of this one as it is, or an empty one. */
-  twin(name: string, lake: "copy" | "empty"): World;
+  twin(name: string, lake: "copy" | "empty"): Sandbox;
   remove(): Promise<void>;
 }
 
@@ -205,35 +205,35 @@ export interface RunOptions {
   strike?: string;
 }
 
-export interface WorldOptions {
+export interface SandboxOptions {
   rows: number;
   seed: number;
   partitions: number;
 }
 
 /** Makes a database with sample posts, and names the topics and the lake after it. */
-export async function makeWorld(
-  site: Pick<Site, "folder" | "mysql" | "base" | "kafka">,
+export async function makeSandbox(
+  services: Pick<Services, "folder" | "mysql" | "base" | "kafka">,
   name: string,
-  options: WorldOptions,
-): Promise<World> {
+  options: SandboxOptions,
+): Promise<Sandbox> {
   const { rows, seed, partitions } = options;
   const database = `pinterest_${name.replaceAll("-", "_")}`;
-  const home = join(site.folder, name);
+  const home = join(services.folder, name);
   const creds = join(home, "creds.yaml");
   await mkdir(home, { recursive: true });
-  const db: MysqlAddress = { ...site.mysql, database };
-  const admin = await mysql.createConnection(site.mysql);
+  const db: MysqlAddress = { ...services.mysql, database };
+  const admin = await mysql.createConnection(services.mysql);
   await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4`);
-  await fillTables(admin, { base: await site.base(), database, rows, seed });
+  await fillTables(admin, { base: await services.base(), database, rows, seed });
   const { host: HOST, port: PORT, user: USER, password: PASSWORD } = db;
-  const KAFKA = { ...site.kafka, PREFIX: name, PARTITIONS: partitions };
+  const KAFKA = { ...services.kafka, PREFIX: name, PARTITIONS: partitions };
   writeFileSync(creds, stringify({ HOST, PORT, USER, PASSWORD, DATABASE: database, KAFKA }), { mode: 0o600 });
   admin.on("error", () => {});
   const shared = { name, db, creds, copies: 1, prefix: name, isForeign: () => false };
-  const at = (data: string): World => {
+  const at = (data: string): Sandbox => {
     let runs = 0;
-    const world: World = {
+    const sandbox: Sandbox = {
       ...{ ...shared, data, lake: join(data, "lake") },
       run(args, { strike } = {}) {
         const trace = join(data, `steps-${runs++}`);
@@ -241,18 +241,18 @@ export async function makeWorld(
         if (strike?.startsWith("pause")) writeFileSync(`${trace}.hold`, "");
         const env = struck(trace, strike);
         const running = start([...args, "--creds", creds, "--data", data], { cwd: data, env });
-        return follow(running, { trace, command: args.join(" ") || "run", lake: world.lake });
+        return follow(running, { trace, command: args.join(" ") || "run", lake: sandbox.lake });
       },
       async go(args) {
-        const run = await world.run(args).done;
+        const run = await sandbox.run(args).done;
         if (run.code !== 0 && run.code !== 3)
           throw new Error(`"${args.join(" ")}" ended with ${run.code}: ${run.stderr}`);
         return run;
       },
       twin(twinName, lake) {
-        const twin = { ...at(join(data, twinName)), copies: world.copies, isForeign: world.isForeign };
+        const twin = { ...at(join(data, twinName)), copies: sandbox.copies, isForeign: sandbox.isForeign };
         mkdirSync(twin.data);
-        if (lake === "copy") cpSync(world.lake, twin.lake, { recursive: true });
+        if (lake === "copy") cpSync(sandbox.lake, twin.lake, { recursive: true });
         return twin;
       },
       async remove() {
@@ -261,7 +261,7 @@ export async function makeWorld(
         rmSync(data, { recursive: true, force: true });
       },
     };
-    return world;
+    return sandbox;
   };
   return at(home);
 }
@@ -357,15 +357,18 @@ export async function sourceRows(db: MysqlAddress, table: Table, source: string,
 }
 
 /** The connections of the database that the program's posting threads hold in a round. */
-export async function connectionsOf(site: Site, world: World): Promise<{ admin: Connection; ids: number[] }> {
-  const admin = await mysql.createConnection(site.mysql);
-  const [rows] = await admin.query(`SELECT id FROM information_schema.processlist WHERE db = ?`, [world.db.database]);
+export async function connectionsOf(
+  services: Services,
+  sandbox: Sandbox,
+): Promise<{ admin: Connection; ids: number[] }> {
+  const admin = await mysql.createConnection(services.mysql);
+  const [rows] = await admin.query(`SELECT id FROM information_schema.processlist WHERE db = ?`, [sandbox.db.database]);
   return { admin, ids: (rows as { id: number }[]).map(({ id }) => id) };
 }
 
 /** Kafka's settings for those who post beside the program. */
-export const others = (site: Site) =>
-  kafkaClient({ brokers: [`127.0.0.1:${site.brokerPort}`], prefix: "others", partitions: 1, replicationFactor: 1 });
+export const others = (services: Services) =>
+  kafkaClient({ brokers: [`127.0.0.1:${services.brokerPort}`], prefix: "others", partitions: 1, replicationFactor: 1 });
 
 /** A clean message of somebody else, of a key that no sample post has. */
 export function foreignMessage(table: Table, number: number): { key: string; value: string } {
