@@ -8,7 +8,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { installAirflow, openAirflow, postRows } from "../test/airflow/local_airflow.ts";
+import { installAirflow, openAirflow, postRows } from "../test/support/airflow.ts";
 import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
 import { openServices } from "../test/support/support.ts";
 

@@ -19,7 +19,7 @@ import { parseArgs } from "node:util";
 import { Kafka, logLevel } from "kafkajs";
 import { type Table, tableNames, tables } from "../io.ts";
 import { readState } from "../local/state.ts";
-import { findPython } from "../test/faults/readers.ts";
+import { findPython } from "../test/support/python.ts";
 import { openServices } from "../test/support/support.ts";
 import { counted, cpuOf, median, stat } from "./measures.ts";
 

@@ -20,8 +20,7 @@ import { tableNames, tables } from "../io.ts";
 import { startKafka } from "../local/broker.ts";
 import { freePort } from "../local/processes.ts";
 import { loadSample } from "../local/sample/load.ts";
-import { prepare } from "../test/cluster/cluster.ts";
-import { openDatabase, openService } from "../test/faults/sandbox.ts";
+import { openDatabase, openService, prepare } from "../test/support/service.ts";
 import { temporaryFolder } from "../test/support/support.ts";
 import { counted, cpuOf, median, peakOf } from "./measures.ts";
 

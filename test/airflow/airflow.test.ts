@@ -9,8 +9,8 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LedgerRow } from "../../lake/ledger.ts";
+import { type Airflow, installAirflow, openAirflow, postRows } from "../support/airflow.ts";
 import { openServices, run, type Services, start } from "../support/support.ts";
-import { type Airflow, installAirflow, openAirflow, postRows } from "./local_airflow.ts";
 
 const rows = 300;
 let python: string;

@@ -7,19 +7,10 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { keepClasses, newClusterId, startKafka } from "../../local/broker.ts";
-import { freePort, spawnGuarded } from "../../local/processes.ts";
-import { findPrograms, type KafkaProgram, type MysqlProgram, type Tools } from "../../local/programs.ts";
-import { type DatabaseServices, openDatabase, openService, type Service, type Services } from "../faults/sandbox.ts";
-
-/** The programs, and the means to start them in `folder`. */
-export async function prepare(folder: string): Promise<{ tools: Tools; kafka: KafkaProgram; server: MysqlProgram }> {
-  const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
-  const { kafka, mysql: server } = await findPrograms(["mysql", "kafka"], tools);
-  if (!kafka || !server) throw new Error("There is no Kafka or MariaDB to test with");
-  await keepClasses(kafka, folder, tools);
-  return { tools, kafka, server };
-}
+import { newClusterId, startKafka } from "../../local/broker.ts";
+import { freePort } from "../../local/processes.ts";
+import type { Services } from "../faults/sandbox.ts";
+import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/service.ts";
 
 /** Three brokers, whose controller is a process of its own, and a database. */
 export interface Cluster extends DatabaseServices, Pick<Services, "kafka" | "close"> {

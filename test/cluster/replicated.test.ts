@@ -6,8 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { tableNames } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
-import { findPython } from "../faults/readers.ts";
 import { makeSandbox, type Sandbox, type Work } from "../faults/sandbox.ts";
+import { findPython } from "../support/python.ts";
 import { temporaryFolder } from "../support/support.ts";
 import { type Cluster, openCluster } from "./cluster.ts";
 

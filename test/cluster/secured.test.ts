@@ -13,10 +13,10 @@ import { kafkaClient } from "../../kafka/client.ts";
 import { startKafka } from "../../local/broker.ts";
 import { freePort } from "../../local/processes.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
-import { findPython } from "../faults/readers.ts";
-import { type DatabaseServices, openDatabase, openService, type Service } from "../faults/sandbox.ts";
+import { findPython } from "../support/python.ts";
+import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/service.ts";
 import { type Run, run, temporaryFolder } from "../support/support.ts";
-import { certificates, prepare } from "./cluster.ts";
+import { certificates } from "./cluster.ts";
 
 // The protocol's numbers: kafka/kafkajs.ts must be the one to load kafkajs.
 const resources = { TOPIC: 2, GROUP: 3, TRANSACTIONAL_ID: 5 };

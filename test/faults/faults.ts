@@ -14,11 +14,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Random } from "../../runtime/random.ts";
+import { findPython } from "../support/python.ts";
 import { compareLake, compareTopics, type Findings, readMessages } from "./compare.ts";
 import { hostile } from "./hostile.ts";
 import { people } from "./people.ts";
 import { publishing } from "./publishing.ts";
-import { findPython, type Seen, watchSilver } from "./readers.ts";
+import { type Seen, watchSilver } from "./readers.ts";
 import { makeSandbox, openServices, type Sandbox, type Services } from "./sandbox.ts";
 import { type Fault, type Round, strikes } from "./strikes.ts";
 

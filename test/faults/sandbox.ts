@@ -14,46 +14,26 @@ import { stringify } from "yaml";
 import { type Table, tables } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import { keepClasses, startKafka, startZookeeper } from "../../local/broker.ts";
-import { startMysql } from "../../local/mariadb.ts";
-import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
-import { findPrograms, type MysqlProgram, type Tools } from "../../local/programs.ts";
-import { loadSample } from "../../local/sample/load.ts";
+import { freePort, spawnGuarded } from "../../local/processes.ts";
+import { findPrograms, type Tools } from "../../local/programs.ts";
 import type { MysqlAddress } from "../../local/state.ts";
+import { baseRows, type DatabaseServices, openDatabase, openService, type Service } from "../support/service.ts";
 import { type Run, type Running, start, struck } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";
 
-/** A service that can be killed, frozen and started again. */
-export interface Service {
-  /** Ends it at once, or asks it to end; resolves when it has. */
-  stop(how: "SIGKILL" | "SIGTERM"): Promise<void>;
-  start(): Promise<void>;
-  freeze(): void;
-  thaw(): void;
-}
-
 /** The services that all rounds share. */
-export interface Services {
-  folder: string;
+export interface Services extends DatabaseServices {
   broker: Service;
   /** Where the broker runs by one. */
   zookeeper?: Service;
-  database: Service;
   proxy: BrokerProxy;
   /** The broker's own port, past the proxy. */
   brokerPort: number;
   /** The KAFKA part of credentials for it. */
   kafka: { BROKERS: string[]; REPLICATION_FACTOR?: number };
-  mysql: MysqlAddress;
-  /** Sample posts to copy from, made when they are first wanted: making is slow, copying is not. */
-  base(): Promise<MysqlAddress>;
-  /** A connection of the database's root, who may come in by the socket where the system's root runs this. */
-  root(): Promise<Connection>;
   close(): Promise<void>;
 }
-
-/** A database of its own, with what {@link Services} says of it. */
-export type DatabaseServices = Pick<Services, "folder" | "database" | "mysql" | "base" | "root">;
 
 /** Starts the services in a folder; `zookeeper`: Kafka 3.9 with a ZooKeeper. */
 export async function openServices(
@@ -105,54 +85,6 @@ export async function openServices(
       await Promise.all([plain.stop("SIGTERM").catch(() => {}), own.database.stop("SIGTERM").catch(() => {})]);
       if (keeper) await keeper.stop("SIGTERM").catch(() => {});
     },
-  };
-}
-
-/** Starts a service that can be struck. */
-export async function openService(begin: () => Promise<Guarded>): Promise<Service> {
-  let process = await begin();
-  const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
-  return {
-    async stop(how) {
-      send(how);
-      if (how === "SIGTERM") await process.stop();
-      else await process.ended;
-    },
-    async start() {
-      process = await begin();
-    },
-    freeze: () => send("SIGSTOP"),
-    thaw: () => send("SIGCONT"),
-  };
-}
-
-/** Starts a database in a folder; `flags`: of the server. */
-export async function openDatabase(
-  server: MysqlProgram,
-  folder: string,
-  tools: Tools,
-  flags: string[] = [],
-): Promise<DatabaseServices> {
-  const port = await freePort();
-  const address: MysqlAddress = {
-    ...{ host: "127.0.0.1", port, user: "pipeline", password: "faults", database: "pinterest_faults" },
-  };
-  let based = false;
-  return {
-    ...{ folder, mysql: address },
-    database: await openService(() => startMysql(server, { folder, address, flags }, tools)),
-    async base() {
-      const base = { ...address, database: "pinterest_base" };
-      if (!based) {
-        const admin = await mysql.createConnection(address);
-        await admin.query("CREATE DATABASE pinterest_base CHARACTER SET utf8mb4");
-        admin.destroy();
-        await loadSample(base, { rows: baseRows });
-      }
-      based = true;
-      return base;
-    },
-    root: () => mysql.createConnection({ socketPath: join(folder, "mariadb", "mysqld.sock"), user: "root" }),
   };
 }
 
@@ -282,9 +214,6 @@ async function fillTables(
     }
   }
 }
-
-/** Sample posts that are made and copied from. */
-const baseRows = 16_000;
 
 function follow(running: Running, options: { trace: string; command: string; lake: string }): Work {
   const { trace, command, lake } = options;

@@ -8,6 +8,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
 import type { Message } from "../support/oracle.ts";
+import type { Service } from "../support/service.ts";
 import { type RequestName, requests } from "./proxy.ts";
 import {
   connectionsOf,
@@ -15,7 +16,6 @@ import {
   others,
   type Sandbox,
   type SandboxOptions,
-  type Service,
   type Services,
   type Work,
 } from "./sandbox.ts";

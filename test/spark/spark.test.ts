@@ -11,10 +11,10 @@ import { topicOf } from "../../kafka/settings.ts";
 import { ensureTopics } from "../../kafka/topics.ts";
 import { readQuestions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
-import { output } from "../faults/readers.ts";
 import { makeLake } from "../support/lake_of.ts";
 import { bigMessages, hostileMessages } from "../support/messages.ts";
 import { leftOpen, type Message, reasons } from "../support/oracle.ts";
+import { output } from "../support/python.ts";
 import { openServices, query, run, type Services, temporaryFolder } from "../support/support.ts";
 import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows, sql } from "./spark.ts";
 

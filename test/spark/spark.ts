@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cacheFolder, findPython, output } from "../faults/readers.ts";
+import { cacheFolder, findPython, output } from "../support/python.ts";
 import { query, start } from "../support/support.ts";
 
 /** The folder of the job. */

@@ -9,7 +9,7 @@ import { tableNames } from "../../io.ts";
 import { ask } from "../../local/processes.ts";
 import { readState, type State } from "../../local/state.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
-import { findPython } from "../faults/readers.ts";
+import { findPython } from "../support/python.ts";
 import { openServices, run, type Services, start, untilGone } from "../support/support.ts";
 
 let services: Services;

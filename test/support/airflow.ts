@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { freePort } from "../../local/processes.ts";
-import { start } from "../support/support.ts";
+import { start } from "./support.ts";
 
 const script = fileURLToPath(new URL("../../deploy/airflow/local.sh", import.meta.url));
 

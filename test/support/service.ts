@@ -1,0 +1,94 @@
+/**
+ * A broker or a database that its test starts, stops and freezes by itself.
+ *
+ * @module
+ */
+
+import { join } from "node:path";
+import mysql, { type Connection } from "mysql2/promise";
+import { keepClasses } from "../../local/broker.ts";
+import { startMysql } from "../../local/mariadb.ts";
+import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
+import { findPrograms, type KafkaProgram, type MysqlProgram, type Tools } from "../../local/programs.ts";
+import { loadSample } from "../../local/sample/load.ts";
+import type { MysqlAddress } from "../../local/state.ts";
+
+/** The programs, and the means to start them in `folder`. */
+export async function prepare(folder: string): Promise<{ tools: Tools; kafka: KafkaProgram; server: MysqlProgram }> {
+  const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
+  const { kafka, mysql: server } = await findPrograms(["mysql", "kafka"], tools);
+  if (!kafka || !server) throw new Error("There is no Kafka or MariaDB to test with");
+  await keepClasses(kafka, folder, tools);
+  return { tools, kafka, server };
+}
+
+/** A service that can be killed, frozen and started again. */
+export interface Service {
+  /** Ends it at once, or asks it to end; resolves when it has. */
+  stop(how: "SIGKILL" | "SIGTERM"): Promise<void>;
+  start(): Promise<void>;
+  freeze(): void;
+  thaw(): void;
+}
+
+/** A database of its own. */
+export interface DatabaseServices {
+  folder: string;
+  database: Service;
+  mysql: MysqlAddress;
+  /** Sample posts to copy from, made when they are first wanted: making is slow, copying is not. */
+  base(): Promise<MysqlAddress>;
+  /** A connection of the database's root, who may come in by the socket where the system's root runs this. */
+  root(): Promise<Connection>;
+}
+
+/** Starts a service that can be struck. */
+export async function openService(begin: () => Promise<Guarded>): Promise<Service> {
+  let process = await begin();
+  const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
+  return {
+    async stop(how) {
+      send(how);
+      if (how === "SIGTERM") await process.stop();
+      else await process.ended;
+    },
+    async start() {
+      process = await begin();
+    },
+    freeze: () => send("SIGSTOP"),
+    thaw: () => send("SIGCONT"),
+  };
+}
+
+/** Starts a database in a folder; `flags`: of the server. */
+export async function openDatabase(
+  server: MysqlProgram,
+  folder: string,
+  tools: Tools,
+  flags: string[] = [],
+): Promise<DatabaseServices> {
+  const port = await freePort();
+  const address: MysqlAddress = {
+    ...{ host: "127.0.0.1", port, user: "pipeline", password: "faults", database: "pinterest_faults" },
+  };
+  let based = false;
+  return {
+    ...{ folder, mysql: address },
+    database: await openService(() => startMysql(server, { folder, address, flags }, tools)),
+    async base() {
+      const base = { ...address, database: "pinterest_base" };
+      if (!based) {
+        const admin = await mysql.createConnection(address);
+        await admin.query("CREATE DATABASE pinterest_base CHARACTER SET utf8mb4");
+        admin.destroy();
+        await loadSample(base, { rows: baseRows });
+      }
+      based = true;
+      return base;
+    },
+    root: () => mysql.createConnection({ socketPath: join(folder, "mariadb", "mysqld.sock"), user: "root" }),
+  };
+}
+
+/** Sample posts that are made and copied from. */
+export const baseRows = 16_000;
