@@ -5,10 +5,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Table, tableNames } from "../../io.ts";
 import { lockLake } from "../../lake/owner.ts";
-import { report } from "../../report/report.ts";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
-import { bigMessages, hostileMessages } from "../support/messages.ts";
-import { answers, cleanTable, leftOpen, type Message, reasons } from "../support/oracle.ts";
+import { bigMessages } from "../support/messages.ts";
+import { cleanTable, type Message } from "../support/oracle.ts";
 import { query, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
@@ -165,68 +164,6 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
   }
 });
 
-test("thousands of hostile messages give what an independent reading of the spec gives, row for row", async (t) => {
-  const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));
-  t.diagnostic(`repeat with SEED=${seed}`);
-  const lake = `${folder.path}/hostile`;
-  const decisive = (table: Table) => hostileMessages(table, 4_000, seed).filter((m) => !leftOpen(table, m));
-  const messages = { pin: decisive("pin"), geo: decisive("geo"), user: decisive("user") };
-  const { ledger } = await makeLake(lake, messages);
-  const clean: Partial<Record<Table, Map<bigint, unknown>>> = {};
-  const seen = new Set<string>();
-  for (const table of tableNames) {
-    const wanted = cleanTable(table, messages[table]);
-    clean[table] = wanted.rows;
-    const rows = [...wanted.rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1));
-    assert.deepEqual(await readSilver(lake, table), rows);
-    const rejects = [...wanted.rejects].sort(
-      (a, b) => a._partition - b._partition || Number(a._offset) - Number(b._offset),
-    );
-    const found = await readRejects(lake, table);
-    assert.deepEqual(
-      found.map(({ table, _partition, _offset, posted, key, reason, raw }) => ({
-        table,
-        _partition,
-        _offset,
-        posted,
-        key,
-        reason,
-        raw,
-      })),
-      rejects.map(({ _partition, _offset, _posted_at, key, reason, raw }) => ({
-        ...{ table, _partition, _offset: Number(_offset), posted: _posted_at, key, reason, raw },
-      })),
-    );
-    for (const { reason } of rejects) seen.add(reason);
-    const row = ledger.find((r) => r.table === table);
-    assert.equal(row?.messages, messages[table].length);
-    assert.equal(row?.superseded, wanted.superseded);
-  }
-  assert.deepEqual([...seen].sort(), [...reasons].filter((reason) => reason !== "too_big").sort());
-
-  const { answers: found } = await report({ lake, signal: new AbortController().signal });
-  const rows = <T>(table: Table) => (clean[table] as Map<bigint, T>).values();
-  const wanted = answers(rows("pin"), rows("geo"), rows("user"));
-  for (const [name, answer] of Object.entries(wanted)) {
-    const plain = answer.map((row) => Object.values(row).map((v) => (typeof v === "bigint" ? String(v) : v)));
-    const got = found[name]?.rows.map((row, i) =>
-      row.map((v, j) => (typeof v === "number" && typeof plain[i]?.[j] === "string" ? String(v) : v)),
-    );
-    assert.deepEqual(got, plain, name);
-  }
-});
-
-test("messages whose reading the spec leaves open are cleaned or rejected, and every one is accounted for", async () => {
-  const open = (table: Table) => hostileMessages(table, 4_000, 5).filter((m) => leftOpen(table, m));
-  const messages = { pin: open("pin"), geo: open("geo"), user: open("user") };
-  const { ledger } = await makeLake(`${folder.path}/open`, messages);
-  for (const row of ledger) {
-    assert.ok(row.messages > 50);
-    assert.equal(row.messages, messages[row.table].length);
-    assert.equal(row.clean + row.superseded + row.rejected, row.messages);
-  }
-});
-
 test("messages around 16 MB are read, and over it rejected as too_big", async () => {
   const lake = `${folder.path}/big`;
   const messages = bigMessages("geo");
@@ -281,16 +218,6 @@ test("what the keys of messages say makes no difference to where their rows go, 
     );
     assert.equal(ledger[1]?.superseded, wanted.superseded);
   }
-});
-
-test("the batches in which messages come make no difference", async () => {
-  const messages = { geo: hostileMessages("geo", 1_500, 11).filter((m) => !leftOpen("geo", m)) };
-  const [one, many] = [`${folder.path}/one`, `${folder.path}/many`];
-  const a = await makeLake(one, messages, { perFile: 10_000 });
-  const b = await makeLake(many, messages, { perFile: 7 });
-  assert.deepEqual(await readSilver(many, "geo"), await readSilver(one, "geo"));
-  assert.deepEqual(await readRejects(many, "geo"), await readRejects(one, "geo"));
-  assert.deepEqual(b.ledger, a.ledger);
 });
 
 test("silver has the columns of the contract, in order", async () => {
