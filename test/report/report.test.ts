@@ -1,23 +1,18 @@
 /**
- * The report page: its numbers against the Parquet answers, hostile text, lakes with little in them, and the page in a
- * real browser where one is installed.
+ * The report page: its numbers against the Parquet answers, hostile text, and lakes with little in them.
  */
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import type { Table } from "../../io.ts";
 import { countries } from "../../local/sample/words.ts";
 import { oneLine } from "../../report/html.ts";
 import { readQuestions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
 import { openWorld } from "../../report/world.ts";
-import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
 import { makeLake } from "../support/lake_of.ts";
-import { hostileMessages } from "../support/messages.ts";
-import type { Message } from "../support/oracle.ts";
+import { makeHostilePage, makePage, makeScriptPage, scripts, toMessages } from "../support/report_page.ts";
 import { copyProgram, query, run, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
@@ -27,28 +22,9 @@ before(async () => {
 });
 after(() => folder.remove());
 
-type Rows = Record<string, unknown>[];
-
-const toMessages = (rows: Rows): Message[] =>
-  rows.map((row, offset) => ({
-    ...{ partition: 0, offset, postedAt: 1_666_000_000_000, key: null },
-    value: Buffer.from(JSON.stringify(row)),
-  }));
-
 const pin = (index: number, more: object = {}) => validRow("pin", index, more);
 const geo = (ind: number, more: object = {}) => validRow("geo", ind, more);
 const user = (ind: number, more: object = {}) => validRow("user", ind, more);
-
-/** A lake of these messages and its page. */
-async function pageOf(
-  name: string,
-  messages: Partial<Record<Table, Message[]>>,
-): Promise<{ lake: string; page: string }> {
-  const lake = join(folder.path, name);
-  await makeLake(lake, messages);
-  await report({ lake, signal: new AbortController().signal });
-  return { lake, page: await readFile(join(lake, "gold", "report.html"), "utf8") };
-}
 
 const decode = (text: string) =>
   text
@@ -76,15 +52,8 @@ async function goldOf(lake: string, name: string): Promise<string[][]> {
   return rows.map((row) => Object.values(row).map((value) => oneLine(String(value).replace(/^(\d+)\.0$/, "$1"))));
 }
 
-const hostileLake = () =>
-  pageOf("hostile", {
-    pin: hostileMessages("pin", 3000, 5),
-    geo: hostileMessages("geo", 3000, 5),
-    user: hostileMessages("user", 3000, 5),
-  });
-
 test("every number in the tables of the ledger and of the answers is the one in Parquet", async () => {
-  const { lake, page } = await hostileLake();
+  const { lake, page } = await makeHostilePage(join(folder.path, "hostile"));
   for (const { name } of await readQuestions()) {
     if (name === "category_by_year") continue;
     const rows = await goldOf(lake, name);
@@ -106,27 +75,8 @@ test("every number in the tables of the ledger and of the answers is the one in 
   assert.deepEqual(tableOf(page, "matches").slice(1), await goldOf(lake, "matches"));
 });
 
-const scripts = [
-  "<script>window.hacked=1</script>",
-  `"><img src=x onerror="window.hacked=1">`,
-  "</style></svg></title><script>window.hacked=1</script>",
-  "]]><!-- {{x}} ${x} &lt;b&gt; & \\",
-  "\u202egnp.exe\u2066",
-];
-
-const scriptLake = () =>
-  pageOf("scripts", {
-    pin: toMessages(
-      scripts.map((text, i) =>
-        pin(i, { title: text, poster_name: `${text} poster`, category: text, follower_count: i }),
-      ),
-    ),
-    geo: toMessages(scripts.map((text, i) => geo(i, { country: `${text} land` }))),
-    user: toMessages(scripts.map((text, i) => user(i, { first_name: text, age: 18 + i * 9 }))),
-  });
-
 test("text from the data is shown, and is nothing but text", async () => {
-  const { page } = await scriptLake();
+  const { page } = await makeScriptPage(join(folder.path, "scripts"));
   assert.doesNotMatch(page, /<script|<img|<!--|<b>[^<]*&lt;b|\u202e|\u2066/i);
   assert.equal(page.match(/<style/g)?.length, 1);
   const safe = (text: string) => text.replace(/[\u202e\u2066]/g, "\ufffd");
@@ -137,7 +87,7 @@ test("text from the data is shown, and is nothing but text", async () => {
 });
 
 test("an empty lake has a page that says so", async () => {
-  const { page } = await pageOf("empty", {});
+  const { page } = await makePage(join(folder.path, "empty"), {});
   assert.match(page, /answers from 0 posts/);
   assert.equal(page.match(/No row answers this question yet/g)?.length, (await readQuestions()).length);
   assert.doesNotMatch(page, /NaN|Infinity|undefined/);
@@ -150,7 +100,7 @@ test("a lake of one post has a page, also where its median is 0 or null and its 
     ["none", "User Info Error", "art"],
     ["huge", "9223372036854775807", "art"],
   ] as const) {
-    const { lake, page } = await pageOf(name, {
+    const { lake, page } = await makePage(join(folder.path, name), {
       pin: toMessages([pin(1, { follower_count: followers, category })]),
       geo: toMessages([geo(1)]),
       user: toMessages([user(1)]),
@@ -172,7 +122,7 @@ test("a lake of one post has a page, also where its median is 0 or null and its 
 
 test("a ledger that does not add up is told", async () => {
   const { reportPage } = await import("../../report/page.ts");
-  const { lake } = await pageOf("wrong", { pin: toMessages([pin(1)]) });
+  const { lake } = await makePage(join(folder.path, "wrong"), { pin: toMessages([pin(1)]) });
   const found = await report({ lake, signal: new AbortController().signal });
   const ledger = found.ledger.map((row) => (row.table === "pin" ? { ...row, messages: row.messages + 1 } : row));
   const questions = await readQuestions();
@@ -284,54 +234,10 @@ test("coordinates count as within a country, also across the date line", async (
     geo(6, { country: "Fiji", longitude: null, latitude: null }),
     geo(7, { country: "'Fiji\0'", longitude: 179, latitude: -17 }),
   ];
-  const { page } = await pageOf("places", {
+  const { page } = await makePage(join(folder.path, "places"), {
     pin: toMessages(places.map(({ ind }) => pin(Number(ind)))),
     geo: toMessages(places),
   });
   assert.match(page, /5 posts have coordinates and a country that the map knows\. 60 % of them \(3\) lie/);
   assert.match(page, /1 name of 4 [^:]*: <bdi>Nowhere<\/bdi>/);
-});
-
-const browser = findBrowser();
-
-test("in a browser: no error, no request, no script runs, no accessibility violation, nothing wider than a phone", {
-  skip: browser === undefined && noBrowser,
-}, async () => {
-  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  const running = await openBrowser(browser as string);
-  try {
-    for (const { lake } of [await hostileLake(), await scriptLake(), await pageOf("empty2", {})]) {
-      const url = pathToFileURL(join(lake, "gold", "report.html")).href;
-      for (const [width, colorScheme] of [
-        [1200, "light"],
-        [1200, "dark"],
-        [360, "light"],
-      ] as const) {
-        const page = await running.newPage({ viewport: { width, height: 800 }, colorScheme });
-        const talk: string[] = [];
-        page.on("console", (message) => talk.push(message.text()));
-        page.on("pageerror", (error) => talk.push(error.message));
-        page.on("request", (request) => request.url() !== url && talk.push(request.url()));
-        await page.goto(url);
-        // Folded tables are looked at, too.
-        await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true");
-        assert.equal(await page.evaluate("window.hacked"), undefined);
-        assert.equal(await page.evaluate("document.documentElement.scrollWidth"), width);
-        await page.evaluate(
-          "for (const cell of document.querySelectorAll('#table-ledger td.n')) cell.textContent = '12,345'",
-        );
-        const ledger = page.locator(".scroll", { has: page.locator("#table-ledger") });
-        assert.equal(await ledger.evaluate((box) => box.scrollWidth - box.clientWidth), 0, "the ledger is cut off");
-        await page.evaluate(axe);
-        const violations = await page.evaluate(
-          "axe.run().then((r) => r.violations.map((v) => v.id + ': ' + v.nodes[0].html))",
-        );
-        assert.deepEqual(violations, []);
-        assert.deepEqual(talk, []);
-        await page.close();
-      }
-    }
-  } finally {
-    await running.close();
-  }
 });
