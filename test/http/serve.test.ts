@@ -384,7 +384,7 @@ test("the description names every route that Fastify has, and no other", async (
   let described: string[] = [];
   const hidden: string[] = [];
   await serve({
-    ...{ mysql, kafka: { ...site.kafka, prefix: "described" }, lake: join(site.folder.path, "none") },
+    ...{ mysql, kafka: { ...services.kafka, prefix: "described" }, lake: join(services.folder.path, "none") },
     ...{ host: nowhere.host, port: 0, anyPrefix: false, signal: stop.signal },
     async onFact(fact) {
       if (fact.fact !== "listening") return;

@@ -136,7 +136,9 @@ async function makeAgain(topic: string): Promise<void> {
 }
 
 const bindingOf = async (prefix: string) =>
-  (await readIdentity(join(services.folder.path, prefix, "lake"))) as NonNullable<Awaited<ReturnType<typeof readIdentity>>>;
+  (await readIdentity(join(services.folder.path, prefix, "lake"))) as NonNullable<
+    Awaited<ReturnType<typeof readIdentity>>
+  >;
 
 test("a topic that is made again while clean --follow runs is noticed, whatever it holds now", async () => {
   await makeTopic("again.geo");
