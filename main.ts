@@ -13,7 +13,7 @@ import { clean } from "./clean.ts";
 import { type Arguments, type Command, help, readArguments } from "./cli/arguments.ts";
 import { down, explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
-import { formatLedger, formatTable, openScreen, seconds } from "./cli/screen.ts";
+import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import packageJson from "./package.json" with { type: "json" };
@@ -22,21 +22,21 @@ import { needLake, report } from "./report/report.ts";
 import { openStatus } from "./report/status.ts";
 
 async function runPost(context: Context, { mysql, kafka }: Connections) {
-  const { screen, signal, waitMs, flags } = context;
+  const { terminal, signal, waitMs, flags } = context;
   const started = Date.now();
-  const progress = screen.progress("post");
+  const progress = terminal.progress("post");
   const onFact = (fact: PostFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
     if (fact.fact === "posted") progress.add(fact.table, fact.rows);
     if (fact.fact === "done") progress.finish(fact.table);
-    screen.notice(fact);
+    terminal.notice(fact);
   };
   try {
     const results = await post({ mysql, kafka, full: flags.has("full"), waitMs, signal, onFact });
     const rows = results.map(
       (r) => `${r.table} ${count(r.rows)}${r.lastKey === null ? "" : ` (up to key ${r.lastKey})`}`,
     );
-    screen.say(`post    ${rows.join(", ")} in ${seconds(started)}`);
+    terminal.say(`post    ${rows.join(", ")} in ${seconds(started)}`);
     return results;
   } finally {
     progress.end();
@@ -44,10 +44,10 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
 }
 
 async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
-  const { screen, signal, waitMs, flags, lake } = context;
+  const { terminal, signal, waitMs, flags, lake } = context;
   const started = Date.now();
   const follow = flags.has("follow");
-  const progress = screen.progress("clean", "messages");
+  const progress = terminal.progress("clean", "messages");
   const all = { messages: 0, rejected: 0 };
   const told = ({ messages, rejected }: typeof all) =>
     `${some(messages, "message")}${rejected > 0 || !follow ? `, ${count(rejected)} rejected` : ""}`;
@@ -57,10 +57,10 @@ async function runClean(context: Context, connections: Connections | undefined):
       progress.add(fact.table, fact.messages);
       all.messages += fact.messages;
       all.rejected += fact.rejected;
-      if (follow && (fact.rejected > 0 || !screen.isTerminal)) screen.say(`clean   ${fact.table} ${told(fact)}`);
+      if (follow && (fact.rejected > 0 || !terminal.isInteractive)) terminal.say(`clean   ${fact.table} ${told(fact)}`);
     }
     if (fact.fact === "done") progress.finish(fact.table);
-    screen.notice(fact);
+    terminal.notice(fact);
   };
   try {
     const result = connections
@@ -74,48 +74,48 @@ async function runClean(context: Context, connections: Connections | undefined):
           onFact,
         })
       : await rebuild({ lake, signal, onFact });
-    screen.say(`clean   ${told(result)} in ${seconds(started)}`);
+    terminal.say(`clean   ${told(result)} in ${seconds(started)}`);
     return result;
   } finally {
     progress.end();
-    if (follow) screen.say(`clean   ${told(all)} in ${seconds(started)}`);
+    if (follow) terminal.say(`clean   ${told(all)} in ${seconds(started)}`);
   }
 }
 
 /** Answers, and counts what only MySQL and Kafka know. */
 async function runReport(context: Context, connections: Connections | undefined) {
-  const { screen, signal, lake, flags } = context;
+  const { terminal, signal, lake, flags } = context;
   const started = Date.now();
   const questions = await readQuestions();
   const found = await report({ lake, signal });
   const sources = connections ? await countSources(connections, context) : undefined;
-  screen.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
+  terminal.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
   if (!flags.has("json")) {
     for (const { name, title } of questions) {
       const { columns, rows } = found.answers[name] as Answer;
-      screen.print(`\n${title} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
+      terminal.print(`\n${title} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
     }
-    screen.print(`\nLedger: messages = clean + superseded + rejected\n${formatLedger(found.ledger, sources)}`);
-    screen.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
-    screen.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
+    terminal.print(`\nLedger: messages = clean + superseded + rejected\n${formatLedger(found.ledger, sources)}`);
+    terminal.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
+    terminal.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
   }
   return { ...found, sources };
 }
 
-async function countSources({ mysql, kafka }: Connections, { screen, waitMs }: Context) {
+async function countSources({ mysql, kafka }: Connections, { terminal, waitMs }: Context) {
   await using reader = openStatus({ mysql, kafka, waitMs });
   const { tables: found, trouble } = await reader.sources();
-  for (const text of trouble) screen.warn(text);
+  for (const text of trouble) terminal.warn(text);
   return found;
 }
 
-function printLedger({ screen, flags }: Context, { ledger }: CleanResult): void {
-  if (!flags.has("json")) screen.print(formatLedger(ledger));
+function printLedger({ terminal, flags }: Context, { ledger }: CleanResult): void {
+  if (!flags.has("json")) terminal.print(formatLedger(ledger));
 }
 
 /** Posts, cleans and reports, one after the other. */
 async function runAll(context: Context, connections: Connections): Promise<Outcome> {
-  context.screen.say(`start   services in ${seconds(context.started)}`);
+  context.terminal.say(`start   services in ${seconds(context.started)}`);
   await checkLake(context, connections);
   const posted = await runPost(context, connections);
   const { messages, rejected } = await runClean(context, connections);
@@ -192,10 +192,10 @@ const commands: Record<Command | "rebuild", Runnable> = {
 
 /** Runs a command; returns the exit code. */
 async function main(args: Arguments, signal: AbortSignal): Promise<number> {
-  const screen = openScreen({ quiet: args.flags.has("quiet") });
-  const context: Context = { ...args, signal, screen, started: Date.now() };
+  const terminal = openTerminal({ quiet: args.flags.has("quiet") });
+  const context: Context = { ...args, signal, terminal, started: Date.now() };
   const finish = ({ result, ledger = [], rejected = 0 }: Outcome = {}): number => {
-    if (args.flags.has("json") && result !== undefined) screen.print(JSON.stringify(result));
+    if (args.flags.has("json") && result !== undefined) terminal.print(JSON.stringify(result));
     checkLedger(ledger, args.lake);
     return rejected > 0 ? 3 : 0;
   };

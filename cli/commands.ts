@@ -19,72 +19,72 @@ import { stopServices } from "../local/services.ts";
 import { openStatus } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { type Connections, type Context, tellOfOthers } from "./connect.ts";
-import { formatReasons, formatTable, type Screen, seconds } from "./screen.ts";
+import { formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
 
 /** How many skipped keys are told one by one. */
 const skipsTold = 20;
 
 export async function runEmulate(context: Context, { mysql, kafka }: Connections): Promise<EmulateResult> {
-  const { screen, signal, waitMs, flags, limit, rate } = context;
+  const { terminal, signal, waitMs, flags, limit, rate } = context;
   const seed = context.seed ?? Math.floor(Math.random() * 2 ** 32);
   const started = Date.now();
   let skipped = 0;
   const onFact = async (fact: EmulateFact) => {
-    screen.notice(fact);
+    terminal.notice(fact);
     if (fact.fact === "skipped" && ++skipped <= skipsTold) {
-      screen.warn(`${fact.text}${skipped === skipsTold ? "; more of the kind are only counted" : ""}`);
+      terminal.warn(`${fact.text}${skipped === skipsTold ? "; more of the kind are only counted" : ""}`);
     }
     if (fact.fact !== "posted" || flags.has("quiet") || flags.has("json")) return;
     for (const { rows } of fact.posts) {
-      for (const table of tableNames) screen.print(`${table}_result ${printable(rows[table])}`);
+      for (const table of tableNames) terminal.print(`${table}_result ${printable(rows[table])}`);
     }
-    await screen.printed();
+    await terminal.printed();
   };
-  screen.say(`Posting with seed ${seed}`);
+  terminal.say(`Posting with seed ${seed}`);
   const options = { ...(limit !== undefined && { limit }), ...(rate !== undefined && { rate }) };
   const result = await emulate({ mysql, kafka, seed, ...options, waitMs, signal, onFact });
   const lost = result.skipped > 0 ? `, ${count(result.skipped)} skipped` : "";
-  screen.say(`emulate ${some(result.posts, "post")}${lost} in ${seconds(started)}`);
+  terminal.say(`emulate ${some(result.posts, "post")}${lost} in ${seconds(started)}`);
   return result;
 }
 
 export async function runServe(context: Context, { mysql, kafka }: Connections): Promise<void> {
-  const { screen, signal, lake, flags, host, port } = context;
+  const { terminal, signal, lake, flags, host, port } = context;
   const token = await readToken(context);
   // Loaded here alone: the other commands start sooner.
   const { serve } = await import("../http/server.ts");
   const anyPrefix = flags.has("any-prefix");
   const onFact = (fact: ServeFact) => {
-    screen.notice(fact);
+    terminal.notice(fact);
     if (fact.fact === "listening") {
-      screen.print(flags.has("json") ? JSON.stringify({ url: fact.url }) : `Listening on ${fact.url}`);
+      terminal.print(flags.has("json") ? JSON.stringify({ url: fact.url }) : `Listening on ${fact.url}`);
     }
   };
   await serve({ mysql, kafka, lake, host, port, ...(token !== undefined && { token }), anyPrefix, signal, onFact });
 }
 
 /** The token that clients must show, by file or environment; never by an argument, which others could see. */
-async function readToken({ tokenFile, screen }: Context): Promise<string | undefined> {
+async function readToken({ tokenFile, terminal }: Context): Promise<string | undefined> {
   if (tokenFile !== undefined && process.env.PIPELINE_TOKEN)
     throw new UsageError("There are two tokens, of --token-file and of PIPELINE_TOKEN: leave one of them out");
   const from = tokenFile === undefined ? "PIPELINE_TOKEN" : `"${tokenFile}"`;
-  const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, screen);
+  const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, terminal);
   const token = text?.trim();
   if (!token && tokenFile === undefined) return undefined;
   if (token && /^[\x21-\x7e]{16,500}$/.test(token)) return token;
   throw new UsageError(`The token of ${from} must be 16 to 500 characters, printable ASCII without blanks`);
 }
 
-async function readSecret(path: string, screen: Screen): Promise<string> {
+async function readSecret(path: string, terminal: Terminal): Promise<string> {
   const found = await stat(path).catch((error: Error) => {
     throw new UsageError(`Cannot read the token: ${error.message}`);
   });
-  if (found.mode & 0o077) screen.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
+  if (found.mode & 0o077) terminal.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
   return readFile(path, "utf8");
 }
 
 export async function explore(context: Context, { mysql }: Connections): Promise<void> {
-  const { screen, flags, waitMs } = context;
+  const { terminal, flags, waitMs } = context;
   const db = await connectMysql(mysql, { waitMs });
   try {
     const pin = await inspectTable(db, mysql.database, "pin");
@@ -98,12 +98,12 @@ export async function explore(context: Context, { mysql }: Connections): Promise
       found ||= row !== undefined;
       parts.push(`"${table}_result":${row ? rowToJson(source.columns, row) : "null"}`);
       if (flags.has("json")) continue;
-      screen.print(`${table}_result${row ? "" : `: no row with ${tables[table].key} ${index}`}`);
+      terminal.print(`${table}_result${row ? "" : `: no row with ${tables[table].key} ${index}`}`);
       for (const [i, { name }] of source.columns.entries()) {
-        if (row) screen.print(`  ${name.padEnd(18)} ${row[i] === null ? "NULL" : printable(String(row[i]))}`);
+        if (row) terminal.print(`  ${name.padEnd(18)} ${row[i] === null ? "NULL" : printable(String(row[i]))}`);
       }
     }
-    if (flags.has("json")) screen.print(`{${parts.join(",")}}`);
+    if (flags.has("json")) terminal.print(`{${parts.join(",")}}`);
     if (!found) throw new Error(`No table has a row of the post ${index}`);
   } catch (error) {
     throw explainMysql(error, mysql);
@@ -113,12 +113,12 @@ export async function explore(context: Context, { mysql }: Connections): Promise
 }
 
 export async function status(
-  { screen, lake, flags, waitMs }: Context,
+  { terminal, lake, flags, waitMs }: Context,
   { mysql, kafka }: Connections,
 ): Promise<unknown> {
   await using reader = openStatus({ mysql, kafka, waitMs });
   const { tables: found, trouble } = await reader.read(lake);
-  for (const text of trouble) screen.warn(text);
+  for (const text of trouble) terminal.warn(text);
   if (flags.has("json")) return found;
   const columns = [
     "table",
@@ -144,17 +144,17 @@ export async function status(
       t.adds_up ? "yes" : "NO",
     ],
   ]);
-  screen.print(formatTable(columns, rows));
-  screen.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
+  terminal.print(formatTable(columns, rows));
+  terminal.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
   const reasons = formatReasons(Object.values(found));
-  if (reasons) screen.print(`\n${reasons}`);
+  if (reasons) terminal.print(`\n${reasons}`);
   return undefined;
 }
 
 export async function up(context: Context, { mysql, kafka, services }: Connections): Promise<unknown> {
-  const { screen, flags } = context;
+  const { terminal, flags } = context;
   if (!services) {
-    screen.say("MySQL and Kafka are your own: there is nothing to start");
+    terminal.say("MySQL and Kafka are your own: there is nothing to start");
     return undefined;
   }
   const { host, port, user, database } = mysql;
@@ -165,42 +165,42 @@ export async function up(context: Context, { mysql, kafka, services }: Connectio
   if (!flags.has("json")) {
     const down = `npx tsx main.ts down${context.dataOptions}`;
     if (services.mysql) {
-      screen.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
+      terminal.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
     }
-    screen.print(`Kafka   ${kafka.brokers.join(",")}`);
-    screen.print(`${services.mysql ? "They run" : "It runs"} until: ${down}`);
-    if (services.mysql) screen.print(`Elsewhere: --creds ${services.credsFile}`);
+    terminal.print(`Kafka   ${kafka.brokers.join(",")}`);
+    terminal.print(`${services.mysql ? "They run" : "It runs"} until: ${down}`);
+    if (services.mysql) terminal.print(`Elsewhere: --creds ${services.credsFile}`);
   }
   return result;
 }
 
 export async function down(context: Context): Promise<void> {
-  const say = (text: string) => context.screen.say(text);
+  const say = (text: string) => context.terminal.say(text);
   say((await stopServices({ dataDir: context.data, say })) ? "Stopped" : "Nothing was running");
   tellOfOthers(context);
 }
 
 export async function reset(context: Context): Promise<void> {
-  const { data, lake, screen, flags } = context;
+  const { data, lake, terminal, flags } = context;
   const folders = [join(data, "services"), lake].filter((folder) => existsSync(folder));
-  if (folders.length === 0) return screen.say(`There is nothing to delete in "${data}"`);
+  if (folders.length === 0) return terminal.say(`There is nothing to delete in "${data}"`);
   if (!flags.has("yes")) {
     if (!process.stdin.isTTY)
       throw new UsageError("reset asks before it deletes, and there is nobody to ask: say --yes");
-    const terminal = createInterface({ input: process.stdin, output: process.stderr });
+    const prompt = createInterface({ input: process.stdin, output: process.stderr });
     const question = `Delete ${folders.map((f) => `"${f}"`).join(" and ")}? [y/N] `;
     const closed = new AbortController();
-    terminal.on("close", () => closed.abort()); // Ctrl+D
-    const answer = await terminal
+    prompt.on("close", () => closed.abort()); // Ctrl+D
+    const answer = await prompt
       .question(question, { signal: AbortSignal.any([context.signal, closed.signal]) })
       .catch(() => "no");
     context.signal.throwIfAborted();
-    terminal.close();
-    if (!/^y(es)?$/i.test(answer.trim())) return screen.say("Nothing was deleted");
+    prompt.close();
+    if (!/^y(es)?$/i.test(answer.trim())) return terminal.say("Nothing was deleted");
   }
   // Nobody may be cleaning while it is deleted.
   await using _lock = existsSync(lake) ? await lockLake(lake) : undefined;
-  await stopServices({ dataDir: data, say: (text) => screen.say(text) });
+  await stopServices({ dataDir: data, say: (text) => terminal.say(text) });
   for (const folder of folders) await rm(folder, { recursive: true, force: true });
-  screen.say(`Deleted ${folders.map((f) => `"${f}"`).join(" and ")}`);
+  terminal.say(`Deleted ${folders.map((f) => `"${f}"`).join(" and ")}`);
 }

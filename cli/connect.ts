@@ -20,12 +20,12 @@ import { UsageError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import type { Arguments, Command } from "./arguments.ts";
 import { environmentHasCredentials, readCredentials } from "./credentials.ts";
-import type { Screen } from "./screen.ts";
+import type { Terminal } from "./terminal.ts";
 
 /** What a command works with. */
 export interface Context extends Arguments {
   signal: AbortSignal;
-  screen: Screen;
+  terminal: Terminal;
   /** When the command began, ms. */
   started: number;
 }
@@ -48,11 +48,11 @@ const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
 
 /** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
 export async function connect(context: Context, needs: Needs): Promise<Connections> {
-  const { data, prefix, signal, screen, rows, waitMs } = context;
+  const { data, prefix, signal, terminal, rows, waitMs } = context;
   const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
   const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
   const from = creds?.from ?? "";
-  for (const warning of creds?.warnings ?? []) screen.warn(warning);
+  for (const warning of creds?.warnings ?? []) terminal.warn(warning);
   if (rows !== undefined && creds) {
     throw new UsageError(`--rows makes sample data for the program's own database only, and "${from}" names another`);
   }
@@ -63,7 +63,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
     );
   }
   const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
-  const say = (text: string) => screen.say(text);
+  const say = (text: string) => terminal.say(text);
   if (own.mysql || own.kafka) {
     if (context.command === "status" && !existsSync(join(data, "services")))
       throw new Error(`There is nothing in "${data}" yet: run post first, or up`);
@@ -89,15 +89,15 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
         `Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? from : zookeeper ? "embedded, with ZooKeeper" : "embedded"}), topics ${kafka.prefix}.*`,
       );
     }
-    screen.say(`Using ${parts.join(" and ")}`);
+    terminal.say(`Using ${parts.join(" and ")}`);
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
-      const progress = screen.progress("sample");
+      const progress = terminal.progress("sample");
       const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
       const options = { ...(rows !== undefined && { rows }), waitMs, signal, onProgress };
       const posts = await loadSample(services.mysql, options);
       progress.end();
       if (rows !== undefined && posts !== undefined && posts > rows)
-        screen.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);
+        terminal.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);
     }
     return { mysql, kafka, services, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
   } catch (error) {
@@ -107,20 +107,20 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
 }
 
 /** Says that the services of the other mode run too: who forgot the flag would wonder where the rows are. */
-export function tellOfOthers({ data, flags, screen }: Context): void {
+export function tellOfOthers({ data, flags, terminal }: Context): void {
   const zookeeper = flags.has("zookeeper");
   if (!findServices({ dataDir: zookeeper ? dirname(data) : join(data, "zookeeper") })) return;
   const [those, way] = zookeeper ? ["without", "leave --zookeeper out"] : ["with", "say --zookeeper"];
-  screen.say(`The services ${those} ZooKeeper run too, with data of their own; to mean them, ${way}`);
+  terminal.say(`The services ${those} ZooKeeper run too, with data of their own; to mean them, ${way}`);
 }
 
 /** Refuses the lake of another cluster, prefix or database before anything is posted for it. */
 export async function checkLake(context: Context, connections: Connections): Promise<void> {
-  const { lake, waitMs, signal, screen } = context;
+  const { lake, waitMs, signal, terminal } = context;
   const identity = await readIdentity(lake);
   if (!identity) return;
   const { kafka } = connections;
-  const onWait = (text: string) => screen.say(text);
+  const onWait = (text: string) => terminal.say(text);
   const connecting = () => connectReader(kafka);
   await using reader = await retry(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
   const database = await databaseOf(connections, context);

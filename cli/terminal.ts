@@ -1,5 +1,5 @@
 /**
- * What the terminal shows: lines, progress and tables. The result goes to stdout, the talk to stderr.
+ * What the terminal shows: lines, progress and tables. Results go to stdout, progress and warnings to stderr.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Source } from "../report/status.ts";
 import type { Notice } from "../runtime/notice.ts";
 
 /** Where a command writes. */
-export interface Screen {
+export interface Terminal {
   /** A line of the result. */
   print(text: string): void;
   /** Waits while the reader of the result is behind. */
@@ -25,7 +25,7 @@ export interface Screen {
   /** Progress of a stage, a line for each table. */
   progress(stage: string, unit?: string): Progress;
   /** Progress is seen as it moves. */
-  isTerminal: boolean;
+  isInteractive: boolean;
 }
 
 /** Progress of one stage. */
@@ -49,7 +49,7 @@ function bar(share: number): string {
 const nameWidth = Math.max(...tableNames.map((table) => table.length));
 
 /** Writes to the process' own streams. */
-export function openScreen({ quiet }: { quiet: boolean }): Screen {
+export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   const { stdout, stderr } = process;
   // A reader that has seen enough, such as head, is no error.
   for (const stream of [stdout, stderr]) {
@@ -81,7 +81,7 @@ export function openScreen({ quiet }: { quiet: boolean }): Screen {
   };
   const warn = (text: string) => line(stderr, yellow(`Warning: ${printable(text)}`));
   return {
-    isTerminal: stderr.isTTY,
+    isInteractive: stderr.isTTY,
     print: (text) => line(stdout, text),
     printed: async () => {
       if (!stdout.writableNeedDrain) return;
