@@ -5,13 +5,13 @@
  */
 
 import { join } from "node:path";
-import type { DuckDBBlobValue, DuckDBConnection } from "@duckdb/node-api";
+import type { DuckDBBlobValue } from "@duckdb/node-api";
 import type { FastifyInstance } from "fastify";
 import pLimit from "p-limit";
 import { type Table, tableNames } from "../io.ts";
 import { literal, parquetRows } from "../lake/duckdb.ts";
 import { names, paths } from "../lake/files.ts";
-import { openInstance } from "../runtime/duckdb.ts";
+import { withDuckDb } from "../runtime/duckdb.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import { maybe, object, text, whole } from "./openapi.ts";
 
@@ -105,18 +105,11 @@ function rejectQueries(lake: string): (sql: string) => Promise<Record<string, un
   const limit = pLimit(1);
   const run = async (sql: string) => {
     if (!(await names(paths(lake).rejects)).some((name) => name.endsWith(".parquet"))) return [];
-    const db = await openInstance(":memory:", { memory_limit: "200MB", threads: "1" });
-    let connection: DuckDBConnection | undefined;
-    try {
-      connection = await db.connect();
-      await connection.run("SET TimeZone = 'UTC'");
+    return withDuckDb({ memory_limit: "200MB", threads: "1" }, async (connection) => {
       const rejects = parquetRows(join(paths(lake).rejects, "*.parquet"));
       const rows = await connection.runAndReadAll(`WITH rejects AS (${rejects}) ${sql}`);
       return rows.getRowObjects() as Record<string, unknown>[];
-    } finally {
-      connection?.closeSync();
-      db.closeSync();
-    }
+    });
   };
   return (sql) => {
     if (limit.pendingCount >= waitingQueries) {
