@@ -20,55 +20,32 @@ export interface Metrics {
 }
 
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const batchSizes = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000];
 
 /** Makes the registry; the tables' gauges are taken from a snapshot at the time of asking. */
 export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
   const registry = new Registry();
   const registers = [registry];
+  const counter = <Label extends string>(name: string, help: string, labelNames: Label[]) =>
+    new Counter({ name, help, labelNames, registers });
+  const gauge = <Label extends string>(name: string, help: string, labelNames: Label[]) =>
+    new Gauge({ name, help, labelNames, registers });
+  const histogram = <Label extends string>(name: string, help: string, buckets: number[], labelNames: Label[] = []) =>
+    new Histogram({ name, help, buckets, labelNames, registers });
   collectDefaultMetrics({ register: registry });
-  const rows = new Counter({
-    name: "pipeline_http_rows_total",
-    help: "Rows that came in over HTTP, by what became of them",
-    labelNames: ["table", "outcome"],
-    registers,
-  });
-  const batches = new Counter({
-    name: "pipeline_transactions_total",
-    help: "Kafka transactions of the HTTP API, by outcome",
-    labelNames: ["outcome"],
-    registers,
-  });
-  const batchSeconds = new Histogram({
-    name: "pipeline_transaction_seconds",
-    help: "How long a Kafka transaction took",
-    buckets: seconds,
-    registers,
-  });
-  const batchRows = new Histogram({
-    name: "pipeline_transaction_rows",
-    help: "Rows that shared a Kafka transaction",
-    buckets: [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000],
-    registers,
-  });
-  const requestSeconds = new Histogram({
-    name: "http_request_duration_seconds",
-    help: "How long a request took, by route and status",
-    labelNames: ["method", "route", "status"],
-    buckets: seconds,
-    registers,
-  });
-  const tableRows = new Gauge({
-    name: "pipeline_rows",
-    help: "Rows at a stage: in MySQL, posted by post, landed in bronze, in silver, superseded, rejected",
-    labelNames: ["table", "stage"],
-    registers,
-  });
-  const lag = new Gauge({
-    name: "pipeline_lag_offsets",
-    help: "Offsets of the topic that are not cleaned yet",
-    labelNames: ["table"],
-    registers,
-  });
+  const rows = counter("pipeline_http_rows_total", "Rows that came in over HTTP, by outcome", ["table", "outcome"]);
+  const batches = counter("pipeline_transactions_total", "Kafka transactions of the HTTP API, by outcome", ["outcome"]);
+  const batchSeconds = histogram("pipeline_transaction_seconds", "How long a Kafka transaction took", seconds);
+  const batchRows = histogram("pipeline_transaction_rows", "Rows that shared a Kafka transaction", batchSizes);
+  const requestSeconds = histogram(
+    "http_request_duration_seconds",
+    "How long a request took, by route and status",
+    seconds,
+    ["method", "route", "status"],
+  );
+  const stages = "in MySQL, posted by post, landed in bronze, in silver, superseded, rejected";
+  const tableRows = gauge("pipeline_rows", `Rows at a stage: ${stages}`, ["table", "stage"]);
+  const lag = gauge("pipeline_lag_offsets", "Offsets of the topic that are not cleaned yet", ["table"]);
   for (const table of tableNames) rows.inc({ table, outcome: "stored" }, 0);
 
   return {
