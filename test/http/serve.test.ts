@@ -8,96 +8,35 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Ajv2020 } from "ajv/dist/2020.js";
 import type { FastifyInstance, RouteOptions } from "fastify";
 import type { LatestPost } from "../../http/live.ts";
 import { serve } from "../../http/server.ts";
 import { tableNames } from "../../io.ts";
-import { openServices, type Running, readTopic, run, type Services, start } from "../support/support.ts";
+import { json, type OpenApi, openClient, proxy, startServer as startAt } from "../support/http_api.ts";
+import { type Running, readTopic, run, type SharedServices, shareServices, start } from "../support/support.ts";
 
-let services: Services;
+type Client = Awaited<ReturnType<typeof openClient>>;
+
+let services: SharedServices;
 let server: Running;
 let url: string;
-let description: OpenApi;
+let ask: Client["ask"];
+let sendData: Client["sendData"];
+let produce: Client["produce"];
+
+const startServer = (prefix: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) =>
+  startAt([...services.at, "--prefix", prefix, ...args], env);
 
 before(async () => {
-  services = await openServices({ rows: 50 });
+  services = await shareServices({ rows: 50, name: "serve" });
   ({ server, url } = await startServer("api", ["--any-prefix"]));
-  description = (await (await fetch(`${url}/openapi.json`)).json()) as OpenApi;
+  ({ ask, sendData, produce } = await openClient(url));
 });
 after(async () => {
   server?.kill("SIGTERM");
   await server?.done;
   await services?.close();
 });
-
-async function startServer(prefix: string, args: string[] = [], env: NodeJS.ProcessEnv = {}) {
-  const command = ["serve", "--data", services.data, "--prefix", prefix, "--port", "0", ...args];
-  const server = start(command, { env });
-  await server.said(/Listening on \S+\n/);
-  const url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
-  for (let tries = 0; tries < 200 && !(await fetch(`${url}/readyz`)).ok; tries++) await sleep(100);
-  return { server, url };
-}
-
-// ---- every answer is held against the description
-
-type Schema = Record<string, unknown>;
-interface OpenApi {
-  paths: Record<
-    string,
-    Record<string, { responses: Record<string, { content?: Record<string, { schema: Schema }> }> }>
-  >;
-  components: { schemas: Record<string, Schema> };
-}
-
-const ajv = new Ajv2020({ strict: false });
-
-/** Asks, and makes sure that path, status, type and body are as `/openapi.json` has them. */
-async function ask(path: string, init: RequestInit & { at?: string } = {}) {
-  const { at = url, ...rest } = init;
-  const response = await fetch(`${at}${path}`, { redirect: "manual", ...rest });
-  const text = await response.text();
-  const type = response.headers.get("content-type")?.split(";")[0] ?? "";
-  const body = /json$/.test(type) ? (JSON.parse(text) as Record<string, unknown>) : { text };
-  const method = (init.method ?? "GET").toLowerCase();
-  const [template] = Object.keys(description.paths)
-    .filter((known) =>
-      new RegExp(`^${known.replace(/\{\w+\}/g, "[^/]+").replace(/\./g, "\\.")}$`).test(path.split("?")[0] as string),
-    )
-    .sort((a, b) => b.length - a.length);
-  const answers = template ? description.paths[template]?.[method]?.responses : undefined;
-  if (answers) {
-    const where = `${method} ${template} ${response.status}`;
-    const answer = answers[response.status];
-    assert.ok(answer, `${where} is not described: ${text}`);
-    if (answer.content) {
-      const schema = answer.content[type]?.schema;
-      assert.ok(schema, `${where} is not described as ${type}`);
-      const components = { components: description.components };
-      const valid = ajv.compile({ ...components, ...schema });
-      if (/json$/.test(type)) assert.ok(valid(body), `${where}: ${JSON.stringify(valid.errors)} ${text}`);
-    }
-  }
-  return { status: response.status, headers: response.headers, body, text };
-}
-
-const json = { "content-type": "application/json" };
-const proxy = { "content-type": "application/vnd.kafka.json.v2+json" };
-const sendData = (body: unknown, at = url) =>
-  ask("/send-data", {
-    method: "POST",
-    headers: json,
-    body: typeof body === "string" ? body : JSON.stringify(body),
-    at,
-  });
-const produce = (topic: string, body: unknown, at = url) =>
-  ask(`/topics/${topic}`, {
-    method: "POST",
-    headers: proxy,
-    body: typeof body === "string" ? body : JSON.stringify(body),
-    at,
-  });
 
 test("send-data takes short and full names, one row or a list, and tells where each row stands, byte for byte", async () => {
   const odd =
@@ -315,7 +254,7 @@ test("the course's own kind of script posts its triples to both endpoints", asyn
 });
 
 test("without a token no other machine is served; with one, nothing is told without it", async () => {
-  const open = await run(["serve", "--data", services.data, "--host", "0.0.0.0", "--port", "0"]);
+  const open = await run(["serve", ...services.at, "--host", "0.0.0.0", "--port", "0"]);
   assert.equal(open.code, 2);
   assert.match(open.stderr, /Cannot serve on "0.0.0.0" without a token/);
   const file = join(services.folder.path, "token");
@@ -366,10 +305,10 @@ test("without a token no other machine is served; with one, nothing is told with
     const { stderr, stdout } = await own.done;
     assert.ok(!`${stdout}${stderr}`.includes(token));
   }
-  const short = await run(["serve", "--data", services.data], { env: { PIPELINE_TOKEN: "short" } });
+  const short = await run(["serve", ...services.at], { env: { PIPELINE_TOKEN: "short" } });
   assert.deepEqual([short.code, short.stderr.includes("short")], [2, false]);
   const env = { PIPELINE_TOKEN: "another-token-of-the-environment" };
-  const both = await run(["serve", "--data", services.data, "--token-file", "x"], { env });
+  const both = await run(["serve", ...services.at, "--token-file", "x"], { env });
   assert.deepEqual([both.code, /two tokens/.test(both.stderr)], [2, true], both.stderr);
 });
 
@@ -621,67 +560,8 @@ test("a flood of bodies is refused, not kept, and those that stop coming make ro
   }
 });
 
-test("the broker killed in the middle: every 200 is in the topic once, what was refused is not", async () => {
-  const { server: own, url: at } = await startServer("killed");
-  const told = new Map<string, number>();
-  let going = true;
-  const client = async (name: number) => {
-    for (let n = 0; going; n++) {
-      const key = `${name}${String(n).padStart(6, "0")}`;
-      const { status, headers, body } = await sendData({ topic_name: "user", data: { ind: Number(key) } }, at);
-      if (status === 503) assert.ok(headers.get("retry-after"));
-      const unknown = status === 503 && /not known/.test(String(body.error));
-      told.set(String(Number(key)), unknown ? 0 : status);
-      if (status !== 200) await sleep(100);
-    }
-  };
-  const clients = [1, 2, 3, 4].map(client);
-  try {
-    await sleep(700);
-    services.killKafka();
-    const up = await run(["up", "--data", services.data]);
-    assert.equal(up.code, 0, up.stderr);
-    const stored = () => [...told.values()].filter((status) => status === 200).length;
-    const then = stored();
-    for (let tries = 0; tries < 200 && stored() < then + 50; tries++) await sleep(100);
-    assert.ok(stored() >= then + 50);
-  } finally {
-    going = false;
-    await Promise.all(clients);
-    own.kill("SIGTERM");
-    await own.done;
-  }
-  const times = new Map<string, number>();
-  for (const { key } of await readTopic(services.kafka, "killed.user")) {
-    times.set(String(key), (times.get(String(key)) ?? 0) + 1);
-  }
-  for (const [key, status] of told) {
-    const found = times.get(key) ?? 0;
-    if (status === 200) assert.equal(found, 1, `key ${key}`);
-    if (status === 503) assert.equal(found, 0, `key ${key}`);
-  }
-  assert.ok([...told.values()].includes(200));
-});
-
-test("with Kafka away rows are refused after a while, in words that say so", async () => {
-  services.killKafka();
-  try {
-    const answers = await Promise.all([
-      sendData({ topic_name: "pin", data: { index: 1 } }),
-      produce("geo", { records: [{ value: { ind: 1 } }] }),
-    ]);
-    for (const { status, headers, body } of answers) {
-      assert.deepEqual([status, body.error ?? body.message], [503, "Nothing was stored: Kafka is away"]);
-      assert.equal(headers.get("retry-after"), "5");
-    }
-  } finally {
-    const up = await run(["up", "--data", services.data]);
-    assert.equal(up.code, 0, up.stderr);
-  }
-});
-
 test("stopped, it answers what it has begun and ends within 3 s, with exit code 143", async () => {
-  const { server: own, url: at } = await startServer("stopped");
+  const { server: own, url: at } = await startServer("ended");
   const events = await fetch(`${at}/events`);
   const asked = Array.from({ length: 50 }, (_, n) => sendData({ topic_name: "pin", data: { index: n } }, at));
   await Promise.race(asked);
@@ -694,5 +574,5 @@ test("stopped, it answers what it has begun and ends within 3 s, with exit code 
   await events.body?.cancel().catch(() => {});
   const stored = answers.filter((answer) => answer.status === "fulfilled" && answer.value.status === 200).length;
   assert.ok(stored > 0);
-  assert.ok((await readTopic(services.kafka, "stopped.pin")).length >= stored);
+  assert.ok((await readTopic(services.kafka, "ended.pin")).length >= stored);
 });

@@ -3,14 +3,13 @@ import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
 import { tableNames, tables } from "../../io.ts";
-import { openServices, type Run, readTopic, run, type Services, start } from "../support/support.ts";
+import { type Run, readTopic, run, type SharedServices, shareServices, start } from "../support/support.ts";
+import { keysIn } from "../support/topics.ts";
 
-let services: Services;
-let data: string;
+let services: SharedServices;
 
 before(async () => {
-  services = await openServices({ rows: 300 });
-  data = services.data;
+  services = await shareServices({ rows: 300, name: "emulate" });
 });
 after(() => services?.close());
 
@@ -18,19 +17,7 @@ const ok = (result: Run) => {
   assert.equal(result.code, 0, result.stderr);
   return result;
 };
-const emulation = (prefix: string, ...args: string[]) => ["emulate", "--data", data, "--prefix", prefix, ...args];
-
-/** The keys of the three topics, in their order; they must be the same. */
-async function keysIn(prefix: string): Promise<string[]> {
-  const keys = [];
-  for (const table of tableNames) {
-    keys.push((await readTopic(services.kafka, `${prefix}.${table}`)).map((m) => m.key?.toString() ?? "none"));
-  }
-  const [pin, geo, user] = keys as [string[], string[], string[]];
-  assert.deepEqual(geo, pin);
-  assert.deepEqual(user, pin);
-  return pin;
-}
+const emulation = (prefix: string, ...args: string[]) => ["emulate", ...services.at, "--prefix", prefix, ...args];
 
 test("emulate prints what it posts, and each post is one row of each topic", async () => {
   const { stdout } = ok(await run(emulation("printed", "--seed", "7", "--limit", "5", "--rate", "100/s")));
@@ -51,7 +38,7 @@ test("emulate prints what it posts, and each post is one row of each topic", asy
       assert.equal(String(explored[tables[table].key]), key?.toString());
     }
   }
-  await keysIn("printed");
+  await keysIn(services.kafka, "printed");
 });
 
 test("the same seed makes the same posts, another one others, and --quiet prints nothing", async () => {
@@ -62,17 +49,17 @@ test("the same seed makes the same posts, another one others, and --quiet prints
     run(emulation("three", ...args, "--seed", "2")),
   ]);
   for (const result of [one, two, three]) assert.equal(ok(result).stdout, "");
-  const keys = await keysIn("one");
+  const keys = await keysIn(services.kafka, "one");
   assert.equal(keys.length, 50);
-  assert.deepEqual(await keysIn("two"), keys);
-  assert.notDeepEqual(await keysIn("three"), keys);
+  assert.deepEqual(await keysIn(services.kafka, "two"), keys);
+  assert.notDeepEqual(await keysIn(services.kafka, "three"), keys);
 });
 
 test("post and two emulations on the same topics at once disturb neither each other nor the checkpoint", async () => {
   const args = ["--rate", "300/s", "--limit", "600", "--json"];
   const [a, posted, b] = await Promise.all([
     run(emulation("shared", ...args)),
-    run(["post", "--data", data, "--prefix", "shared", "--json"]),
+    run(["post", ...services.at, "--prefix", "shared", "--json"]),
     run(emulation("shared", ...args)),
   ]);
   for (const result of [a, posted, b]) ok(result);
@@ -86,7 +73,7 @@ test("post and two emulations on the same topics at once disturb neither each ot
   assert.equal(pin.length, 300 + 2 * 600);
   assert.deepEqual(geo, pin);
   assert.deepEqual(user, pin);
-  const again = ok(await run(["post", "--data", data, "--prefix", "shared", "--json"]));
+  const again = ok(await run(["post", ...services.at, "--prefix", "shared", "--json"]));
   assert.deepEqual(
     JSON.parse(again.stdout).posted,
     tableNames.map((table) => ({ table, rows: 0, lastKey: "299" })),
@@ -104,7 +91,7 @@ test("a key that one table lacks is skipped and told", async () => {
     assert.equal(posts, 40);
     assert.ok(skipped > 0);
     assert.match(stderr, /Warning: Skipped the post \d+: "geolocation_data" has no row of it\n/);
-    const keys = await keysIn("lacking");
+    const keys = await keysIn(services.kafka, "lacking");
     assert.equal(keys.length, 40);
     assert.ok(keys.every((key) => Number(key) < 150));
     await db.query("DELETE FROM geolocation_data");
@@ -129,7 +116,7 @@ test("keys that MySQL pads with zeros are posted as plain decimal text", async (
     const args = ["--seed", "5", "--rate", "1000/s", "--limit", "30", "--json"];
     const { skipped } = JSON.parse(ok(await run(emulation("padded", ...args))).stdout) as { skipped: number };
     assert.equal(skipped, 0);
-    const post = ["post", "--full", "--data", data, "--prefix", "padded", "--json"];
+    const post = ["post", "--full", ...services.at, "--prefix", "padded", "--json"];
     const { posted } = JSON.parse(ok(await run(post)).stdout) as { posted: { lastKey: string }[] };
     assert.deepEqual(
       posted.map(({ lastKey }) => lastKey),
@@ -140,8 +127,8 @@ test("keys that MySQL pads with zeros are posted as plain decimal text", async (
     await db.end();
   }
   ok(await run(emulation("plain", "--seed", "5", "--rate", "1000/s", "--limit", "30")));
-  const keys = await keysIn("padded");
-  assert.deepEqual(keys.slice(0, 30), await keysIn("plain"));
+  const keys = await keysIn(services.kafka, "padded");
+  assert.deepEqual(keys.slice(0, 30), await keysIn(services.kafka, "plain"));
   assert.deepEqual(
     keys.slice(30),
     Array.from({ length: 300 }, (_, key) => String(key)),
@@ -157,27 +144,5 @@ test("an emulation that is stopped has posted whole batches, and ends with exit 
   assert.equal(code, 143, stderr);
   assert.ok(Date.now() - stopped < 3_500);
   const posts = stdout.match(/^user_result /gm)?.length ?? 0;
-  assert.equal((await keysIn("stopped")).length, posts);
-});
-
-test("the broker killed again and again: no post is lost, doubled or half posted", async () => {
-  const args = ["--seed", "11", "--rate", "300/s", "--limit", "1500", "--json"];
-  ok(await run(emulation("calm", ...args, "--rate", "5000/s")));
-  const stormy = start(emulation("stormy", ...args));
-  let ended = false;
-  void stormy.done.then(() => {
-    ended = true;
-  });
-  await stormy.said(/Posting with seed/);
-  let kills = 0;
-  for (; kills < 2; kills++) {
-    await new Promise((done) => setTimeout(done, 1_000 + Math.random() * 500));
-    if (ended) break;
-    services.killKafka();
-    ok(await run(["up", "--data", data]));
-  }
-  const { posts } = JSON.parse(ok(await stormy.done).stdout) as { posts: number };
-  assert.equal(posts, 1500);
-  assert.equal(kills, 2);
-  assert.deepEqual(await keysIn("stormy"), await keysIn("calm"));
+  assert.equal((await keysIn(services.kafka, "stopped")).length, posts);
 });

@@ -8,6 +8,7 @@ import { spawnSync } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
 import type { Snapshot } from "../../http/live.ts";
@@ -15,12 +16,12 @@ import { connectReader } from "../../kafka/client.ts";
 import { listOffsets } from "../../kafka/topics.ts";
 import {
   copyProgram,
-  openServices,
   query,
   type Run,
   readTopic,
   run,
-  type Services,
+  type SharedServices,
+  shareServices,
   start,
 } from "../support/support.ts";
 
@@ -77,7 +78,7 @@ FROM judged
 const posts = 12;
 const prefix = "grown";
 
-let services: Services;
+let services: SharedServices;
 let program: string[];
 let folder: string;
 let at: string[];
@@ -96,8 +97,8 @@ const checkpointPartitions = async () => {
 };
 
 before(async () => {
-  services = await openServices({ rows: posts });
-  at = ["--data", services.data, "--prefix", prefix];
+  services = await shareServices({ rows: posts, name: "grown" });
+  at = [...services.at, "--prefix", prefix];
   ok(await three("post"));
   ok(await three("clean"));
   assert.equal(await checkpointPartitions(), 3);
@@ -235,6 +236,7 @@ test("explore and emulate read it, and sample data leaves it out", async () => {
   });
   const { stdout } = ok(await four("emulate", "--limit", "2", "--rate", "100/s"));
   assert.equal(stdout.match(/^board_result \{"ind":/gm)?.length, 2);
-  const up = ok(await run(["up", "--data", services.data, "--rows", String(posts + 1)], { program }));
-  assert.doesNotMatch(up.stderr, /Error/);
+  const url = pathToFileURL(join(folder, "local/sample/load.ts")).href;
+  const { loadSample }: typeof import("../../local/sample/load.ts") = await import(url);
+  assert.equal(await loadSample(services.mysql, { rows: posts + 1 }), posts + 1);
 });

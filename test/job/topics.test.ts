@@ -16,16 +16,16 @@ import { names, paths } from "../../lake/files.ts";
 import { readIdentity, writeIdentity } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { retry } from "../../runtime/retry.ts";
-import { openServices, readTopic, run, type Services, start } from "../support/support.ts";
+import { readTopic, run, type SharedServices, shareServices, start } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
-let services: Services;
+let services: SharedServices;
 let kafka: KafkaSettings;
 let admin: Admin;
 let producer: Producer;
 
 before(async () => {
-  services = await openServices({ rows: 10 });
+  services = await shareServices({ rows: 10, name: "topics" });
   kafka = services.kafka;
   admin = kafkaClient(kafka).admin();
   producer = kafkaClient(kafka).producer({ allowAutoTopicCreation: false });
@@ -34,7 +34,7 @@ before(async () => {
 
 after(async () => {
   await Promise.all([admin?.disconnect(), producer?.disconnect()]);
-  await services.close();
+  await services?.close();
 });
 
 /** Makes a topic, and waits until the broker leads all of its partitions. */

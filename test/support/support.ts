@@ -6,17 +6,20 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cp, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { stringify } from "yaml";
 import { readCredentials } from "../../cli/credentials.ts";
-import type { MysqlSettings } from "../../db_conn.ts";
+import { connectMysql, type MysqlSettings } from "../../db_conn.ts";
 import { keyBytes, valueBytes } from "../../io/record_batch.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { fetchOnce, unread } from "../../kafka/fetch.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { listOffsets } from "../../kafka/topics.ts";
+import { loadSample } from "../../local/sample/load.ts";
+import { useServices } from "../../local/services.ts";
 import { readState } from "../../local/state.ts";
 import { withDuckDb } from "../../runtime/duckdb.ts";
 import type { Message } from "./oracle.ts";
@@ -182,6 +185,43 @@ export async function openServices({ rows, flags = [] }: { rows: number; flags?:
   const killKafka = () => kill("java");
   const killMysql = () => kill("mariadbd");
   return { folder, data, creds, mysql, kafka: kafka as KafkaSettings, killKafka, killMysql, close };
+}
+
+/** The variable that says where the services of run.ts are: a credentials file. */
+export const sharedCreds = "TEST_SERVICES_CREDS";
+
+/** Tables and a folder of one test file on services that other files use too: nobody may kill these. */
+export interface SharedServices extends Omit<Services, "killKafka" | "killMysql"> {
+  /** The arguments that lead a command there. */
+  at: string[];
+}
+
+/**
+ * Makes a database with so many posts on the services of run.ts, or on new ones for a file that runs alone. The topics
+ * are shared: no two files may use the same prefix.
+ */
+export async function shareServices({ rows, name }: { rows: number; name: string }): Promise<SharedServices> {
+  const folder = await temporaryFolder();
+  const shared = process.env[sharedCreds];
+  const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {} };
+  const own = shared === undefined ? await useServices(options) : undefined;
+  const found = await readCredentials(shared ?? own?.credsFile);
+  const mysql = { ...found.mysql, database: `pinterest_${name}` };
+  const kafka = found.kafka as KafkaSettings;
+  const db = await connectMysql(found.mysql);
+  await db.query(`CREATE DATABASE ${mysql.database} CHARACTER SET utf8mb4`);
+  db.destroy();
+  await loadSample(mysql, { rows });
+  const data = join(folder.path, "data folder é");
+  const creds = join(folder.path, "creds.yaml");
+  const { host: HOST, port: PORT, user: USER, password: PASSWORD, database: DATABASE } = mysql;
+  const text = stringify({ HOST, PORT, USER, PASSWORD, DATABASE, KAFKA: { BROKERS: kafka.brokers } });
+  await writeFile(creds, text, { mode: 0o600 });
+  const close = async () => {
+    await own?.[Symbol.asyncDispose]();
+    await folder.remove();
+  };
+  return { folder, data, creds, mysql, kafka, at: ["--data", data, "--creds", creds], close };
 }
 
 /** All committed messages of a topic; a commit is answered a little before its mark stands there. */

@@ -1,0 +1,165 @@
+/** The broker killed while the commands work. */
+import assert from "node:assert/strict";
+import { chmod, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { kafkaClient } from "../../kafka/client.ts";
+import { openClient, startServer } from "../support/http_api.ts";
+import {
+  openServices,
+  query,
+  type Run,
+  type Running,
+  readTopic,
+  run,
+  type Services,
+  start,
+  struck,
+} from "../support/support.ts";
+import { keysIn } from "../support/topics.ts";
+import { validRow } from "../support/valid_row.ts";
+
+const rows = 2000;
+
+let services: Services;
+let at: string[];
+let server: Running;
+let api: Awaited<ReturnType<typeof openClient>>;
+
+before(async () => {
+  services = await openServices({ rows });
+  at = ["--data", services.data];
+  const started = await startServer([...at, "--prefix", "away"]);
+  server = started.server;
+  api = await openClient(started.url);
+});
+after(async () => {
+  server?.kill("SIGTERM");
+  await server?.done;
+  await services?.close();
+});
+
+const ok = (result: Run) => {
+  assert.equal(result.code, 0, result.stderr);
+  return result;
+};
+const emulation = (prefix: string, ...args: string[]) => ["emulate", ...at, "--prefix", prefix, ...args];
+
+test("the broker killed again and again: no post is lost, doubled or half posted", async () => {
+  const args = ["--seed", "11", "--rate", "300/s", "--limit", "1500", "--json"];
+  ok(await run(emulation("calm", ...args, "--rate", "5000/s")));
+  const stormy = start(emulation("stormy", ...args));
+  let ended = false;
+  void stormy.done.then(() => {
+    ended = true;
+  });
+  await stormy.said(/Posting with seed/);
+  let kills = 0;
+  for (; kills < 2; kills++) {
+    await new Promise((done) => setTimeout(done, 1_000 + Math.random() * 500));
+    if (ended) break;
+    services.killKafka();
+    ok(await run(["up", "--data", services.data]));
+  }
+  const { posts } = JSON.parse(ok(await stormy.done).stdout) as { posts: number };
+  assert.equal(posts, 1500);
+  assert.equal(kills, 2);
+  assert.deepEqual(await keysIn(services.kafka, "stormy"), await keysIn(services.kafka, "calm"));
+});
+
+test("the broker killed in the middle: every 200 is in the topic once, what was refused is not", async () => {
+  const { server: own, url } = await startServer([...at, "--prefix", "killed"]);
+  const told = new Map<string, number>();
+  let going = true;
+  const client = async (name: number) => {
+    for (let n = 0; going; n++) {
+      const key = `${name}${String(n).padStart(6, "0")}`;
+      const { status, headers, body } = await api.sendData({ topic_name: "user", data: { ind: Number(key) } }, url);
+      if (status === 503) assert.ok(headers.get("retry-after"));
+      const unknown = status === 503 && /not known/.test(String(body.error));
+      told.set(String(Number(key)), unknown ? 0 : status);
+      if (status !== 200) await sleep(100);
+    }
+  };
+  const clients = [1, 2, 3, 4].map(client);
+  try {
+    await sleep(700);
+    services.killKafka();
+    const up = await run(["up", "--data", services.data]);
+    assert.equal(up.code, 0, up.stderr);
+    const stored = () => [...told.values()].filter((status) => status === 200).length;
+    const then = stored();
+    for (let tries = 0; tries < 200 && stored() < then + 50; tries++) await sleep(100);
+    assert.ok(stored() >= then + 50);
+  } finally {
+    going = false;
+    await Promise.all(clients);
+    own.kill("SIGTERM");
+    await own.done;
+  }
+  const times = new Map<string, number>();
+  for (const { key } of await readTopic(services.kafka, "killed.user")) {
+    times.set(String(key), (times.get(String(key)) ?? 0) + 1);
+  }
+  for (const [key, status] of told) {
+    const found = times.get(key) ?? 0;
+    if (status === 200) assert.equal(found, 1, `key ${key}`);
+    if (status === 503) assert.equal(found, 0, `key ${key}`);
+  }
+  assert.ok([...told.values()].includes(200));
+});
+
+test("with Kafka away rows are refused after a while, in words that say so", async () => {
+  services.killKafka();
+  try {
+    const answers = await Promise.all([
+      api.sendData({ topic_name: "pin", data: { index: 1 } }),
+      api.produce("geo", { records: [{ value: { ind: 1 } }] }),
+    ]);
+    for (const { status, headers, body } of answers) {
+      assert.deepEqual([status, body.error ?? body.message], [503, "Nothing was stored: Kafka is away"]);
+      assert.equal(headers.get("retry-after"), "5");
+    }
+  } finally {
+    const up = await run(["up", "--data", services.data]);
+    assert.equal(up.code, 0, up.stderr);
+  }
+});
+
+test("what was landed and waits for the next batch is cleaned where Kafka goes away meanwhile", async () => {
+  const [path, other, trace] = [
+    join(services.folder.path, "landed.yaml"),
+    join(services.folder.path, "landed"),
+    join(services.folder.path, "trace"),
+  ];
+  await writeFile(
+    path,
+    (await readFile(services.creds, "utf8")).replace(/BROKERS:/, "PARTITIONS: 3\n  PREFIX: landed\n  BROKERS:"),
+  );
+  await chmod(path, 0o600);
+  ok(await run(["post", "--creds", path, "--data", other]));
+  // More than one batch, of three partitions: the first to be cleaned is one partition's file, and the others wait.
+  const producer = kafkaClient(services.kafka).producer();
+  await producer.connect();
+  const pad = "x".repeat(3_000_000);
+  for (let i = 0; i < 150; i += 3) {
+    const messages = [0, 1, 2].map((partition) => ({
+      ...{ key: String(5000 + i + partition), partition },
+      value: JSON.stringify(validRow("geo", 5000 + i + partition, { pad })),
+    }));
+    await producer.send({ topic: "landed.geo", messages });
+  }
+  await producer.disconnect();
+  await writeFile(`${trace}.hold`, "");
+  const env = struck(trace, "pause 1 ^cleaning geo");
+  const clean = start(["clean", "--creds", path, "--data", other], { env });
+  while (!(await readFile(trace, "utf8").catch(() => "")).includes("struck")) await sleep(20);
+  services.killKafka();
+  await rm(`${trace}.hold`);
+  await clean.said(/waiting/i);
+  ok(await run(["up", "--data", services.data]));
+  ok(await clean.done);
+  const found = await query(`SELECT count(*)::INT AS n FROM '${other}/lake/silver/geo/*.parquet'`);
+  assert.deepEqual(found, [{ n: rows + 150 }]);
+});

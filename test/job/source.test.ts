@@ -1,0 +1,178 @@
+/** Tables as other people make, lock and fill them. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer } from "node:net";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Connection } from "mysql2/promise";
+import { connectMysql, countRows, inspectTable, type MysqlSettings, readPage } from "../../db_conn.ts";
+import { tables } from "../../io.ts";
+import type { KafkaSettings } from "../../kafka/settings.ts";
+import { type Run, readTopic, run, type SharedServices, shareServices } from "../support/support.ts";
+
+let services: SharedServices;
+let folder: SharedServices["folder"];
+let creds: string;
+let mysql: MysqlSettings;
+let kafka: KafkaSettings;
+let db: Connection;
+
+before(async () => {
+  services = await shareServices({ rows: 400, name: "source" });
+  ({ folder, creds, mysql, kafka } = services);
+  db = (await connectMysql(mysql)) as unknown as Connection;
+});
+
+after(async () => {
+  await db?.end();
+  await services?.close();
+});
+
+const ok = (result: Run) => {
+  assert.equal(result.code, 0, result.stderr);
+  return result;
+};
+
+test("post waits for its count of rows where that takes longer than the posting, and warns of what it finds", async () => {
+  await db.query("CREATE DATABASE pinterest_counted");
+  for (const { source } of Object.values(tables)) {
+    const name = source === "geolocation_data" ? "kept_data" : source;
+    await db.query(`CREATE TABLE pinterest_counted.${name} AS SELECT * FROM ${source} LIMIT 40`);
+  }
+  const view = "CREATE OR REPLACE VIEW pinterest_counted.geolocation_data AS SELECT * FROM pinterest_counted.kept_data";
+  await db.query(view);
+  const path = join(folder.path, "counted.yaml");
+  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_counted");
+  await writeFile(path, text, { mode: 0o600 });
+  const args = ["post", "--creds", path, "--prefix", "counted", "--data", folder.path, "--json"];
+  ok(await run(args));
+  await db.query("DELETE FROM pinterest_counted.kept_data WHERE ind = 7");
+  await db.query("INSERT INTO pinterest_counted.kept_data VALUES (40, NULL, NULL, NULL, NULL)");
+  await db.query(`${view} WHERE SLEEP(0.03 + 0 * ind) = 0`);
+  const again = ok(await run(args));
+  assert.match(again.stderr, /Warning: "geolocation_data" has 1 rows less up to key 39 than were posted/);
+  assert.deepEqual((JSON.parse(again.stdout) as { posted: object[] }).posted[1], {
+    ...{ table: "geo", rows: 1, lastKey: "40" },
+  });
+});
+
+test("tables without a primary key are posted when their keys are unique, else the ALTER TABLE that mends them is named", async () => {
+  await db.query("CREATE DATABASE pinterest_nokey");
+  for (const { source } of Object.values(tables)) {
+    await db.query(`CREATE TABLE pinterest_nokey.${source} AS SELECT * FROM ${source} LIMIT 10`);
+  }
+  const path = join(folder.path, "nokey.yaml");
+  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_nokey");
+  await writeFile(path, text, { mode: 0o600 });
+  const args = ["post", "--creds", path, "--prefix", "nokey", "--data", folder.path];
+  ok(await run(args));
+  assert.equal((await readTopic(kafka, "nokey.geo")).length, 10);
+  await db.query("INSERT INTO pinterest_nokey.geolocation_data SELECT * FROM pinterest_nokey.geolocation_data LIMIT 1");
+  const doubled = await run(args);
+  assert.equal(doubled.code, 2);
+  assert.equal(
+    doubled.stderr.split("\n").at(-2),
+    'Error: Cannot post "geolocation_data": its key "ind" is repeated in 1 of 11 rows; mend them, then run ALTER TABLE `geolocation_data` ADD PRIMARY KEY (`ind`)',
+  );
+  await db.query("ALTER TABLE pinterest_nokey.geolocation_data MODIFY ind VARCHAR(20)");
+  const varchar = await run(args);
+  assert.equal(varchar.code, 2);
+  assert.match(
+    varchar.stderr,
+    /its key "ind" is varchar, not a whole number; run ALTER TABLE `geolocation_data` MODIFY `ind` INT NOT NULL/,
+  );
+  await db.query("ALTER TABLE pinterest_nokey.geolocation_data DROP COLUMN country");
+  assert.match((await run(args)).stderr, /Error: Cannot post "geolocation_data": it lacks the column country\n$/);
+  await db.query("DROP TABLE pinterest_nokey.geolocation_data");
+  const missing = await run(args);
+  assert.equal(missing.code, 2);
+  assert.equal(
+    missing.stderr.split("\n").at(-2),
+    'Error: Cannot find table "geolocation_data" in database "pinterest_nokey": make it, set DATABASE, or grant SELECT on it to the user',
+  );
+});
+
+test("rows of megabytes are posted page by page, in bounded memory", async () => {
+  await db.query("CREATE DATABASE pinterest_wide");
+  for (const { source } of Object.values(tables)) {
+    await db.query(`CREATE TABLE pinterest_wide.${source} AS SELECT * FROM ${mysql.database}.${source} LIMIT 10`);
+  }
+  await db.query("ALTER TABLE pinterest_wide.pinterest_data MODIFY description LONGTEXT, ADD PRIMARY KEY (`index`)");
+  await db.query("UPDATE pinterest_wide.pinterest_data SET description = REPEAT('wide ', 1000000)");
+  const wide = await connectMysql({ ...mysql, database: "pinterest_wide" });
+  const source = await inspectTable(wide, "pinterest_wide", "pin");
+  const page = { after: undefined, upTo: "9", limit: 10, maxBytes: 12_000_000 };
+  assert.deepEqual(await readPage(wide, source, page, () => {}), { rows: 3, cut: true });
+  await assert.rejects(readPage(wide, source, page, () => {}));
+
+  // Of a page that took too long no row comes later: it would be taken for one of the next page.
+  const late = await connectMysql({ ...mysql, database: "pinterest_wide" });
+  let rows = 0;
+  const reading = readPage(late, source, { ...page, maxBytes: 1e9, timeoutMs: 200 }, () => {
+    // As a program finds it that was stopped: the time is over, and the rows wait in the socket.
+    if (rows++ === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  });
+  await assert.rejects(reading, /No answer within 0\.2 s/);
+  const then = rows;
+  await sleep(1_000);
+  assert.equal(rows, then);
+  assert.ok(then < 10, `${then} rows had come`);
+
+  const path = join(folder.path, "wide.yaml");
+  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_wide");
+  await writeFile(path, text, { mode: 0o600 });
+  ok(await run(["post", "--creds", path, "--prefix", "megabytes", "--data", folder.path]));
+  const messages = await readTopic(kafka, "megabytes.pin");
+  assert.deepEqual(
+    messages.map((m) => [m.key?.toString(), (m.value?.length as number) > 5_000_000]),
+    Array.from({ length: 10 }, (_, key) => [String(key), true]),
+  );
+});
+
+test("wrong credentials are told without the password, with exit code 2", async () => {
+  const path = join(folder.path, "wrong.yaml");
+  await writeFile(path, `HOST: 127.0.0.1\nPORT: ${mysql.port}\nUSER: pipeline\nPASSWORD: hunter2\n`, { mode: 0o600 });
+  const { code, stderr } = await run(["explore", "--creds", path]);
+  assert.equal(code, 2);
+  assert.match(
+    stderr,
+    /Error: Cannot use MySQL at 127\.0\.0\.1:\d+: Access denied for user 'pipeline'@.*; look at HOST, USER and PASSWORD of your credentials\n$/,
+  );
+  assert.ok(!stderr.includes("hunter2"));
+});
+
+test("a table that is locked while it is made is no missing table", async () => {
+  await db.query("CREATE DATABASE pinterest_made");
+  const [maker, reader] = [await connectMysql(mysql), await connectMysql(mysql, { waitMs: 1_000 })];
+  const making = maker.query("CREATE TABLE pinterest_made.geolocation_data AS SELECT SLEEP(6) AS ind");
+  await sleep(300);
+  await assert.rejects(inspectTable(reader, "pinterest_made", "geo"), { code: "ER_LOCK_WAIT_TIMEOUT" });
+  await making;
+  maker.destroy();
+  reader.destroy();
+});
+
+test("a statement may take longer than --wait while the database works, and not while it answers nobody", async () => {
+  await db.query("CREATE DATABASE pinterest_slow");
+  const slow = `SELECT * FROM ${mysql.database}.geolocation_data WHERE ind < 300 AND SLEEP(0.01 + 0 * ind) = 0`;
+  await db.query(`CREATE VIEW pinterest_slow.geolocation_data AS ${slow}`);
+  let silent = false;
+  const proxy = createServer((client) => {
+    const server = connect(mysql.port, mysql.host);
+    server.on("data", (bytes) => silent || client.write(bytes)).on("error", () => client.destroy());
+    client.pipe(server).on("error", () => {});
+    client.on("error", () => {}).on("close", () => server.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const { port } = proxy.address() as AddressInfo;
+  const through = await connectMysql({ ...mysql, port, database: "pinterest_slow" }, { waitMs: 1_000 });
+  assert.equal(await countRows(through, "geo"), 300);
+  silent = true;
+  proxy.close();
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = timers();
+  await assert.rejects(countRows(through, "geo"), /Cannot reach MySQL at .*ECONNREFUSED/);
+  assert.ok(timers() <= before, "no timer keeps the program from ending");
+});
