@@ -1,5 +1,6 @@
 /**
- * Runs test files, two at a time, on a MariaDB and a Kafka that it starts once: `tsx test/support/run.ts FILE...`
+ * Runs test files, two at a time, in the order given: `tsx test/support/run.ts [--services] FILE...`; with
+ * `--services` on a MariaDB and a Kafka that it starts once.
  *
  * @module
  */
@@ -11,16 +12,18 @@ import { spec } from "node:test/reporters";
 import { useServices } from "../../local/services.ts";
 import { sharedCreds, temporaryFolder } from "./support.ts";
 
+const [first, ...others] = process.argv.slice(2) as [string, ...string[]];
+const needsServices = first === "--services";
+const files = needsServices ? others : [first, ...others];
 const stopping = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stopping.abort());
 const folder = await temporaryFolder();
 try {
   const { signal } = stopping;
   const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {}, signal };
-  await using services = await useServices(options);
-  process.env[sharedCreds] = services.credsFile;
-  // Files that are named twice run once, in the first place.
-  const tests = run({ files: [...new Set(process.argv.slice(2))], concurrency: 2, signal });
+  await using services = needsServices ? await useServices(options) : undefined;
+  if (services) process.env[sharedCreds] = services.credsFile;
+  const tests = run({ files, concurrency: 2, signal });
   tests.on("test:fail", () => {
     process.exitCode = 1;
   });
