@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { installAirflow, openAirflow, postRows } from "../test/support/airflow.ts";
 import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
-import { openServices } from "../test/support/support.ts";
+import { openServices } from "../test/support/services.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const executable = findBrowser();

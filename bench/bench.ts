@@ -20,7 +20,7 @@ import { Kafka, logLevel } from "kafkajs";
 import { type Table, tableNames, tables } from "../io.ts";
 import { readState } from "../local/state.ts";
 import { findPython } from "../test/support/python.ts";
-import { openServices } from "../test/support/support.ts";
+import { openServices } from "../test/support/services.ts";
 import { counted, cpuOf, median, stat } from "./measures.ts";
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));

@@ -20,7 +20,7 @@ import { tableNames, tables } from "../io.ts";
 import { startKafka } from "../local/broker.ts";
 import { freePort } from "../local/processes.ts";
 import { loadSample } from "../local/sample/load.ts";
-import { openDatabase, openService, prepare } from "../test/support/service.ts";
+import { openDatabase, openService, prepare } from "../test/support/bare_services.ts";
 import { temporaryFolder } from "../test/support/support.ts";
 import { counted, cpuOf, median, peakOf } from "./measures.ts";
 

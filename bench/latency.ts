@@ -13,7 +13,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { tableNames } from "../io.ts";
-import { openServices, query, run, start } from "../test/support/support.ts";
+import { openServices } from "../test/support/services.ts";
+import { query, run, start } from "../test/support/support.ts";
 
 const { values } = parseArgs({
   options: { rate: { type: "string", default: "100/s" }, posts: { type: "string", default: "3000" } },

@@ -11,7 +11,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findBrowser, noBrowser, openBrowser } from "../test/support/browser.ts";
 import { hostileRows } from "../test/support/hostile_rows.ts";
-import { openServices, run, start } from "../test/support/support.ts";
+import { openServices } from "../test/support/services.ts";
+import { run, start } from "../test/support/support.ts";
 
 const folder = new URL("../docs/pictures/", import.meta.url).pathname;
 const looks = {

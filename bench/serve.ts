@@ -13,7 +13,8 @@ import { parseArgs } from "node:util";
 import autocannon from "autocannon";
 import { rowToJson, tables } from "../io.ts";
 import { sampleRow } from "../local/sample/rows.ts";
-import { openServices, readTopic, start } from "../test/support/support.ts";
+import { openServices, readTopic } from "../test/support/services.ts";
+import { start } from "../test/support/support.ts";
 
 const { values } = parseArgs({
   options: {

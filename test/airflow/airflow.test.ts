@@ -10,7 +10,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LedgerRow } from "../../lake/ledger.ts";
 import { type Airflow, installAirflow, openAirflow, postRows } from "../support/airflow.ts";
-import { openServices, run, type Services, start } from "../support/support.ts";
+import { openServices, type Services } from "../support/services.ts";
+import { run, start } from "../support/support.ts";
 
 const rows = 300;
 let python: string;

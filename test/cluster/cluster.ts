@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { newClusterId, startKafka } from "../../local/broker.ts";
 import { freePort } from "../../local/processes.ts";
 import type { Services } from "../faults/sandbox.ts";
-import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/service.ts";
+import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/bare_services.ts";
 
 /** Three brokers, whose controller is a process of its own, and a database. */
 export interface Cluster extends DatabaseServices, Pick<Services, "kafka" | "close"> {

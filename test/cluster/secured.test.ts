@@ -13,8 +13,8 @@ import { kafkaClient } from "../../kafka/client.ts";
 import { startKafka } from "../../local/broker.ts";
 import { freePort } from "../../local/processes.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
+import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/bare_services.ts";
 import { findPython } from "../support/python.ts";
-import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/service.ts";
 import { type Run, run, temporaryFolder } from "../support/support.ts";
 import { certificates } from "./cluster.ts";
 

@@ -17,7 +17,7 @@ import { keepClasses, startKafka, startZookeeper } from "../../local/broker.ts";
 import { freePort, spawnGuarded } from "../../local/processes.ts";
 import { findPrograms, type Tools } from "../../local/programs.ts";
 import type { MysqlAddress } from "../../local/state.ts";
-import { baseRows, type DatabaseServices, openDatabase, openService, type Service } from "../support/service.ts";
+import { baseRows, type DatabaseServices, openDatabase, openService, type Service } from "../support/bare_services.ts";
 import { type Run, type Running, start, struck } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";

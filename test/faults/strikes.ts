@@ -7,8 +7,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
+import type { Service } from "../support/bare_services.ts";
 import type { Message } from "../support/oracle.ts";
-import type { Service } from "../support/service.ts";
 import { type RequestName, requests } from "./proxy.ts";
 import {
   connectionsOf,

@@ -10,7 +10,8 @@ import type { Browser, Page } from "playwright-core";
 import { tableNames } from "../../io.ts";
 import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
 import { hostileRows } from "../support/hostile_rows.ts";
-import { openServices, type Running, run, type Services, start } from "../support/support.ts";
+import { openServices, type Services } from "../support/services.ts";
+import { type Running, run, start } from "../support/support.ts";
 
 const executable = findBrowser();
 const skip = executable ? false : noBrowser;

@@ -13,7 +13,8 @@ import type { LatestPost } from "../../http/live.ts";
 import { serve } from "../../http/server.ts";
 import { tableNames } from "../../io.ts";
 import { json, type OpenApi, openClient, proxy, startServer as startAt } from "../support/http_api.ts";
-import { type Running, readTopic, run, type SharedServices, shareServices, start } from "../support/support.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { type Running, run, start } from "../support/support.ts";
 
 type Client = Awaited<ReturnType<typeof openClient>>;
 

@@ -3,7 +3,8 @@ import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
 import { tableNames, tables } from "../../io.ts";
-import { type Run, readTopic, run, type SharedServices, shareServices, start } from "../support/support.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { type Run, run, start } from "../support/support.ts";
 import { keysIn } from "../support/topics.ts";
 
 let services: SharedServices;

@@ -14,16 +14,8 @@ import { connectMysql } from "../../db_conn.ts";
 import type { Snapshot } from "../../http/live.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { listOffsets } from "../../kafka/topics.ts";
-import {
-  copyProgram,
-  query,
-  type Run,
-  readTopic,
-  run,
-  type SharedServices,
-  shareServices,
-  start,
-} from "../support/support.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { copyProgram, query, type Run, run, start } from "../support/support.ts";
 
 // In the middle: the order of the entries must not matter to what the cluster holds already.
 const entry = `  board: {

@@ -6,17 +6,8 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { kafkaClient } from "../../kafka/client.ts";
 import { openClient, startServer } from "../support/http_api.ts";
-import {
-  openServices,
-  query,
-  type Run,
-  type Running,
-  readTopic,
-  run,
-  type Services,
-  start,
-  struck,
-} from "../support/support.ts";
+import { openServices, readTopic, type Services } from "../support/services.ts";
+import { query, type Run, type Running, run, start, struck } from "../support/support.ts";
 import { keysIn } from "../support/topics.ts";
 import { validRow } from "../support/valid_row.ts";
 

@@ -15,17 +15,8 @@ import type { KafkaSettings } from "../../kafka/settings.ts";
 import { sampleRow } from "../../local/sample/rows.ts";
 import { readRejects, readSilver } from "../support/lake_of.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
-import {
-  copyProgram,
-  openServices,
-  query,
-  type Run,
-  readTopic,
-  run,
-  type Services,
-  start,
-  struck,
-} from "../support/support.ts";
+import { openServices, readTopic, type Services } from "../support/services.ts";
+import { copyProgram, query, type Run, run, start, struck } from "../support/support.ts";
 
 let services: Services;
 let folder: Services["folder"];

@@ -10,7 +10,8 @@ import type { Connection } from "mysql2/promise";
 import { connectMysql, countRows, inspectTable, type MysqlSettings, readPage } from "../../db_conn.ts";
 import { tables } from "../../io.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
-import { type Run, readTopic, run, type SharedServices, shareServices } from "../support/support.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { type Run, run } from "../support/support.ts";
 
 let services: SharedServices;
 let folder: SharedServices["folder"];

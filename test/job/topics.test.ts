@@ -16,7 +16,8 @@ import { names, paths } from "../../lake/files.ts";
 import { readIdentity, writeIdentity } from "../../lake/owner.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { retry } from "../../runtime/retry.ts";
-import { readTopic, run, type SharedServices, shareServices, start } from "../support/support.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { run, start } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
 let services: SharedServices;

@@ -17,7 +17,8 @@ import { tableNames } from "../../io.ts";
 import { findBrowser, openBrowser } from "../support/browser.ts";
 import { readSilver } from "../support/lake_of.ts";
 import { cleanTable } from "../support/oracle.ts";
-import { openServices, query, readTopic, run, start } from "../support/support.ts";
+import { openServices, readTopic } from "../support/services.ts";
+import { query, run, start } from "../support/support.ts";
 
 const { values } = parseArgs({
   options: { minutes: { type: "string", default: "60" }, rate: { type: "string", default: "100/s" } },

@@ -15,7 +15,8 @@ import { makeLake } from "../support/lake_of.ts";
 import { bigMessages, hostileMessages } from "../support/messages.ts";
 import { leftOpen, type Message, reasons } from "../support/oracle.ts";
 import { output } from "../support/python.ts";
-import { openServices, query, run, type Services, temporaryFolder } from "../support/support.ts";
+import { openServices, type Services } from "../support/services.ts";
+import { query, run, temporaryFolder } from "../support/support.ts";
 import { deltaTable, deploy, findSpark, runJob, type Spark, sameRows, sql } from "./spark.ts";
 
 const seed = Number(process.env.SEED ?? 1 + Math.floor(Math.random() * 1e6));

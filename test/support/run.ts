@@ -10,7 +10,8 @@ import { pipeline } from "node:stream/promises";
 import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { useServices } from "../../local/services.ts";
-import { sharedCreds, temporaryFolder } from "./support.ts";
+import { sharedCreds } from "./services.ts";
+import { temporaryFolder } from "./support.ts";
 
 const [first, ...others] = process.argv.slice(2) as [string, ...string[]];
 const needsServices = first === "--services";

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { tableNames } from "../../io.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
-import { readTopic } from "./support.ts";
+import { readTopic } from "./services.ts";
 
 /** The keys of the three topics, in their order; they must be the same. */
 export async function keysIn(kafka: KafkaSettings, prefix: string): Promise<string[]> {

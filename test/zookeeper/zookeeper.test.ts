@@ -10,7 +10,8 @@ import { ask } from "../../local/processes.ts";
 import { readState, type State } from "../../local/state.ts";
 import { compareLake, compareTopics, readMessages } from "../faults/compare.ts";
 import { findPython } from "../support/python.ts";
-import { openServices, run, type Services, start, untilGone } from "../support/support.ts";
+import { openServices, type Services } from "../support/services.ts";
+import { run, start, untilGone } from "../support/support.ts";
 
 let services: Services;
 let here: string[];
