@@ -105,11 +105,8 @@ async function bind(
   { kafka, lake, database, onFact }: CleanOptions,
 ): Promise<void> {
   const checkpoint = await readCheckpoint(reader, kafka, "pin");
-  const wanted = {
-    cluster: reader.clusterId,
-    prefix: kafka.prefix,
-    database: checkpoint?.database ?? database ?? null,
-  };
+  const named = checkpoint?.database ?? database ?? null;
+  const wanted = { cluster: reader.clusterId, prefix: kafka.prefix, database: named };
   const sql = await sqlHash();
   const identity = await readIdentity(lake);
   if (!identity) {
@@ -122,12 +119,9 @@ async function bind(
   checkIdentity(lake, identity, wanted);
   checkIdentity(lake, identity, { database: database ?? null });
   if (identity.database === null && wanted.database !== null) await writeIdentity(lake, { ...identity, ...wanted });
-  if (identity.sql !== sql) {
-    onFact({
-      fact: "warned",
-      text: "The cleaning SQL in sql/ was edited since silver was made: earlier rows keep the old rules; clean --rebuild makes all of silver again",
-    });
-  }
+  const text =
+    "The cleaning SQL in sql/ was edited since silver was made: earlier rows keep the old rules; clean --rebuild makes all of silver again";
+  if (identity.sql !== sql) onFact({ fact: "warned", text });
 }
 
 /** One round: up to what is committed now, table beside table. Returns whether anything was new. */
@@ -196,9 +190,6 @@ function tellOfTopic(
   if (offsets.length === 0) warn(`There is no topic "${topic}" yet: run post first`);
   run.onFact({ fact: "counted", table, total });
   const waiting = offsets.reduce((sum, { logEnd, lastStable }) => sum + logEnd - lastStable, 0);
-  if (waiting > 0) {
-    warn(
-      `${waiting} messages in topic "${topic}" wait behind a transaction that is still open: a later clean reads them`,
-    );
-  }
+  const behind = `${waiting} messages in topic "${topic}" wait behind a transaction that is still open`;
+  if (waiting > 0) warn(`${behind}: a later clean reads them`);
 }

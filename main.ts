@@ -63,17 +63,11 @@ async function runClean(context: Context, connections: Connections | undefined):
     terminal.notice(fact);
   };
   try {
+    const options = { lake, signal, onFact };
+    const database = connections && (await databaseOf(connections, context));
     const result = connections
-      ? await clean({
-          kafka: connections.kafka,
-          lake,
-          ...(await databaseOf(connections, context)),
-          follow,
-          waitMs,
-          signal,
-          onFact,
-        })
-      : await rebuild({ lake, signal, onFact });
+      ? await clean({ ...options, kafka: connections.kafka, ...database, follow, waitMs })
+      : await rebuild(options);
     terminal.say(`clean   ${told(result)} in ${seconds(started)}`);
     return result;
   } finally {

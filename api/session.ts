@@ -36,19 +36,11 @@ export interface Limits {
   signal: AbortSignal;
 }
 
-export const sendCheckpoint = (transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) =>
-  sendAcknowledged(transaction, [
-    {
-      topic: checkpointTopic(kafka),
-      messages: [
-        {
-          key: checkpoint.table,
-          value: JSON.stringify(checkpoint),
-          partition: tables[checkpoint.table].checkpointPartition,
-        },
-      ],
-    },
-  ]);
+export function sendCheckpoint(transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) {
+  const { table } = checkpoint;
+  const message = { key: table, value: JSON.stringify(checkpoint), partition: tables[table].checkpointPartition };
+  return sendAcknowledged(transaction, [{ topic: checkpointTopic(kafka), messages: [message] }]);
+}
 
 /**
  * Opens sessions one after another for one thread: fences whoever held the transactional id, ends its transaction,
@@ -63,6 +55,7 @@ export function sessionOpener(
   emit: (fact: PostFact) => void,
 ): (source: SourceTable, database: string) => Promise<Session> {
   const { table, kafka, owner } = job;
+  const topic = topicOf(kafka, table);
   let firstSeen: number | undefined;
   let warned = false;
   const onStrange = (records: number) => {
@@ -91,18 +84,17 @@ export function sessionOpener(
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true, onStrange });
       await check(reader, checkpoint);
       checkDatabase(kafka, checkpoint, database);
-      const ranges = (await listOffsets(reader, topicOf(kafka, table))) ?? [];
+      const ranges = (await listOffsets(reader, topic)) ?? [];
       const partitions = ranges.length;
-      if (!partitions) throw retriable(`Topic "${topicOf(kafka, table)}" is not known to the broker yet`);
-      const topicId = (await topicIds(reader, [topicOf(kafka, table)])).get(topicOf(kafka, table));
+      if (!partitions) throw retriable(`Topic "${topic}" is not known to the broker yet`);
+      const topicId = (await topicIds(reader, [topic])).get(topic);
       const madeAgain = topicId && checkpoint?.topicId && topicId !== checkpoint.topicId;
-      const inTopic =
-        !checkpoint?.last || (!madeAgain && (await holdsLast(reader, topicOf(kafka, table), checkpoint.last)));
-      if (!inTopic && !job.full) throw new Error(topicGone(topicOf(kafka, table), checkpoint.last as Last));
+      const inTopic = !checkpoint?.last || (!madeAgain && (await holdsLast(reader, topic, checkpoint.last)));
+      if (!inTopic && !job.full) throw new Error(topicGone(topic, checkpoint.last as Last));
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
       const claim = (checkpoint?.claim ?? 0) + 1;
       if (!checkpoint && ranges.some(({ logStart: start, logEnd: end }) => end > start)) {
-        const text = `Topic "${topicOf(kafka, table)}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
+        const text = `Topic "${topic}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
         emit({ fact: "warned", text });
       }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
