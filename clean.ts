@@ -93,7 +93,10 @@ interface Source extends AsyncDisposable {
 
 async function openSource(options: CleanOptions): Promise<Source> {
   const reader = await connectReader(options.kafka);
-  const thread = await openLandingThread(options);
+  const thread = await openLandingThread(options).catch(async (error: unknown) => {
+    await reader.close();
+    throw error;
+  });
   const close = async () => void (await Promise.all([reader.close(), thread[Symbol.asyncDispose]()]));
   return { kafka: options.kafka, reader, thread, [Symbol.asyncDispose]: close };
 }

@@ -18,8 +18,9 @@ export async function takeLock(path: string): Promise<DuckDBInstance> {
   try {
     return await take();
   } catch (error) {
-    // Killed while it was being made: the file holds nothing but the lock.
-    if (!/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) throw error;
+    // Killed while it was being made: the file holds nothing but the lock. A lock that is held comes first, because
+    // DuckDB's message has the path, which may read like damage.
+    if (isHeld(error) || !/not a valid DuckDB database|could not read|corrupt/i.test(String(error))) throw error;
     await rm(path, { force: true });
     return await take();
   }
