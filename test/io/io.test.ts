@@ -7,6 +7,7 @@ import { gzipSync } from "node:zlib";
 import { bronzeLines } from "../../io/bronze_lines.ts";
 import { decodeRecords, keyBytes, valueBytes } from "../../io/record_batch.ts";
 import { rowToJson, tableNames, tables } from "../../io.ts";
+import { sendAcknowledged } from "../../kafka/client.ts";
 import { isTransientKafka } from "../../kafka/errors.ts";
 import { partitionOf } from "../../kafka/topics.ts";
 import { isAlive } from "../../runtime/process.ts";
@@ -299,4 +300,23 @@ test("only local/processes.ts, which asks ps where there is no /proc, looks ther
     found.map(({ path }) => path),
     ["local/processes.ts"],
   );
+});
+
+test("sendAcknowledged() takes no send for done that a partition has not acknowledged", async () => {
+  // kafkajs leaves out a partition whose leader moved while it sent.
+  const metadata = [{ topicName: "pin", partition: 0, baseOffset: "7", errorCode: 0 }];
+  const transaction = { sendBatch: async () => metadata } as never;
+  const message = (partition: number) => ({ partition, key: "1", value: "{}" });
+  const sent = await sendAcknowledged(transaction, [{ topic: "pin", messages: [message(0)] }]);
+  assert.deepEqual([...sent], [["pin/0", 7]]);
+  for (const other of [
+    { topic: "pin", messages: [message(1)] },
+    { topic: "geo", messages: [message(0)] },
+  ]) {
+    const sending = sendAcknowledged(transaction, [{ topic: "pin", messages: [message(0)] }, other]);
+    await assert.rejects(
+      sending,
+      (error: Error) => /did not acknowledge/.test(error.message) && isTransientKafka(error),
+    );
+  }
 });
