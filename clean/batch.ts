@@ -15,6 +15,7 @@ import {
   landedOffsets,
   largeMessage,
   laterOffsets,
+  messagesIn,
 } from "../lake/bronze.ts";
 import { explainSql, literal, literals, numbers, openDuckDb, parquet, parquetRows, readSql } from "../lake/duckdb.ts";
 import { fileSize, type Offsets, paths, temporaryPath } from "../lake/files.ts";
@@ -56,7 +57,7 @@ async function bronzeQuery(files: BronzeFile[]): Promise<string> {
 export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<void> {
   const { run, table, connection } = at;
   const some = files.filter((file) => file.messages > 0);
-  const messages = some.reduce((sum, file) => sum + file.messages, 0);
+  const messages = messagesIn(some);
   const { next, begun } = offsetsAfter(at, files);
   const folder = temporaryPath(run.lake, `clean-${table}`);
   await mkdir(folder);
@@ -173,7 +174,7 @@ async function cleanBatch(
   for (const [block] of (await connection.runAndReadAll("SELECT DISTINCT block FROM cleaned")).getRows()) {
     blocks.set(Number(block), { ...blocks.get(Number(block)), inTable: true });
   }
-  const messages = files.reduce((sum, file) => sum + file.messages, 0);
+  const messages = messagesIn(files);
   if (rows === messages) return { clean: rows, rejected: 0, blocks };
   const written = [...blocks.values()].flatMap(({ file }) => (file === undefined ? [] : [parquetRows(file)]));
   const offsets = [...written, "SELECT * FROM cleaned"].map((from) => `SELECT _partition, _offset FROM (${from})`);

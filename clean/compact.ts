@@ -6,7 +6,7 @@
 
 import { open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { type BronzeFile, bronzeName } from "../lake/bronze.ts";
+import { type BronzeFile, bronzeName, messagesIn } from "../lake/bronze.ts";
 import { fileSize, paths, putInPlace } from "../lake/files.ts";
 import { step } from "../runtime/steps.ts";
 import type { TableRun } from "./run.ts";
@@ -31,7 +31,7 @@ export async function compactBronze(at: TableRun): Promise<void> {
     }
     const [oldest, newest] = [small[0], small.at(-1)];
     if (!oldest || !newest || small.length < manyFiles) continue;
-    const messages = small.reduce((sum, file) => sum + file.messages, 0);
+    const messages = messagesIn(small);
     const range = { partition, first: oldest.first, next: newest.next, messages };
     const merged: BronzeFile = { ...range, path: join(paths(lake).bronze(table), bronzeName(range)) };
     const temporary = join(paths(lake).tmp, `land-${table}-${partition}-merged`);

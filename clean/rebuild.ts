@@ -7,7 +7,7 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { byTable, type Table, tableNames } from "../io.ts";
-import type { BronzeFile } from "../lake/bronze.ts";
+import { messagesIn } from "../lake/bronze.ts";
 import { sqlHash } from "../lake/duckdb.ts";
 import { explainDisk, paths, syncPath } from "../lake/files.ts";
 import { readLedger } from "../lake/ledger.ts";
@@ -86,8 +86,6 @@ async function checkBronzeIsWhole({ lake, tables }: CleanRun): Promise<void> {
     );
   }
 }
-
-const messagesIn = (files: BronzeFile[]): number => files.reduce((sum, file) => sum + file.messages, 0);
 
 const makingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
 const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");

@@ -11,7 +11,7 @@ import type { MysqlSettings } from "../db_conn.ts";
 import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
 import { byTable, type Table, tableNames } from "../io.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
-import { fetchOnce } from "../kafka/fetch.ts";
+import { fetchOnce, unread } from "../kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import type { PartitionOffsets } from "../kafka/topics.ts";
 import { openStatus, type Status, type TableStatus } from "../report/status.ts";
@@ -190,14 +190,14 @@ function latestPosts(kafka: KafkaSettings) {
       for (const table of tableNames.filter((name) => factsOf[name])) {
         const topic = topicOf(kafka, table);
         const positions = new Map<number, number>();
-        const until = new Map<number, number>();
+        const endOffsets = new Map<number, number>();
         for (const { partition, logStart: start, lastStable: stable } of ranges[table]) {
           const known = next.get(`${topic}/${partition}`) ?? 0;
           const back = Math.max(leastTail, Math.ceil(tail / ranges[table].length));
           const from = Math.max(start, stable - back, known <= stable ? known : 0);
           if (from >= stable) continue;
           positions.set(partition, from);
-          until.set(partition, stable);
+          endOffsets.set(partition, stable);
         }
         const onRecord = (_partition: number, record: RecordView) => {
           const key = keyBytes(record)?.toString() ?? "";
@@ -205,13 +205,11 @@ function latestPosts(kafka: KafkaSettings) {
           const value = valueBytes(record);
           if (value) take(table, record.timestamp, key, value);
         };
-        const end = (partition: number) => until.get(partition) as number;
-        const unread = () => [...positions].some(([partition, position]) => position < end(partition));
-        for (let fetches = 0; fetches < mostFetches && unread(); fetches++) {
-          await fetchOnce(reader, { topic, positions, endOffsets: until, onRecord, maxBytes: 200_000, maxWait: 100 });
+        for (let fetches = 0; fetches < mostFetches && unread(positions, endOffsets) > 0; fetches++) {
+          await fetchOnce(reader, { topic, positions, endOffsets, onRecord, maxBytes: 200_000, maxWait: 100 });
         }
         for (const [partition, position] of positions) {
-          next.set(`${topic}/${partition}`, Math.max(position, end(partition) - leastTail));
+          next.set(`${topic}/${partition}`, Math.max(position, (endOffsets.get(partition) as number) - leastTail));
         }
       }
     },

@@ -6,6 +6,7 @@
 
 import { open } from "node:fs/promises";
 import { join } from "node:path";
+import { sum } from "../io/text.ts";
 import type { Table } from "../io.ts";
 import { names, type Offsets, paths } from "./files.ts";
 import { blockOfKey } from "./silver.ts";
@@ -19,6 +20,9 @@ export interface BronzeFile {
   next: number;
   messages: number;
 }
+
+/** Messages in some files. */
+export const messagesIn = (files: BronzeFile[]): number => sum(files, (file) => file.messages);
 
 /** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
 export const batchBytes = 192_000_000;

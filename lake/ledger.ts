@@ -10,7 +10,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import { sum } from "../io/text.ts";
 import { byTableInTurn, type Table } from "../io.ts";
 import { withDuckDb } from "../runtime/duckdb.ts";
-import { type BronzeFile, landedOffsets, listBronze } from "./bronze.ts";
+import { type BronzeFile, landedOffsets, listBronze, messagesIn } from "./bronze.ts";
 import { literal, parquet, parquetRows } from "./duckdb.ts";
 import { names, type Offsets, paths, putInPlace, temporaryPath } from "./files.ts";
 import { doneOffsets, type FileState, fileStates } from "./footers.ts";
@@ -110,7 +110,7 @@ export function ledgerRow(
   }
   return {
     table,
-    messages: sum(files, (file) => file.messages),
+    messages: messagesIn(files),
     clean: sum(silver, (block) => block.rows),
     superseded: sum(silver, (block) => block.superseded),
     rejected: sum(rejects, (file) => file.rows),
