@@ -12,7 +12,7 @@
 
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import {
   type Command,
   followers,
@@ -28,7 +28,7 @@ import type { Checkpoint } from "./kafka/checkpoint.ts";
 import type { KafkaSettings } from "./kafka/settings.ts";
 import { ensureTopics } from "./kafka/topics.ts";
 import { retry } from "./runtime/retry.ts";
-import { threadCode } from "./runtime/threads.ts";
+import { threadOpener } from "./runtime/threads.ts";
 
 /** Settings of {@link post}. */
 interface PostOptions {
@@ -74,13 +74,13 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
     threads.claim(maxMessageBytes);
   });
   preparing.catch(() => {}); // reported below
-  const code = await threadCode(new URL("./api/table_thread.ts", import.meta.url).href);
+  const openThread = await threadOpener("api/table_thread.ts");
   const work = (table: Table) =>
     orStopAll(() => {
       const job: Job = { kind: "post", table, owner, mysql, kafka, full, waitMs };
       // A small young generation frees socket buffers sooner: saves 60 MB in all.
       const resourceLimits = { maxYoungGenerationSizeMb: 2 };
-      const worker = new Worker(code, { eval: true, workerData: job, resourceLimits });
+      const worker = openThread({ workerData: job, resourceLimits });
       threads.add(table, worker);
       return runThread(worker, { table, stop, onFact: threads.receive });
     });

@@ -8,7 +8,7 @@
 import { writeFileSync } from "node:fs";
 import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parentPort, Worker, workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { bronzeLines } from "../io/bronze_lines.ts";
 import { messageBytes } from "../io/record_batch.ts";
 import type { Table } from "../io.ts";
@@ -22,7 +22,7 @@ import { type Offsets, paths, syncPath } from "../lake/files.ts";
 import { checkTopicId } from "../lake/owner.ts";
 import { blockOfKey } from "../lake/silver.ts";
 import { step } from "../runtime/steps.ts";
-import { threadCode } from "../runtime/threads.ts";
+import { threadOpener } from "../runtime/threads.ts";
 
 /** What to land: from `positions` up to `endOffsets`, or as much as one batch holds. */
 interface LandOptions {
@@ -60,10 +60,8 @@ export async function openLandingThread({
   kafka: KafkaSettings;
   lake: string;
 }): Promise<LandingThread> {
-  const worker = new Worker(await threadCode(import.meta.url), {
-    eval: true,
-    workerData: { kind: "land", kafka, lake } satisfies Job,
-  });
+  const openThread = await threadOpener("clean/land.ts");
+  const worker = openThread({ workerData: { kind: "land", kafka, lake } satisfies Job });
   const waiting = new Map<number, { resolve: (landed: Landed) => void; reject: (error: Error) => void }>();
   let over: Error | undefined;
   const end = (error: Error) => {

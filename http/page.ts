@@ -9,6 +9,7 @@ import { join } from "node:path";
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { type Table, tableNames } from "../io.ts";
 import { paths } from "../lake/files.ts";
+import { ownFile } from "../runtime/program.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { jsonType, rawBody, readBody } from "./intake.ts";
@@ -18,7 +19,6 @@ import { addRejectSchemas, openRejects } from "./rejects.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
 const files = ["index.html", "login.html", "no-report.html", "page.css", "page.js", "login.js", "icon.svg"];
-const folder = new URL("./static/", import.meta.url);
 
 /** Nothing but the page's own files, and no text ever becomes markup. */
 const pagePolicy = [
@@ -69,7 +69,7 @@ export async function addPage(app: FastifyInstance, options: PageOptions): Promi
 /** Adds the files, and returns what sends one of them. */
 async function addFiles(app: FastifyInstance): Promise<SendFile> {
   const contents = new Map<string, Buffer>();
-  for (const name of files) contents.set(name, await readFile(new URL(name, folder)));
+  for (const name of files) contents.set(name, ownFile(`http/static/${name}`));
   const sendFile: SendFile = (reply, name) => {
     const type = types[name.slice(name.lastIndexOf(".") + 1) as keyof typeof types];
     return reply

@@ -8,6 +8,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import type { Table } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { isHeld, takeLock } from "../runtime/lock.ts";
+import { programName } from "../runtime/program.ts";
 import { explainDisk, paths, writeInPlace } from "./files.ts";
 
 /** What a lake belongs to; kept in `lake.json`. */
@@ -58,8 +59,7 @@ export function checkIdentity(lake: string, identity: LakeIdentity, wanted: Part
 }
 
 /** What to do where a topic is no longer the one that the lake's messages are from. */
-export const startAgain =
-  "start a new lake by another --data, or delete this one (tsx main.ts reset, for the program's own services)";
+export const startAgain = `start a new lake by another --data, or delete this one (${programName} reset, for the program's own services)`;
 
 /**
  * Refuses a topic that was made again; an id that is not known is not compared.

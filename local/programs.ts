@@ -6,13 +6,13 @@
  */
 
 import { execFile } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { homedir } from "node:os";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
-import { isAlive } from "../runtime/process.ts";
+import { beginCached, cacheFolder, finishCached } from "../runtime/cache.ts";
+import { brings, packFolder } from "../runtime/packs.ts";
+import { ownText } from "../runtime/program.ts";
 import type { Guarded, spawnGuarded } from "./processes.ts";
 import type { ServiceName } from "./state.ts";
 
@@ -48,9 +48,8 @@ export interface Tools {
   signal: AbortSignal;
 }
 
-const pom = fileURLToPath(new URL("./pom.xml", import.meta.url));
-const version = (name: string) => new RegExp(`<${name}.version>(.*)</`).exec(readFileSync(pom, "utf8"))?.[1] ?? "";
-const cacheFolder = () => join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+const pom = () => ownText("local/pom.xml");
+const version = (name: string) => new RegExp(`<${name}.version>(.*)</`).exec(pom())?.[1] ?? "";
 
 /** What Maven is to bring: the profile of pom.xml, the property with its version, its name for people, its size in MB. */
 const downloads = {
@@ -60,47 +59,34 @@ const downloads = {
   zookeeper: { profile: "kafka", version: "kafka-zookeeper", name: "Kafka 3.9 with ZooKeeper", size: 46 },
 } as const satisfies Record<ServiceName, object>;
 
-const cached = (service: ServiceName) => {
+const cachedName = (service: ServiceName) => {
   const { profile, version: property } = downloads[service];
-  return join(cacheFolder(), `${profile}-${version(property)}`);
+  return `${profile}-${version(property)}`;
 };
+const cached = (service: ServiceName) => join(cacheFolder(), cachedName(service));
 
 /**
  * Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named
  * at once. Where ZooKeeper is among the services, so is a Kafka that knows it.
  */
 export async function findPrograms(services: ServiceName[], tools: Tools): Promise<Programs> {
-  const { MARIADB_HOME, KAFKA_HOME, JAVA_HOME } = process.env;
-  const missing: string[] = [];
-  if (process.platform === "win32") missing.push("They need a Unix shell, which Windows has only inside WSL");
-  const toDownload: ServiceName[] = [];
-  const java = JAVA_HOME ? join(JAVA_HOME, "bin", "java") : "java";
-
-  if (services.includes("mysql")) {
-    if (MARIADB_HOME) {
-      if (!serverIn(MARIADB_HOME))
-        missing.push(
-          `MARIADB_HOME is "${MARIADB_HOME}", but there is no mariadbd or mysqld in its bin, sbin, libexec or usr/sbin`,
-        );
-    } else if (process.platform !== "linux" || process.arch !== "x64") {
-      missing.push(`MariaDB can be downloaded for Linux x86-64 only, but this is ${process.platform} ${process.arch}`);
-    } else if (!existsSync(cached("mysql"))) toDownload.push("mysql");
-  }
   const broker = services.includes("zookeeper") ? "zookeeper" : services.includes("kafka") ? "kafka" : undefined;
-  const javaVersion = broker && (await versionOf(java));
-  if (broker) {
-    if (javaVersion === undefined) missing.push(`Kafka needs Java 17 or newer, but "${java}" cannot be run`);
-    else if (!(Number.parseInt(javaVersion, 10) >= 17))
-      missing.push(`Kafka needs Java 17 or newer, but "${java}" is Java ${javaVersion}`);
-    if (KAFKA_HOME) {
-      const [jars, keeper] = [jarsIn(KAFKA_HOME), jarsIn(KAFKA_HOME, "zookeeper")];
-      if (!jars) missing.push(`KAFKA_HOME is "${KAFKA_HOME}", but there is no libs/kafka_*.jar in it`);
-      else if (broker === "zookeeper" && !keeper)
-        missing.push(
-          `KAFKA_HOME is "${KAFKA_HOME}", but its Kafka ${jars} has no ZooKeeper: --zookeeper needs Kafka 3`,
-        );
-    } else if (!existsSync(cached(broker))) toDownload.push(broker);
-  }
+  const home = {
+    ...(services.includes("mysql") && { mysql: homeOf("mysql", tools) }),
+    ...(broker && { kafka: homeOf(broker, tools) }),
+  };
+  const java = broker && findJava(tools);
+  const javaVersion = java && (await versionOf(java));
+  const missing = [
+    ...(process.platform === "win32" ? ["They need a Unix shell, which Windows has only inside WSL"] : []),
+    ...(home.mysql ? missingOfMysql(home.mysql) : []),
+    ...(home.kafka && java
+      ? missingOfKafka(home.kafka, { java, javaVersion, needsKeeper: broker === "zookeeper" })
+      : []),
+  ];
+  const toDownload = Object.values(home).flatMap((one) =>
+    one.from === "download" && !existsSync(one.folder) ? [one.service] : [],
+  );
   if (toDownload.length > 0 && !(await runs("mvn", ["--version"]))) {
     const what = toDownload.map((service) => downloads[service].name).join(" and ");
     missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
@@ -108,20 +94,63 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
   if (missing.length > 0) throw new Error(cannotRun(missing));
 
   if (toDownload.length > 0) await download(toDownload, tools);
-  const mysqlHome = MARIADB_HOME || cached("mysql");
-  const kafkaHome = KAFKA_HOME || cached(broker ?? "kafka");
-  const server = serverIn(mysqlHome);
+  const server = home.mysql && serverIn(home.mysql.folder);
   return {
-    ...(services.includes("mysql") && server && { mysql: { home: mysqlHome, ...server } }),
-    ...(broker && {
-      kafka: {
-        java,
-        classpath: join(kafkaHome, "libs", "*"),
-        name: `Kafka ${jarsIn(kafkaHome) ?? ""}`,
-        ...(!KAFKA_HOME && { archive: join(kafkaHome, `java-${javaVersion}.jsa`) }),
-      },
-    }),
+    ...(home.mysql && server && { mysql: { home: home.mysql.folder, ...server } }),
+    ...(home.kafka &&
+      java && {
+        kafka: {
+          java,
+          classpath: join(home.kafka.folder, "libs", "*"),
+          name: `Kafka ${jarsIn(home.kafka.folder) ?? ""}`,
+          ...(home.kafka.from !== "user" && { archive: join(home.kafka.folder, `java-${javaVersion}.jsa`) }),
+        },
+      }),
   };
+}
+
+/** The folder of a service's files, and who brought it: the user, the complete executable, or Maven, perhaps later. */
+interface Home {
+  service: ServiceName;
+  folder: string;
+  from: "user" | "executable" | "download";
+}
+
+function homeOf(service: ServiceName, { say }: Tools): Home {
+  const named = service === "mysql" ? process.env.MARIADB_HOME : process.env.KAFKA_HOME;
+  if (named) return { service, folder: named, from: "user" };
+  const pack = ({ mysql: "mariadb", kafka: "kafka", zookeeper: undefined } as const)[service];
+  if (pack && brings(pack)) return { service, folder: packFolder(pack, say), from: "executable" };
+  return { service, folder: cached(service), from: "download" };
+}
+
+function findJava({ say }: Tools): string {
+  const home = process.env.JAVA_HOME || (brings("java") ? packFolder("java", say) : undefined);
+  return home ? join(home, "bin", "java") : "java";
+}
+
+function missingOfMysql({ folder, from }: Home): string[] {
+  if (from === "user" && !serverIn(folder))
+    return [`MARIADB_HOME is "${folder}", but there is no mariadbd or mysqld in its bin, sbin, libexec or usr/sbin`];
+  if (from === "download" && (process.platform !== "linux" || process.arch !== "x64"))
+    return [`MariaDB can be downloaded for Linux x86-64 only, but this is ${process.platform} ${process.arch}`];
+  return [];
+}
+
+function missingOfKafka(
+  { folder, from }: Home,
+  { java, javaVersion, needsKeeper }: { java: string; javaVersion: string | undefined; needsKeeper: boolean },
+): string[] {
+  const missing: string[] = [];
+  if (javaVersion === undefined) missing.push(`Kafka needs Java 17 or newer, but "${java}" cannot be run`);
+  else if (!(Number.parseInt(javaVersion, 10) >= 17))
+    missing.push(`Kafka needs Java 17 or newer, but "${java}" is Java ${javaVersion}`);
+  if (from !== "user") return missing;
+  const jars = jarsIn(folder);
+  if (!jars) missing.push(`KAFKA_HOME is "${folder}", but there is no libs/kafka_*.jar in it`);
+  else if (needsKeeper && !jarsIn(folder, "zookeeper"))
+    missing.push(`KAFKA_HOME is "${folder}", but its Kafka ${jars} has no ZooKeeper: --zookeeper needs Kafka 3`);
+  return missing;
 }
 
 const cannotRun = (missing: string[]) => `Cannot start the local services:
@@ -169,21 +198,19 @@ const versionOf = async (java: string) => /version "([^"]+)"/.exec((await runs(j
 async function download(services: ServiceName[], tools: Tools) {
   const parts = services.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
   tools.say(`Downloading ${parts.join(" and ")} from Maven Central, once, into "${cacheFolder()}"`);
-  mkdirSync(cacheFolder(), { recursive: true });
   for (const service of services) await fill(service, tools);
 }
 
-/** Fills one folder of the cache. Two programs may do so at once: the first to finish wins, and none sees half of it. */
+/** Fills one folder of the cache. */
 async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
   const { profile, version: property, name, size } = downloads[service];
-  for (const file of readdirSync(cacheFolder())) {
-    const pid = /^[.](?:kafka|mariadb)[.](\d+)$/.exec(file)?.[1];
-    if (pid && !isAlive(Number(pid))) rmSync(join(cacheFolder(), file), { recursive: true, force: true });
-  }
-  const unfinished = join(cacheFolder(), `.${profile}.${process.pid}`);
+  const unfinished = beginCached(cachedName(service));
+  mkdirSync(unfinished, { recursive: true });
+  const pomFile = join(unfinished, "pom.xml");
+  writeFileSync(pomFile, pom());
   const chosen = ["-P", profile, `-D${profile}.version=${version(property)}`];
   // By itself Maven accepts a wrong checksum with a warning.
-  const args = ["-U", "--strict-checksums", "-f", pom, ...chosen, "-Dstyle.color=never", `-Dto=${unfinished}`];
+  const args = ["-U", "--strict-checksums", "-f", pomFile, ...chosen, "-Dstyle.color=never", `-Dto=${unfinished}`];
   const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: cacheFolder() });
   try {
     const failure = await follow(maven, signal, (done) =>
@@ -193,11 +220,7 @@ async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
     if (failure) throw new Error(`Cannot download ${name} by Maven: ${failure}\n${offline}`);
     if (service === "mysql")
       for (const file of readdirSync(join(unfinished, "bin"))) chmodSync(join(unfinished, "bin", file), 0o755);
-    try {
-      renameSync(unfinished, cached(service));
-    } catch (error) {
-      if (!existsSync(cached(service))) throw error; // else another program was faster
-    }
+    finishCached(unfinished, cachedName(service));
   } finally {
     await maven.stop();
     rmSync(unfinished, { recursive: true, force: true });

@@ -18,7 +18,7 @@ import { closeSync, openSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { ownCommand } from "../runtime/program.ts";
 import { endOrphan, isRunning, logTail, stopDeadline, within } from "./processes.ts";
 import {
   type Addresses,
@@ -212,8 +212,8 @@ async function call(folder: string): Promise<Line | undefined> {
 
 function startSupervisor(folder: string, log: string): ChildProcess {
   const output = openSync(log, "a", 0o600);
-  const entry = fileURLToPath(new URL("./supervisor.ts", import.meta.url));
-  const child = spawn(process.execPath, ["--import", import.meta.resolve("tsx"), entry, folder], {
+  const [command, args] = ownCommand("local/supervise.ts", [folder]);
+  const child = spawn(command, args, {
     cwd: folder,
     detached: true, // Ctrl+C in a terminal is for the programs
     stdio: ["ignore", output, output],

@@ -1,7 +1,7 @@
 /**
  * The process that owns the services of one data folder: it starts what its clients ask for, and ends everything,
- * itself included, when the last client is gone, unless one of them said "keep". {@link useServices} starts it as
- * `node --import tsx supervisor.ts FOLDER`.
+ * itself included, when the last client is gone, unless one of them said "keep". {@link useServices} starts it by
+ * `supervise.ts FOLDER`.
  *
  * @module
  */
@@ -32,7 +32,8 @@ import {
 /** How long a client may take to ask for something, ms: nobody holds a connection without the token. */
 const requestDeadline = 3_000;
 
-async function supervise(folder: string) {
+/** Owns the services of a folder until nobody wants them. */
+export async function supervise(folder: string) {
   const lock = await takeFolder(folder);
   rmSync(credsPath(folder), { force: true }); // that of a supervisor that was killed
   const former = readState(folder);
@@ -307,5 +308,3 @@ function writeCreds(folder: string, { mysql, kafka }: Addresses) {
     `# Made by the program; good while its services run.\n${stringify({ ...creds, ...(kafka && { KAFKA: { BROKERS: kafka.brokers } }) })}`,
   );
 }
-
-await supervise(process.argv[2] ?? "");

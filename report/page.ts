@@ -4,9 +4,9 @@
  * @module
  */
 
-import { readFile } from "node:fs/promises";
 import { count, some, sum } from "../io/text.ts";
 import { addsUp, type LedgerRow } from "../lake/ledger.ts";
+import { ownText } from "../runtime/program.ts";
 import { showAnswer } from "./answers.ts";
 import { bars, stacks } from "./charts.ts";
 import { asHtml, type Html, html } from "./html.ts";
@@ -30,9 +30,9 @@ interface PageData extends Report {
 const numerals = "No One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve".split(" ");
 
 /** The text of the page. */
-export async function reportPage(facts: PageData, world: World): Promise<string> {
+export function reportPage(facts: PageData, world: World): string {
   const { answers, questions, matches, madeAt, prefix } = facts;
-  const style = asHtml(await readFile(new URL("page.css", import.meta.url), "utf8"));
+  const style = asHtml(ownText("report/page.css"));
   const time = madeAt.toISOString();
   const page = html`<!doctype html>
 <html lang="en">

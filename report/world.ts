@@ -4,9 +4,9 @@
  * @module
  */
 
-import { readFileSync } from "node:fs";
 import { type ExtendedFeature, geoBounds, geoEqualEarth, geoPath } from "d3-geo";
 import { feature } from "topojson-client";
+import { ownText } from "../runtime/program.ts";
 import { type Html, html } from "./html.ts";
 
 /** A country of the map. */
@@ -131,7 +131,7 @@ export function openWorld(): World {
 
 /** The countries of an atlas; their outlines are made when asked for. */
 function readAtlas(file: string): { name: string; shape: Country }[] {
-  const atlas = JSON.parse(readFileSync(new URL(import.meta.resolve(`world-atlas/${file}`)), "utf8")) as Topology;
+  const atlas = JSON.parse(ownText(`node_modules/world-atlas/${file}`)) as Topology;
   const { countries } = atlas.objects as { countries: { type: "GeometryCollection"; geometries: Geometry[] } };
   return countries.geometries.map((geometry) => ({
     name: geometry.properties.name,

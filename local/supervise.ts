@@ -1,0 +1,8 @@
+/**
+ * The supervisor's process: `supervise.ts FOLDER`.
+ *
+ * @module
+ */
+import { supervise } from "./supervisor.ts";
+
+await supervise(process.argv[2] ?? "");

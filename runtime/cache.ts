@@ -1,0 +1,55 @@
+/**
+ * The per-user cache: what was downloaded or unpacked once, a folder each. A folder is made aside and renamed, so that
+ * nobody sees half of it, and of two programs that make it at once the first wins.
+ *
+ * @module
+ */
+import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { isAlive } from "./process.ts";
+
+/** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`. */
+export const cacheFolder = (): string =>
+  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+
+/**
+ * Refuses a folder that another user owns or may write to: what lies there is run.
+ *
+ * @throws with what to do
+ */
+export function checkOwner(folder: string): void {
+  const { uid, mode } = lstatSync(folder);
+  const remedy = "or choose another folder by XDG_CACHE_HOME";
+  if (process.getuid && uid !== process.getuid())
+    throw new Error(`Cannot use "${folder}": it belongs to another user (uid ${uid}); delete it, ${remedy}`);
+  if (mode & 0o022)
+    throw new Error(`Cannot use "${folder}": others may write to it; run chmod go-w "${folder}", ${remedy}`);
+}
+
+/**
+ * Opens the cache for a folder that is to be made: makes and checks the cache, and deletes what dead programs left
+ * unfinished.
+ *
+ * @returns a path in the cache, for the folder in the making
+ */
+export function beginCached(name: string): string {
+  const cache = cacheFolder();
+  mkdirSync(cache, { recursive: true, mode: 0o700 });
+  checkOwner(cache);
+  for (const file of readdirSync(cache)) {
+    const pid = /^[.].+[.](\d+)$/.exec(file)?.[1];
+    if (pid && !isAlive(Number(pid))) rmSync(join(cache, file), { recursive: true, force: true });
+  }
+  return join(cache, `.${name}.${process.pid}`);
+}
+
+/** Renames a folder that is ready to its place in the cache, where another program may have been faster. */
+export function finishCached(unfinished: string, name: string): void {
+  const target = join(cacheFolder(), name);
+  try {
+    renameSync(unfinished, target);
+  } catch (error) {
+    if (!existsSync(target)) throw error;
+  }
+}

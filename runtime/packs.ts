@@ -1,0 +1,134 @@
+/**
+ * What travels inside the executable and only works from a disk: native libraries, and in the complete executable
+ * Kafka, MariaDB and a Java. Each pack is unpacked once into the per-user cache, in a folder named by its contents.
+ *
+ * @module
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import * as zlib from "node:zlib";
+import { beginCached, cacheFolder, checkOwner, finishCached } from "./cache.ts";
+import { bringsFile, ownFile, ownText } from "./program.ts";
+
+export type PackName = "natives" | "kafka" | "mariadb" | "java";
+
+/** The list of a pack; its files follow one another in `packs/NAME.zst`, which zstd compresses as one. */
+export interface Pack {
+  version: string;
+  /** The first 12 hexadecimal digits of the SHA-256 of the list of files and of their bytes. */
+  hash: string;
+  /** Bytes of all files together. */
+  bytes: number;
+  files: { path: string; bytes: number; mode: number }[];
+}
+
+/** Whether this executable brings a pack. */
+export const brings = (name: PackName): boolean => bringsFile(`packs/${name}.json`);
+
+/** Unpacked packs that no program has used for so long are deleted, ms. */
+const unusedMs = 24 * 3600 * 1000;
+
+const places = new Map<PackName, string>();
+
+/**
+ * The folder of a pack, which is unpacked where it is missing or damaged.
+ *
+ * @param say is told that it is unpacked
+ * @throws where the cache is not the user's own or the disk is full, with what to do
+ */
+export function packFolder(name: PackName, say: (line: string) => void = () => {}): string {
+  const known = places.get(name);
+  if (known) return known;
+  const pack = JSON.parse(ownText(`packs/${name}.json`)) as Pack;
+  const base = `${name}-${pack.version}-${pack.hash}`;
+  const folder = join(cacheFolder(), base);
+  if (!isWhole(folder, pack)) {
+    say(`Unpacking ${name} ${pack.version} (${Math.ceil(pack.bytes / 1e6)} MB), once, into "${cacheFolder()}"`);
+    unpack(name, base, pack);
+    deleteUnused(name, base);
+  }
+  checkOwner(folder);
+  utimesSync(folder, new Date(), new Date());
+  places.set(name, folder);
+  return folder;
+}
+
+/** Whether all files are there and as long as they should be; a power cut can leave empty ones. */
+const isWhole = (folder: string, { files }: Pack): boolean =>
+  files.every(({ path, bytes }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === bytes);
+
+function unpack(name: PackName, base: string, pack: Pack): void {
+  const folder = beginCached(base);
+  try {
+    const all = decompress(ownFile(`packs/${name}.zst`));
+    let at = 0;
+    for (const { path, bytes, mode } of pack.files) {
+      const target = join(folder, path);
+      mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
+      writeFileSync(target, all.subarray(at, at + bytes), { mode });
+      at += bytes;
+    }
+    const damaged = join(cacheFolder(), base);
+    if (!isWhole(damaged, pack)) rmSync(damaged, { recursive: true, force: true });
+    finishCached(folder, base);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== "ENOSPC" && code !== "EDQUOT" && code !== "EACCES" && code !== "EROFS") throw error;
+    const size = `${Math.ceil(pack.bytes / 1e6)} MB`;
+    throw new Error(
+      `Cannot unpack ${name} into "${cacheFolder()}" (${message}): make room for ${size} there, or choose another folder by XDG_CACHE_HOME`,
+      { cause: error },
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Node 24 has zstd, and the executable is Node 24; the types are those of Node 20. */
+function decompress(bytes: Buffer): Buffer {
+  const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync(b: Buffer, o: object): Buffer };
+  const windowLogMax = (zlib.constants as unknown as { ZSTD_d_windowLogMax: number }).ZSTD_d_windowLogMax;
+  return zstdDecompressSync(bytes, { params: { [windowLogMax]: 27 } });
+}
+
+/** Deletes the same pack of other versions, unless a program has used it in the last day or runs from it. */
+function deleteUnused(name: PackName, base: string): void {
+  const cache = cacheFolder();
+  const another = new RegExp(`^${name}-[^-]+-[0-9a-f]{12}$`);
+  for (const other of readdirSync(cache).filter((entry) => entry !== base && another.test(entry))) {
+    const folder = join(cache, other);
+    const used = statSync(folder, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    if (Date.now() - used > unusedMs && !isRunFrom(folder)) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Whether the command line of a process names something in a folder; the executable is for Linux. */
+function isRunFrom(folder: string): boolean {
+  const pids = readdirSync("/proc").filter((entry) => /^\d+$/.test(entry));
+  return pids.some((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`${folder}/`);
+    } catch {
+      return false; // it has ended, or is another user's
+    }
+  });
+}
+
+/**
+ * Loads a native library of the executable.
+ *
+ * @throws where the cache lies on a disk that nothing may be run from, with what to do
+ */
+export function openNative(file: string): unknown {
+  const addon = { exports: {} };
+  const path = join(packFolder("natives"), file);
+  try {
+    process.dlopen(addon, path);
+  } catch (error) {
+    throw new Error(
+      `Cannot load "${path}" (${(error as Error).message}): where that folder's disk is mounted noexec, choose another by XDG_CACHE_HOME`,
+      { cause: error },
+    );
+  }
+  return addon.exports;
+}
