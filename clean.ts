@@ -27,9 +27,9 @@ import { unread } from "./kafka/fetch.ts";
 import { type KafkaSettings, topicOf } from "./kafka/settings.ts";
 import { listOffsets, type PartitionOffsets, showOffsets } from "./kafka/topics.ts";
 import { landedOffsets } from "./lake/bronze.ts";
-import { sqlHash } from "./lake/duckdb.ts";
 import { explainDisk, type Offsets, paths } from "./lake/files.ts";
 import { checkIdentity, lockLake, readIdentity, writeIdentity } from "./lake/owner.ts";
+import { sqlHash } from "./lake/sql_files.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { type RetryOptions, retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
@@ -110,7 +110,7 @@ async function bind(
   const checkpoint = await readCheckpoint(reader, kafka, "pin");
   const named = checkpoint?.database ?? database ?? null;
   const wanted = { cluster: reader.clusterId, prefix: kafka.prefix, database: named };
-  const sql = await sqlHash();
+  const sql = sqlHash();
   const identity = await readIdentity(lake);
   if (!identity) {
     const isEmpty = run.tables.every(({ bronze, silver }) => bronze.length === 0 && silver.size === 0);

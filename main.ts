@@ -11,15 +11,17 @@ import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Command, help, readArguments } from "./cli/arguments.ts";
-import { down, explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";
+import { down, eject, explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
+import { useSqlFolder } from "./lake/sql_files.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { type Answer, readQuestions } from "./report/questions.ts";
 import { needLake, report } from "./report/report.ts";
 import { openStatus } from "./report/status.ts";
+import { isBinary, ownText } from "./runtime/program.ts";
 
 async function runPost(context: Context, { mysql, kafka }: Connections) {
   const { terminal, signal, waitMs, flags } = context;
@@ -80,7 +82,7 @@ async function runClean(context: Context, connections: Connections | undefined):
 async function runReport(context: Context, connections: Connections | undefined) {
   const { terminal, signal, lake, flags } = context;
   const started = Date.now();
-  const questions = await readQuestions();
+  const questions = readQuestions();
   const found = await report({ lake, signal });
   const sources = connections ? await countSources(connections, context) : undefined;
   terminal.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
@@ -160,6 +162,7 @@ const commands: Record<Command | "rebuild", Runnable> = {
   up: { needs: both, run: async (...given) => ({ result: await up(...given) }) },
   down: { run: async (context) => void (await down(context)) },
   reset: { run: async (context) => void (await reset(context)) },
+  eject: { run: async (context) => void eject(context) },
   explore: { needs: mysql, run: async (...given) => void (await explore(...given)) },
   emulate: { needs: both, run: async (...given) => ({ result: await runEmulate(...given) }) },
   post: { needs: both, run: async (...given) => ({ result: { posted: await runPost(...given) } }) },
@@ -193,6 +196,10 @@ async function main(args: Arguments, signal: AbortSignal): Promise<number> {
     checkLedger(ledger, args.lake);
     return rejected > 0 ? 3 : 0;
   };
+  if (args.sql) {
+    useSqlFolder(args.sql);
+    terminal.say(`sql     from "${args.sql}"`);
+  }
   const command = commands[args.flags.has("rebuild") ? "rebuild" : args.command];
   if (!command.needs) return finish(await command.run(context));
   await command.check?.(context);
@@ -218,23 +225,34 @@ for (const [name, code] of [
     setTimeout(() => process.exit(code), stopWithin).unref();
   });
 }
-let args: ReturnType<typeof readArguments> | undefined;
-try {
-  args = readArguments(process.argv.slice(2));
-  if (args === "help") process.stdout.write(help());
-  else if (args === "version") process.stdout.write(`${packageJson.version}\n`);
-  else {
-    const code = await main(args, stopping.signal);
-    process.exitCode ??= code;
-  }
-} catch (error) {
-  const { name, message, stack } = error as Error;
-  if (stopping.signal.aborted) {
-    const isUp = typeof args === "object" && args.command === "up";
-    const next = isUp ? "what has started keeps running until down" : "the same command goes on where this one was";
-    process.stderr.write(`Stopped; ${next}\n`);
-  } else {
-    process.stderr.write(`${process.env.DEBUG ? stack : `Error: ${message}`}\n`);
-    process.exitCode = name === "UsageError" ? 2 : 1;
+
+async function start(): Promise<void> {
+  let args: ReturnType<typeof readArguments> | undefined;
+  try {
+    args = readArguments(process.argv.slice(2));
+    if (args === "help") process.stdout.write(help());
+    else if (args === "version") process.stdout.write(`${packageJson.version}\n`);
+    else if (args === "licences")
+      process.stdout.write(
+        isBinary
+          ? ownText("licences.txt")
+          : "Each package in node_modules has its licence; npm run licences collects them\n",
+      );
+    else {
+      const code = await main(args, stopping.signal);
+      process.exitCode ??= code;
+    }
+  } catch (error) {
+    const { name, message, stack } = error as Error;
+    if (stopping.signal.aborted) {
+      const isUp = typeof args === "object" && args.command === "up";
+      const next = isUp ? "what has started keeps running until down" : "the same command goes on where this one was";
+      process.stderr.write(`Stopped; ${next}\n`);
+    } else {
+      process.stderr.write(`${process.env.DEBUG ? stack : `Error: ${message}`}\n`);
+      process.exitCode = name === "UsageError" ? 2 : 1;
+    }
   }
 }
+
+void start();

@@ -17,10 +17,11 @@ import {
   laterOffsets,
   messagesIn,
 } from "../lake/bronze.ts";
-import { explainSql, literal, literals, numbers, openDuckDb, parquet, parquetRows, readSql } from "../lake/duckdb.ts";
+import { literal, literals, numbers, openDuckDb, parquet, parquetRows } from "../lake/duckdb.ts";
 import { fileSize, type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockOf } from "../lake/silver.ts";
+import { explainSql, readSql } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
 import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
 import { allOf, cleaning, type TableRun } from "./run.ts";
@@ -128,7 +129,7 @@ async function cleanBatch(
   { files, folder, next }: { files: BronzeFile[]; folder: string; next: Offsets },
 ): Promise<Cleaned> {
   const { run, table, connection } = at;
-  const sql = await readSql(`clean_${table}.sql`);
+  const sql = readSql(`clean_${table}.sql`);
   const columns = [...at.columns.keys()].map(quoted).join(", ");
   const types = [...at.columns].map(([name, type]) => `${quoted(name)} ${type}`);
   await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned (${types.join(", ")}, block BIGINT)`);

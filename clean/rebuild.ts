@@ -8,10 +8,10 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { byTable, type Table, tableNames } from "../io.ts";
 import { messagesIn } from "../lake/bronze.ts";
-import { sqlHash } from "../lake/duckdb.ts";
 import { explainDisk, paths, syncPath } from "../lake/files.ts";
 import { readLedger } from "../lake/ledger.ts";
 import { lockLake, readIdentity, writeIdentity } from "../lake/owner.ts";
+import { sqlHash } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
 import { finishLanded } from "./batch.ts";
 import { writeCheckedLedger } from "./publish.ts";
@@ -37,7 +37,7 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   await finishRebuild(lake);
   const making = makingFolder(lake);
   await rm(making, { recursive: true, force: true });
-  const sql = await sqlHash();
+  const sql = sqlHash();
   const run = await openRun(lake, options, making);
   try {
     for (const { table, bronze } of run.tables) onFact({ fact: "counted", table, total: messagesIn(bronze) });

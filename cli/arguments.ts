@@ -7,6 +7,7 @@
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { UsageError } from "../runtime/errors.ts";
+import { isBinary, programName } from "../runtime/program.ts";
 import { isPrefix, prefixRule } from "./credentials.ts";
 
 const commands = {
@@ -20,6 +21,7 @@ const commands = {
   clean: ["clean", "land the topics, clean them, write Parquet and rejects"],
   serve: ["serve", "HTTP API for posts, and the live page, until stopped"],
   report: ["report", "answer the questions of sql/answers from the clean rows"],
+  eject: ["eject DIR", "write the files of sql/ into a folder, to edit them and use them by --sql"],
   status: ["status", "show how far every table is, from MySQL to silver"],
 } as const;
 
@@ -86,6 +88,12 @@ const options = {
     text: "take topics of any prefix, such as 0a1b2c.pin, for this one's",
     only: ["serve"],
   },
+  sql: {
+    type: "string",
+    value: "DIR",
+    text: "SQL files to use before the program's own",
+    only: ["run", "clean", "serve", "report", "status"],
+  },
   full: { type: "boolean", text: "post every row again", only: ["run", "post"] },
   follow: { type: "boolean", text: "go on until stopped", only: ["clean"] },
   rebuild: {
@@ -98,6 +106,7 @@ const options = {
   quiet: { type: "boolean", text: "no progress" },
   help: { type: "boolean", text: "this text" },
   version: { type: "boolean", text: "the version" },
+  licences: { type: "boolean", text: "the licences of what is inside (of the executable)" },
 } as const satisfies Record<string, Option>;
 
 export const help = (): string => {
@@ -108,7 +117,7 @@ export const help = (): string => {
   });
   return `Pinterest data pipeline: MySQL to Kafka to clean Parquet, exactly once.
 
-Usage: tsx main.ts [command] [options]      (or: npm start -- [command] [options])
+Usage: ${programName} [command] [options]${isBinary ? "" : "      (or: npm start -- [command] [options])"}
 
 Commands:
 ${Object.values(commands)
@@ -149,11 +158,15 @@ export interface Arguments {
   host: string;
   port: number;
   tokenFile: string | undefined;
+  /** Where edited SQL files lie. */
+  sql: string | undefined;
+  /** What `eject` writes into. */
+  folder: string | undefined;
   flags: Set<string>;
 }
 
-export function readArguments(argv: string[]): Arguments | "help" | "version" {
-  const see = 'see "tsx main.ts --help"';
+export function readArguments(argv: string[]): Arguments | "help" | "version" | "licences" {
+  const see = `see "${programName} --help"`;
   let parsed: ReturnType<typeof parseArgs>;
   try {
     parsed = parseArgs({ args: argv, options, allowPositionals: true, strict: true });
@@ -167,10 +180,13 @@ export function readArguments(argv: string[]): Arguments | "help" | "version" {
   const values = parsed.values as Record<string, string | boolean | undefined>;
   if (values.help || parsed.positionals[0] === "help") return "help";
   if (values.version) return "version";
+  if (values.licences) return "licences";
   const [name = "run", ...rest] = parsed.positionals;
+  const folder = name === "eject" ? rest.shift() : undefined;
   if (rest.length > 0) throw new UsageError(`Unexpected argument "${rest[0]}"; ${see}`);
   if (!Object.hasOwn(commands, name)) throw new UsageError(`Unknown command "${name}"; ${see}`);
   const command = name as Command;
+  if (command === "eject" && !folder) throw new UsageError(`eject takes the folder to write to; ${see}`);
   for (const key of Object.keys(values)) {
     const { only, not } = options[key as keyof typeof options] as Option;
     if ((only && !only.includes(command)) || not?.includes(command))
@@ -215,6 +231,8 @@ export function readArguments(argv: string[]): Arguments | "help" | "version" {
     host: (values.host as string | undefined) || "127.0.0.1",
     port: whole("port", 0, 65_535) ?? 8082,
     tokenFile: values["token-file"] as string | undefined,
+    sql: values.sql === undefined ? undefined : resolve(values.sql as string),
+    folder: folder === undefined ? undefined : resolve(folder),
     flags: new Set(Object.keys(values).filter((key) => values[key] === true)),
   };
 }

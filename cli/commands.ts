@@ -15,9 +15,11 @@ import type { ServeFact } from "../http/server.ts";
 import { count, printable, some, sum } from "../io/text.ts";
 import { rowToJson, tableNames, tables } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
+import { ejectSql } from "../lake/sql_files.ts";
 import { stopServices } from "../local/services.ts";
 import { openStatus } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
+import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, tellOfOthers } from "./connect.ts";
 import { formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
 
@@ -163,7 +165,7 @@ export async function up(context: Context, { mysql, kafka, services }: Connectio
     kafka: { brokers: kafka.brokers },
   };
   if (!flags.has("json")) {
-    const down = `npx tsx main.ts down${context.dataOptions}`;
+    const down = `${programName} down${context.dataOptions}`;
     if (services.mysql) {
       terminal.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
     }
@@ -178,6 +180,12 @@ export async function down(context: Context): Promise<void> {
   const say = (text: string) => context.terminal.say(text);
   say((await stopServices({ dataDir: context.data, say })) ? "Stopped" : "Nothing was running");
   tellOfOthers(context);
+}
+
+/** Writes the SQL files where the user edits them. */
+export function eject({ terminal, folder }: Context): void {
+  const files = ejectSql(folder as string);
+  terminal.say(`Wrote ${files} SQL files to "${folder}"; edit them and run with --sql "${folder}"`);
 }
 
 export async function reset(context: Context): Promise<void> {

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { listSql, readSql } from "../lake/duckdb.ts";
+
 import type { LedgerRow } from "../lake/ledger.ts";
+import { listSql, readSql, sqlPath } from "../lake/sql_files.ts";
 
 /** A question of the report. Its answer is one file of `sql/answers/`. */
 export interface Question {
@@ -24,17 +25,17 @@ const taken = /^(ledger|matches|progress|rejects|rejects_by_reason|silver_.*|gap
  *
  * @throws where a file has another name, a name that is taken, or no title
  */
-export async function readQuestions(): Promise<Question[]> {
+export function readQuestions(): Question[] {
   const found = new Map<string, Question & { place: number }>();
-  for (const base of await listSql("answers/")) {
+  for (const base of listSql("answers")) {
     const file = `answers/${base}`;
-    const refuse = (why: string) => new Error(`Cannot use "sql/${file}": ${why}`);
+    const refuse = (why: string) => new Error(`Cannot use "${sqlPath(file)}": ${why}`);
     const [, place, name = ""] = /^(\d+)_([a-z][a-z0-9_]*)\.sql$/.exec(base) ?? [];
     if (!name) throw refuse(`expected a name such as "10_posts_by_month.sql" in lower case; rename the file`);
     const other = found.get(name);
-    if (other) throw refuse(`"sql/${other.file}" has the same name; rename one of them`);
+    if (other) throw refuse(`"${sqlPath(other.file)}" has the same name; rename one of them`);
     if (taken.test(name)) throw refuse(`the program uses the name "${name}" itself; rename the file`);
-    const [, title] = /^\s*--[ \t]*(\S.*)/.exec(await readSql(file)) ?? [];
+    const [, title] = /^\s*--[ \t]*(\S.*)/.exec(readSql(file)) ?? [];
     if (!title) throw refuse(`expected a comment with the title in the first line, such as "-- Posts by month"`);
     found.set(name, { name, title: title.trimEnd(), file, place: Number(place) });
   }

@@ -9,11 +9,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
 import { type Table, tableNames, tables } from "../io.ts";
 import { silverColumns } from "../lake/columns.ts";
-import { explainSql, openDuckDb, parquetRows, readSql } from "../lake/duckdb.ts";
+import { openDuckDb, parquetRows } from "../lake/duckdb.ts";
 import { paths, writeInPlace } from "../lake/files.ts";
 import { publishQuery, readLedger } from "../lake/ledger.ts";
 import { readIdentity } from "../lake/owner.ts";
 import { hasSilver } from "../lake/silver.ts";
+import { explainSql, readSql } from "../lake/sql_files.ts";
 import { duckdb } from "../runtime/duckdb.ts";
 import { type Answer, type Cell, type Question, type Report, readQuestions } from "./questions.ts";
 
@@ -24,7 +25,7 @@ import { type Answer, type Cell, type Question, type Report, readQuestions } fro
  * @throws where nothing has been cleaned yet
  */
 export async function report({ lake, signal }: { lake: string; signal: AbortSignal }): Promise<Report> {
-  const questions = await readQuestions();
+  const questions = readQuestions();
   const db = await openDuckDb(lake);
   const connection = await db.connect();
   try {
@@ -67,7 +68,7 @@ async function answerAll(connection: DuckDBConnection, { lake, questions, signal
   }
   const publish = async (name: string, file: string): Promise<Answer> => {
     signal.throwIfAborted();
-    await publishQuery(connection, lake, name, { query: await readSql(file) }).catch((error: unknown) => {
+    await publishQuery(connection, lake, name, { query: readSql(file) }).catch((error: unknown) => {
       throw explainSql(file, error);
     });
     return await readRows(connection, parquetRows(join(paths(lake).gold, `${name}.parquet`)));
@@ -114,7 +115,7 @@ async function writePage(
   const { reportPage } = await import("./page.ts");
   const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
   const world = openWorld();
-  const gaps = await readRows(connection, await readSql("gaps.sql"));
+  const gaps = await readRows(connection, readSql("gaps.sql"));
   const countries = await readRows(connection, "SELECT DISTINCT country FROM geo WHERE country IS NOT NULL");
   const boxes = countries.rows.flatMap(([name]) => {
     const country = String(name);
@@ -134,7 +135,7 @@ async function writePage(
     [LIST(VARCHAR), LIST(LIST(DOUBLE))],
   );
   const [checked = 0, within = 0] = (coordinates.rows[0] ?? []).map(Number);
-  const page = await reportPage(
+  const page = reportPage(
     {
       ...found,
       gaps: Object.fromEntries(gaps.columns.map((name, i) => [name, gaps.rows[0]?.[i] ?? null])),

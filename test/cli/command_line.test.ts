@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { run, start, temporaryFolder } from "../support/support.ts";
+import { programName, run, start, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -22,7 +22,19 @@ test("--help names every command, option and exit code, and goes to stdout", asy
   const { code, stdout, stderr } = await run(["--help"]);
   assert.equal(code, 0);
   assert.equal(stderr, "");
-  for (const word of ["up", "down", "reset", "explore", "emulate", "post", "serve", "clean", "report", "status"]) {
+  for (const word of [
+    "up",
+    "down",
+    "reset",
+    "explore",
+    "emulate",
+    "post",
+    "serve",
+    "clean",
+    "report",
+    "status",
+    "eject",
+  ]) {
     assert.match(stdout, new RegExp(`^ {2}${word} `, "m"));
   }
   for (const option of [
@@ -44,6 +56,8 @@ test("--help names every command, option and exit code, and goes to stdout", asy
     "port",
     "token-file",
     "any-prefix",
+    "sql",
+    "licences",
   ]) {
     assert.match(stdout, new RegExp(`^ {2}--${option} `, "m"));
   }
@@ -61,17 +75,20 @@ test("--version prints the version of package.json", async () => {
 });
 
 for (const [args, message] of [
-  [["fly"], 'Error: Unknown command "fly"; see "tsx main.ts --help"\n'],
-  [["post", "now"], 'Error: Unexpected argument "now"; see "tsx main.ts --help"\n'],
-  [["--fast"], "Error: Unknown option '--fast'; see \"tsx main.ts --help\"\n"],
-  [["post", "--follow"], 'Error: "post" does not take --follow; see "tsx main.ts --help"\n'],
+  [["fly"], `Error: Unknown command "fly"; see "${programName} --help"\n`],
+  [["post", "now"], `Error: Unexpected argument "now"; see "${programName} --help"\n`],
+  [["--fast"], `Error: Unknown option '--fast'; see "${programName} --help"\n`],
+  [["post", "--follow"], `Error: "post" does not take --follow; see "${programName} --help"\n`],
   [
     ["--rows", "many"],
-    'Error: --rows takes a whole number from 1 to 100000000, not "many"; see "tsx main.ts --help"\n',
+    `Error: --rows takes a whole number from 1 to 100000000, not "many"; see "${programName} --help"\n`,
   ],
-  [["--rows", "0"], 'Error: --rows takes a whole number from 1 to 100000000, not "0"; see "tsx main.ts --help"\n'],
+  [["--rows", "0"], `Error: --rows takes a whole number from 1 to 100000000, not "0"; see "${programName} --help"\n`],
   [["emulate", "--rate", "5"], 'Error: --rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "5"\n'],
-  [["explore", "--index", "1e3"], 'Error: --index takes the number of a post, not "1e3"; see "tsx main.ts --help"\n'],
+  [
+    ["explore", "--index", "1e3"],
+    `Error: --index takes the number of a post, not "1e3"; see "${programName} --help"\n`,
+  ],
   [
     ["--prefix", "a b"],
     'Error: --prefix "a b": a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores\n',
@@ -80,10 +97,41 @@ for (const [args, message] of [
     ["--data", "/a[b]"],
     'Error: --data "/a[b]": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder\n',
   ],
-  [["constructor"], 'Error: Unknown command "constructor"; see "tsx main.ts --help"\n'],
+  [["constructor"], `Error: Unknown command "constructor"; see "${programName} --help"\n`],
 ] as const) {
   test(`wrong use is told in one line with exit code 2: ${args.join(" ")}`, async () => {
     assert.deepEqual(await run([...args]), { code: 2, signal: null, stdout: "", stderr: message });
+  });
+}
+
+test("eject writes all files of sql/, never over one that is there", async () => {
+  const sql = join(folder.path, "sql");
+  const first = await run(["eject", sql]);
+  assert.deepEqual([first.code, first.stdout], [0, ""]);
+  const own = new URL("../../sql/", import.meta.url).pathname;
+  const names = readdirSync(own, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".sql"));
+  assert.equal(first.stderr, `Wrote ${names.length} SQL files to "${sql}"; edit them and run with --sql "${sql}"\n`);
+  for (const name of names) assert.equal(readFileSync(join(sql, name), "utf8"), readFileSync(join(own, name), "utf8"));
+
+  await rm(join(sql, "gaps.sql"));
+  await writeFile(join(sql, "clean_pin.sql"), "mine");
+  const again = await run(["eject", sql]);
+  assert.deepEqual([again.code, again.stderr.includes("is there already: choose an empty folder")], [2, true]);
+  assert.equal(readFileSync(join(sql, "clean_pin.sql"), "utf8"), "mine");
+  assert.equal(existsSync(join(sql, "gaps.sql")), false);
+});
+
+for (const [args, message] of [
+  [["eject"], /^Error: eject takes the folder to write to; see /],
+  [["report", "--sql", "nowhere"], /^Error: --sql ".*nowhere" is no folder; "eject" writes one\n$/],
+  [["report", "--sql", "typing"], /^Error: --sql ".*typing": nothing uses "clean_pim.sql"; expected .*clean_pin.sql/],
+] as const) {
+  test(`a folder for SQL is checked: ${args.join(" ")}`, async () => {
+    await mkdir(join(folder.path, "typing"), { recursive: true });
+    await writeFile(join(folder.path, "typing", "clean_pim.sql"), "SELECT 1");
+    const { code, stderr } = await run([...args], { cwd: folder.path });
+    assert.match(stderr, message);
+    assert.equal(code, 2);
   });
 }
 

@@ -54,7 +54,7 @@ async function goldOf(lake: string, name: string): Promise<string[][]> {
 
 test("every number in the tables of the ledger and of the answers is the one in Parquet", async () => {
   const { lake, page } = await makeHostilePage(join(folder.path, "hostile"));
-  for (const { name } of await readQuestions()) {
+  for (const { name } of readQuestions()) {
     if (name === "category_by_year") continue;
     const rows = await goldOf(lake, name);
     assert.ok(rows.length > 0, name);
@@ -89,7 +89,7 @@ test("text from the data is shown, and is nothing but text", async () => {
 test("an empty lake has a page that says so", async () => {
   const { page } = await makePage(join(folder.path, "empty"), {});
   assert.match(page, /answers from 0 posts/);
-  assert.equal(page.match(/No row answers this question yet/g)?.length, (await readQuestions()).length);
+  assert.equal(page.match(/No row answers this question yet/g)?.length, readQuestions().length);
   assert.doesNotMatch(page, /NaN|Infinity|undefined/);
 });
 
@@ -125,9 +125,9 @@ test("a ledger that does not add up is told", async () => {
   const { lake } = await makePage(join(folder.path, "wrong"), { pin: toMessages([pin(1)]) });
   const found = await report({ lake, signal: new AbortController().signal });
   const ledger = found.ledger.map((row) => (row.table === "pin" ? { ...row, messages: row.messages + 1 } : row));
-  const questions = await readQuestions();
+  const questions = readQuestions();
   const facts = { questions, gaps: {}, coordinates: { checked: 0, inside: 0 }, prefix: undefined, madeAt: new Date(0) };
-  const page = await reportPage({ ...found, ...facts, ledger }, openWorld());
+  const page = reportPage({ ...found, ...facts, ledger }, openWorld());
   assert.match(page, /does not add up for pin\./);
   assert.deepEqual(tableOf(page, "ledger")[1], ["pin", "2", "1", "0", "0", "NO"]);
 });

@@ -46,7 +46,7 @@ async function sameTables(lake: string, tables: string): Promise<void> {
   const columns = `"table", _partition, _offset, _posted_at, key, reason, ${detail}, raw`;
   const rejects = deltaTable(`${tables}/rejects`);
   await sameRows("rejects", `SELECT ${columns} FROM '${lake}/rejects/*.parquet'`, `SELECT ${columns} FROM ${rejects}`);
-  const answers = (await readQuestions()).map(({ name }) => name);
+  const answers = readQuestions().map(({ name }) => name);
   for (const name of ["ledger", "rejects_by_reason", "matches", ...answers]) {
     await sameRows(name, `FROM '${lake}/gold/${name}.parquet'`, `FROM ${deltaTable(`${tables}/${name}`)}`);
   }

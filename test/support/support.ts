@@ -42,6 +42,13 @@ const main = new URL("../../main.ts", import.meta.url).pathname;
 
 const programAt = (path: string) => [process.execPath, "--import", import.meta.resolve("tsx"), path];
 
+/** What the tests run: an executable that the environment names, or the sources. */
+const { PIPELINE_PROGRAM } = process.env;
+const tested = PIPELINE_PROGRAM ? [PIPELINE_PROGRAM] : programAt(main);
+
+/** How the program calls itself in its messages. */
+export const programName: string = PIPELINE_PROGRAM ?? "npx tsx main.ts";
+
 /** A copy of the program in a folder, for tests that edit it; returns how it is started. */
 export async function copyProgram(folder: string): Promise<string[]> {
   const root = new URL("../../", import.meta.url).pathname;
@@ -60,7 +67,7 @@ interface StartOptions {
 }
 
 /** Starts `tsx main.ts` as a user would, or another program. */
-export function start(args: string[], { cwd, env = {}, program = programAt(main) }: StartOptions = {}): Running {
+export function start(args: string[], { cwd, env = {}, program = tested }: StartOptions = {}): Running {
   const [command = "", ...before] = program;
   const child = spawn(command, [...before, ...args], {
     ...(cwd && { cwd }),
