@@ -6,8 +6,8 @@
  */
 
 import { execFile } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stripVTControlCharacters } from "node:util";
 import { beginCached, cacheFolder, finishCached } from "../runtime/cache.ts";
@@ -202,16 +202,30 @@ async function download(services: ServiceName[], tools: Tools) {
 }
 
 /** Fills one folder of the cache. */
-async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
-  const { profile, version: property, name, size } = downloads[service];
+async function fill(service: ServiceName, tools: Tools) {
   const unfinished = beginCached(cachedName(service));
-  mkdirSync(unfinished, { recursive: true });
-  const pomFile = join(unfinished, "pom.xml");
+  try {
+    await bring(service, unfinished, tools);
+    finishCached(unfinished, cachedName(service));
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Has Maven bring a service's files into a folder, which it makes: Kafka's jars into `libs`, MariaDB's `bin`, `scripts`
+ * and `share`.
+ *
+ * @throws `Error` with Maven's reason, and what to do
+ */
+export async function bring(service: ServiceName, folder: string, { say, spawn, signal }: Tools): Promise<void> {
+  const { profile, version: property, name, size } = downloads[service];
+  const pomFile = `${folder}.xml`;
   writeFileSync(pomFile, pom());
   const chosen = ["-P", profile, `-D${profile}.version=${version(property)}`];
   // By itself Maven accepts a wrong checksum with a warning.
-  const args = ["-U", "--strict-checksums", "-f", pomFile, ...chosen, "-Dstyle.color=never", `-Dto=${unfinished}`];
-  const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: cacheFolder() });
+  const args = ["-U", "--strict-checksums", "-f", pomFile, ...chosen, "-Dstyle.color=never", `-Dto=${folder}`];
+  const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: dirname(folder) });
   try {
     const failure = await follow(maven, signal, (done) =>
       say(`Downloading ${name}: ${Math.min(done, size)} of ${size} MB`),
@@ -219,11 +233,10 @@ async function fill(service: ServiceName, { say, spawn, signal }: Tools) {
     signal.throwIfAborted();
     if (failure) throw new Error(`Cannot download ${name} by Maven: ${failure}\n${offline}`);
     if (service === "mysql")
-      for (const file of readdirSync(join(unfinished, "bin"))) chmodSync(join(unfinished, "bin", file), 0o755);
-    finishCached(unfinished, cachedName(service));
+      for (const file of readdirSync(join(folder, "bin"))) chmodSync(join(folder, "bin", file), 0o755);
   } finally {
     await maven.stop();
-    rmSync(unfinished, { recursive: true, force: true });
+    rmSync(pomFile, { force: true });
   }
 }
 

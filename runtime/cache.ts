@@ -38,7 +38,7 @@ export function beginCached(name: string): string {
   mkdirSync(cache, { recursive: true, mode: 0o700 });
   checkOwner(cache);
   for (const file of readdirSync(cache)) {
-    const pid = /^[.].+[.](\d+)$/.exec(file)?.[1];
+    const pid = /^[.].+[.](\d+)([.]xml)?$/.exec(file)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(cache, file), { recursive: true, force: true });
   }
   return join(cache, `.${name}.${process.pid}`);
