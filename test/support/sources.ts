@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 
 const root = new URL("../../", import.meta.url).pathname;
-const others = /^(node_modules|test|bench|docs|data)\/|^[._]/;
+const others = /^(node_modules|test|bench|build|docs|data)\/|^[._]/;
 
 /** A source file: its path below the program's folder, its text, and the files that it imports. */
 export interface Source {
