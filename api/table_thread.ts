@@ -103,7 +103,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     reader.close();
     counter?.close();
     await posting?.session.producer.disconnect().catch(() => {});
-    port.close();
+    port.unref(); // else the thread waits for more commands; Deno has no close()
   }
 }
 
