@@ -14,12 +14,13 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { unzipSync, type Zippable, zipSync } from "fflate";
 import { spawnGuarded } from "../local/processes.ts";
-import { bring, type Tools } from "../local/programs.ts";
+import { bring, pinnedVersion, type Tools } from "../local/programs.ts";
 import { checkHashes, filesBelow, hashesOf, readPins, writePins } from "./pins.ts";
 
 /** A folder that goes into the executable. */
 export interface ServiceFolder {
   name: "kafka" | "mariadb" | "java";
+  version: string;
   folder: string;
 }
 
@@ -41,7 +42,7 @@ export async function collectServices(work: string): Promise<ServiceFolder[]> {
       rmSync(folder, { recursive: true, force: true });
       mkdirSync(folder);
       slim[name](join(downloads, name), folder);
-      return { name, folder };
+      return { name, version: name === "java" ? pins.java.version : pinnedVersion(name), folder };
     });
   } finally {
     rmSync(downloads, { recursive: true, force: true });

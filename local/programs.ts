@@ -49,7 +49,9 @@ export interface Tools {
 }
 
 const pom = () => ownText("local/pom.xml");
-const version = (name: string) => new RegExp(`<${name}.version>(.*)</`).exec(pom())?.[1] ?? "";
+
+/** The version of a program that local/pom.xml names. */
+export const pinnedVersion = (name: string): string => new RegExp(`<${name}.version>(.*)</`).exec(pom())?.[1] ?? "";
 
 /** What Maven is to bring: the profile of pom.xml, the property with its version, its name for people, its size in MB. */
 const downloads = {
@@ -61,7 +63,7 @@ const downloads = {
 
 const cachedName = (service: ServiceName) => {
   const { profile, version: property } = downloads[service];
-  return `${profile}-${version(property)}`;
+  return `${profile}-${pinnedVersion(property)}`;
 };
 const cached = (service: ServiceName) => join(cacheFolder(), cachedName(service));
 
@@ -222,7 +224,7 @@ export async function bring(service: ServiceName, folder: string, { say, spawn, 
   const { profile, version: property, name, size } = downloads[service];
   const pomFile = `${folder}.xml`;
   writeFileSync(pomFile, pom());
-  const chosen = ["-P", profile, `-D${profile}.version=${version(property)}`];
+  const chosen = ["-P", profile, `-D${profile}.version=${pinnedVersion(property)}`];
   // By itself Maven accepts a wrong checksum with a warning.
   const args = ["-U", "--strict-checksums", "-f", pomFile, ...chosen, "-Dstyle.color=never", `-Dto=${folder}`];
   const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: dirname(folder) });

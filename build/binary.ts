@@ -1,0 +1,159 @@
+/**
+ * Makes the program one executable: Node with the program, its SQL, its pages and its native libraries inside, and with
+ * `--services` Kafka, MariaDB and a Java too.
+ *
+ * `npm run binary [-- --services] [-- --target linux-arm64] [-- --level 3] [-- --out FILE]`
+ *
+ * @module
+ */
+import { spawnSync } from "node:child_process";
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { basename, join, relative, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import packageJson from "../package.json" with { type: "json" };
+import { addons, bundle } from "./bundle.ts";
+import { writePack } from "./pack.ts";
+import { fetchNative, fetchNode, type Target } from "./packages.ts";
+import { readPins } from "./pins.ts";
+
+const root = resolve(import.meta.dirname, "..");
+const here = `${process.platform}-${process.arch}` as Target;
+
+/** The native packages of a target, by the file that each brings, and the name that this gets. */
+const natives = (target: Target): [name: string, file: string, as: string][] => [
+  [`@duckdb/node-bindings-${target}`, "duckdb.node", addons["@duckdb/node-bindings"]],
+  [`@duckdb/node-bindings-${target}`, "libduckdb.so", "libduckdb.so"],
+  [`@node-rs/crc32-${target}-gnu`, `crc32.${target}-gnu.node`, addons["@node-rs/crc32"]],
+  [`@antoniomuso/lz4-napi-${target}-gnu`, `lz4-napi.${target}-gnu.node`, addons["lz4-napi"]],
+  [`@napi-rs/snappy-${target}-gnu`, `snappy.${target}-gnu.node`, addons.snappy],
+];
+
+interface Options {
+  target: Target;
+  services: boolean;
+  level: number;
+  out: string;
+}
+
+function readOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      target: { type: "string", default: here },
+      services: { type: "boolean", default: false },
+      level: { type: "string", default: "19" },
+      out: { type: "string", default: "dist/pinterest-data-pipeline" },
+    },
+  });
+  const { target, services, level, out } = values;
+  if (target !== "linux-x64" && target !== "linux-arm64")
+    throw new Error(`Cannot make an executable for ${target}: expected --target linux-x64 or linux-arm64`);
+  if (services && target !== "linux-x64")
+    throw new Error("--services is for linux-x64: MariaDB is packed for no other");
+  return { target, services, level: Number(level), out: resolve(out) };
+}
+
+/** Strips a copy of a library or program where that can be done here. */
+function strip(from: string, to: string): string {
+  copyFileSync(from, to);
+  const { status } = spawnSync("strip", ["--strip-unneeded", to], { stdio: "ignore" });
+  if (status !== 0) copyFileSync(from, to); // no strip here, or not for that processor
+  return to;
+}
+
+async function make({ target, services, level, out }: Options): Promise<void> {
+  const work = `${out}.work`;
+  rmSync(work, { recursive: true, force: true });
+  mkdirSync(join(work, "packs"), { recursive: true });
+  const assets: Record<string, string> = {};
+  const say = (line: string) => process.stderr.write(`${line}\n`);
+
+  const main = await bundle("build/entry.ts");
+  const threads = await bundle("build/threads.ts");
+  writeFileSync(join(work, "main.cjs"), main.code);
+  writeFileSync(join(work, "threads.cjs"), threads.code);
+  assets["threads.cjs"] = join(work, "threads.cjs");
+  for (const name of [...filesIn("sql"), ...filesIn("http/static"), "report/page.css", "local/pom.xml"])
+    assets[name] = join(root, name);
+  for (const name of filesIn("node_modules/world-atlas").filter((file) => /countries-.*\.json$/.test(file)))
+    assets[name] = join(root, name);
+
+  const stripped = natives(target).map(([name, file, as]) => [
+    as,
+    strip(join(fetchNative(name), file), join(work, as)),
+  ]);
+  const pack = (name: string, version: string, files: Record<string, string>) => {
+    const { bytes, packed } = writePack(files, { name, version, level, to: join(work, "packs") });
+    for (const ending of ["json", "zst"]) assets[`packs/${name}.${ending}`] = join(work, "packs", `${name}.${ending}`);
+    say(`${name} ${version}: ${megabytes(bytes)}, packed ${megabytes(packed)}`);
+  };
+  pack("natives", packageJson.version, Object.fromEntries(stripped));
+  if (services) {
+    const { collectServices } = await import("./services.ts");
+    for (const { name, version, folder } of await collectServices(join(work, "services")))
+      pack(
+        name,
+        version,
+        Object.fromEntries(filesIn(folder).map((file) => [relative(folder, resolve(root, file)), resolve(root, file)])),
+      );
+  }
+  const { licences } = await import("./licences.ts");
+  writeFileSync(join(work, "licences.txt"), await licences({ services }));
+  assets["licences.txt"] = join(work, "licences.txt");
+
+  await inject({ target, out, work, assets });
+  rmSync(work, { recursive: true });
+  say(
+    `${relative(process.cwd(), out)}: ${megabytes(statSync(out).size)}, Node ${readPins().node.version} for ${target}`,
+  );
+}
+
+/** Puts the script and the assets into a copy of Node. */
+async function inject({
+  target,
+  out,
+  work,
+  assets,
+}: {
+  target: Target;
+  out: string;
+  work: string;
+  assets: Record<string, string>;
+}): Promise<void> {
+  const config = {
+    main: join(work, "main.cjs"),
+    output: join(work, "sea.blob"),
+    disableExperimentalSEAWarning: true,
+    useCodeCache: target === here, // it is a processor's
+    assets,
+  };
+  writeFileSync(join(work, "sea.json"), JSON.stringify(config));
+  runQuietly([process.execPath, "--experimental-sea-config", join(work, "sea.json")]);
+  rmSync(out, { force: true });
+  strip(join(fetchNode(target), "bin/node"), out);
+  // Warns of sections that have no name, which is harmless.
+  const postject = join(root, "node_modules/postject/dist/cli.js");
+  const fuse = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
+  runQuietly([process.execPath, postject, out, "NODE_SEA_BLOB", config.output, "--sentinel-fuse", fuse]);
+  chmodSync(out, 0o755);
+}
+
+/** Runs a command, and shows what it has said only where it fails. */
+function runQuietly([command = "", ...args]: string[]): void {
+  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
+  if (status !== 0) throw new Error(`${basename(command)} ${args.join(" ")} failed: ${stdout}${stderr}`);
+}
+
+/** The files below a folder, by their paths below the program's. */
+const filesIn = (folder: string): string[] =>
+  readdirSync(resolve(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+
+// The blob must be made by the very Node that goes inside.
+const node = join(fetchNode(here), "bin/node");
+if (process.version === `v${readPins().node.version}`) await make(readOptions());
+else
+  process.exitCode =
+    spawnSync(node, [import.meta.filename, ...process.argv.slice(2)], { stdio: "inherit" }).status ?? 1;

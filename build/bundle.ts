@@ -1,0 +1,102 @@
+/**
+ * The program as scripts that need no other file: its own code and that of its packages.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { basename, dirname, resolve } from "node:path";
+import { build, type Plugin } from "esbuild";
+
+/** Packages whose native library travels in the pack "natives", each by the file that holds it. */
+export const addons = {
+  "@duckdb/node-bindings": "duckdb.node",
+  "@node-rs/crc32": "crc32.node",
+  "lz4-napi": "lz4.node",
+  snappy: "snappy.node",
+} as const;
+
+/** Native libraries are loaded from where they are unpacked. */
+const nativeLibraries: Plugin = {
+  name: "native libraries",
+  setup({ onLoad, onResolve }) {
+    const names = Object.keys(addons).join("|");
+    onResolve({ filter: new RegExp(`^(${names})$`) }, ({ path }) => ({ path, namespace: "addon" }));
+    onLoad({ filter: /./, namespace: "addon" }, ({ path }) => ({
+      contents: `module.exports = require("./runtime/packs.ts").openNative(${JSON.stringify(addons[path as keyof typeof addons])});`,
+      resolveDir: root,
+    }));
+  },
+};
+
+/** Modules that are loaded by `createRequire` are bundled too. */
+const required: Plugin = {
+  name: "createRequire",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.ts$/ }, ({ path }) => {
+      if (path.includes("/node_modules/")) return undefined;
+      const text = readFileSync(path, "utf8")
+        .replace(/^const require = createRequire\(import\.meta\.url\);$/m, "")
+        .replace("createRequire(import.meta.url)(", "require(");
+      return { contents: basename(path) === "kafkajs.ts" ? replaceByName(text) : text, loader: "ts" };
+    });
+  },
+};
+
+/** kafka/kafkajs.ts puts modules in the place of kafkajs' own by `require.cache`; a bundle has a map for it. */
+function replaceByName(text: string): string {
+  const body = /^ {2}const path = require\.resolve\(.*\n {2}require\.cache\[path\] = .*\n/m;
+  const replacing = "  ((globalThis as any).replacedModules ??= new Map()).set(name, exports);\n";
+  if (!body.test(text)) throw new Error("replaceModule() of kafka/kafkajs.ts is not as build/bundle.ts knows it");
+  return text.replace(body, replacing);
+}
+
+const kafkajs: Plugin = {
+  name: "kafkajs",
+  setup({ onLoad, onResolve }) {
+    const source = readFileSync(resolve(root, "kafka/kafkajs.ts"), "utf8");
+    const replaced = [...source.matchAll(/^replaceModule\("([^"]+)"/gm)].map(([, name]) => name as string);
+    const folder = resolve(root, "node_modules/kafkajs/src");
+    onResolve({ filter: /^\./ }, ({ path, importer }) => {
+      if (!importer.startsWith(folder)) return undefined;
+      const name = replaced.find(
+        (module) => resolve(dirname(importer), path) === resolve(folder, module.replace(/\.js$/, "")),
+      );
+      return name ? { path: name, namespace: "replaced" } : undefined;
+    });
+    onLoad({ filter: /./, namespace: "replaced" }, ({ path }) => ({
+      contents: `module.exports = globalThis.replacedModules.get(${JSON.stringify(path)});`,
+    }));
+  },
+};
+
+const root = resolve(import.meta.dirname, "..");
+
+/** A script, and the files that are in it. */
+export interface Bundle {
+  code: string;
+  /** Paths below the program's folder. */
+  inputs: string[];
+}
+
+/** Bundles a script of the program, for Node 24. */
+export async function bundle(entry: string): Promise<Bundle> {
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    bundle: true,
+    platform: "node",
+    target: "node24",
+    format: "cjs",
+    external: ["esbuild"], // of runtime/threads.ts, where there is no executable
+    plugins: [nativeLibraries, kafkajs, required],
+    define: { "import.meta.url": "undefined", "import.meta.resolve": "undefined" },
+    logOverride: { "empty-import-meta": "silent" },
+    minifyWhitespace: true,
+    minifySyntax: true,
+    charset: "utf8",
+    legalComments: "none",
+    metafile: true,
+    write: false,
+  });
+  return { code: outputFiles[0]?.text ?? "", inputs: Object.keys(metafile.inputs) };
+}

@@ -1,0 +1,1 @@
+export const licences = async (_o: { services: boolean }) => "to be made\n";

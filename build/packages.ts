@@ -1,0 +1,73 @@
+/**
+ * Packages of npm that go into the executable but are not installed by `npm ci`: Node itself, and native libraries of
+ * another system. They are fetched once into the per-user cache and checked against their integrity.
+ *
+ * @module
+ */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { cacheFolder } from "../runtime/cache.ts";
+import { readPins } from "./pins.ts";
+
+/** What an executable can be made for. */
+export type Target = "linux-x64" | "linux-arm64";
+
+/** A package of npm. */
+interface Wanted {
+  name: string;
+  version: string;
+  /** As npm writes it: `sha512-` and base64. */
+  integrity: string;
+}
+
+/**
+ * Fetches a package.
+ *
+ * @returns the folder of its files
+ * @throws where it is not the package that was pinned
+ */
+export function fetchPackage({ name, version, integrity }: Wanted): string {
+  const cache = join(cacheFolder(), "build");
+  const folder = join(cache, `${name.replaceAll(/[@/]/g, "_")}-${version}`);
+  if (existsSync(folder)) return folder;
+  const unfinished = `${folder}.${process.pid}`;
+  mkdirSync(unfinished, { recursive: true });
+  try {
+    const npm = (args: string[]) => execFileSync("npm", args, { cwd: unfinished, encoding: "utf8" });
+    const [file = ""] = npm(["pack", `${name}@${version}`, "--silent"])
+      .trim()
+      .split("\n")
+      .slice(-1);
+    const archive = join(unfinished, file);
+    const found = `sha512-${createHash("sha512").update(readFileSync(archive)).digest("base64")}`;
+    if (found !== integrity)
+      throw new Error(`Cannot use ${name} ${version}: its integrity is "${found}", but "${integrity}" is pinned`);
+    execFileSync("tar", ["-xzf", archive, "--strip-components=1", "-C", unfinished]);
+    rmSync(archive);
+    renameSync(unfinished, folder);
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+/** The folder of Node's npm package, of the pinned version: `bin/node` and `LICENSE`. */
+export function fetchNode(target: Target): string {
+  const { node } = readPins();
+  return fetchPackage({ name: `node-${target}`, version: node.version, integrity: node[target] });
+}
+
+/** The folder of a native package of the lock file: the installed one, or that of another system. */
+export function fetchNative(name: string): string {
+  const root = new URL("../", import.meta.url).pathname;
+  const installed = join(root, "node_modules", name);
+  if (existsSync(installed)) return installed;
+  const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")) as {
+    packages: Record<string, { version: string; integrity: string } | undefined>;
+  };
+  const entry = lock.packages[`node_modules/${name}`];
+  if (!entry) throw new Error(`Cannot find "${name}" in package-lock.json`);
+  return fetchPackage({ name, ...entry });
+}

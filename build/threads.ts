@@ -1,0 +1,9 @@
+/**
+ * The threads of the executable: one that posts a table, or one that lands.
+ *
+ * @module
+ */
+import { workerData } from "node:worker_threads";
+
+const { kind } = workerData as { kind: "post" | "land" };
+void (kind === "post" ? import("../api/table_thread.ts") : import("../clean/land.ts"));
