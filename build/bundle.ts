@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, realpathSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
 
@@ -50,12 +50,14 @@ function replaceByName(text: string): string {
   return text.replace(body, replacing);
 }
 
+const replaced = [
+  ...readFileSync(new URL("../kafka/kafkajs.ts", import.meta.url), "utf8").matchAll(/^replaceModule\("([^"]+)"/gm),
+].map(([, name]) => name as string);
+
 const kafkajs: Plugin = {
   name: "kafkajs",
   setup({ onLoad, onResolve }) {
-    const source = readFileSync(resolve(root, "kafka/kafkajs.ts"), "utf8");
-    const replaced = [...source.matchAll(/^replaceModule\("([^"]+)"/gm)].map(([, name]) => name as string);
-    const folder = resolve(root, "node_modules/kafkajs/src");
+    const folder = realpathSync(resolve(root, "node_modules/kafkajs/src"));
     onResolve({ filter: /^\./ }, ({ path, importer }) => {
       if (!importer.startsWith(folder)) return undefined;
       const name = replaced.find(
@@ -98,5 +100,9 @@ export async function bundle(entry: string): Promise<Bundle> {
     metafile: true,
     write: false,
   });
-  return { code: outputFiles[0]?.text ?? "", inputs: Object.keys(metafile.inputs) };
+  const inputs = Object.keys(metafile.inputs);
+  // Else kafkajs' own would run, which lose rows.
+  const missing = replaced.find((name) => !inputs.includes(`replaced:${name}`));
+  if (missing) throw new Error(`Cannot bundle "${entry}": kafkajs' "${missing}" is not replaced in it`);
+  return { code: outputFiles[0]?.text ?? "", inputs };
 }
