@@ -41,6 +41,9 @@ export interface Programs {
   kafka?: KafkaProgram;
 }
 
+/** The system that the programs are for, as Node names it. */
+export type System = Pick<NodeJS.Process, "platform" | "arch">;
+
 /** What starting a program may need: a way to say, to start processes, and to be stopped. */
 export interface Tools {
   say: (line: string) => void;
@@ -71,17 +74,17 @@ const cached = (service: ServiceName) => join(cacheFolder(), cachedName(service)
  * Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named
  * at once. Where ZooKeeper is among the services, so is a Kafka that knows it.
  */
-export async function findPrograms(services: ServiceName[], tools: Tools): Promise<Programs> {
+export async function findPrograms(services: ServiceName[], tools: Tools, system: System = process): Promise<Programs> {
   const broker = services.includes("zookeeper") ? "zookeeper" : services.includes("kafka") ? "kafka" : undefined;
   const home = {
-    ...(services.includes("mysql") && { mysql: homeOf("mysql", tools) }),
-    ...(broker && { kafka: homeOf(broker, tools) }),
+    ...(services.includes("mysql") && { mysql: homeOf("mysql", tools, system) }),
+    ...(broker && { kafka: homeOf(broker, tools, system) }),
   };
   const java = broker && findJava(tools);
   const javaVersion = java && (await versionOf(java));
   const missing = [
-    ...(process.platform === "win32" ? ["They need a Unix shell, which Windows has only inside WSL"] : []),
-    ...(home.mysql ? missingOfMysql(home.mysql) : []),
+    ...(system.platform === "win32" ? ["They need a Unix shell, which Windows has only inside WSL"] : []),
+    ...(home.mysql ? missingOfMysql(home.mysql, system) : []),
     ...(home.kafka && java
       ? missingOfKafka(home.kafka, { java, javaVersion, needsKeeper: broker === "zookeeper" })
       : []),
@@ -93,7 +96,8 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
     const what = toDownload.map((service) => downloads[service].name).join(" and ");
     missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
   }
-  if (missing.length > 0) throw new Error(cannotRun(missing));
+  if (missing.length > 0)
+    throw new Error(cannotRun(missing, { isComplete: isDownloadable(system) && broker !== "zookeeper" }));
 
   if (toDownload.length > 0) await download(toDownload, tools);
   const server = home.mysql && serverIn(home.mysql.folder);
@@ -111,18 +115,23 @@ export async function findPrograms(services: ServiceName[], tools: Tools): Promi
   };
 }
 
-/** The folder of a service's files, and who brought it: the user, the complete executable, or Maven, perhaps later. */
+/**
+ * The folder of a service's files, and who brought it: the user, the complete executable, Maven, perhaps later, or
+ * another installer.
+ */
 interface Home {
   service: ServiceName;
   folder: string;
-  from: "user" | "executable" | "download";
+  from: "user" | "executable" | "download" | "system";
 }
 
-function homeOf(service: ServiceName, { say }: Tools): Home {
+function homeOf(service: ServiceName, { say }: Tools, system: System): Home {
   const named = service === "mysql" ? process.env.MARIADB_HOME : process.env.KAFKA_HOME;
   if (named) return { service, folder: named, from: "user" };
   const pack = ({ mysql: "mariadb", kafka: "kafka", zookeeper: undefined } as const)[service];
   if (pack && brings(pack)) return { service, folder: packFolder(pack, say), from: "executable" };
+  if (service === "mysql" && !isDownloadable(system))
+    return { service, folder: installedMysql(system) ?? "", from: "system" };
   return { service, folder: cached(service), from: "download" };
 }
 
@@ -131,12 +140,10 @@ function findJava({ say }: Tools): string {
   return home ? join(home, "bin", "java") : "java";
 }
 
-function missingOfMysql({ folder, from }: Home): string[] {
+function missingOfMysql({ folder, from }: Home, system: System): string[] {
   if (from === "user" && !serverIn(folder))
     return [`MARIADB_HOME is "${folder}", but there is no mariadbd or mysqld in its bin, sbin, libexec or usr/sbin`];
-  if (from === "download" && (process.platform !== "linux" || process.arch !== "x64"))
-    return [`MariaDB can be downloaded for Linux x86-64 only, but this is ${process.platform} ${process.arch}`];
-  return [];
+  return folder ? [] : [withoutMysql(system)];
 }
 
 function missingOfKafka(
@@ -155,10 +162,35 @@ function missingOfKafka(
   return missing;
 }
 
-const cannotRun = (missing: string[]) => `Cannot start the local services:
+/** What is not Linux x86-64 has its MariaDB installed: where, and by what. */
+const installed = ({ platform }: System) =>
+  platform === "darwin"
+    ? { homes: ["/opt/homebrew/opt/mariadb", "/usr/local/opt/mariadb"], how: "brew install mariadb" }
+    : { homes: ["/usr"], how: "apt-get install mariadb-server-core" };
+
+const isDownloadable = ({ platform, arch }: System) => platform === "linux" && arch === "x64";
+
+/**
+ * Where another installer has put MariaDB: on macOS Homebrew, on Linux the system's. Exported for tests, as is `has`.
+ */
+export const installedMysql = (
+  system: System,
+  has = (home: string): boolean => serverIn(home) !== undefined,
+): string | undefined => installed(system).homes.find(has);
+
+const withoutMysql = (system: System) => {
+  if (system.platform === "win32") return "MariaDB cannot be downloaded for Windows";
+  const { homes, how } = installed(system);
+  const places = homes.map((home) => `"${home}"`).join(" or ");
+  return `MariaDB can be downloaded for Linux x86-64 only; this is ${system.platform} ${system.arch}, and there is none in ${places}: ${how}, or set MARIADB_HOME`;
+};
+
+/** The message; `isComplete` where there is an executable that brings all that is missing. */
+const cannotRun = (missing: string[], { isComplete }: { isComplete: boolean }) => `Cannot start the local services:
 ${missing.map((line) => `  - ${line}`).join("\n")}
 Install what is missing (Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven), \
 or set MARIADB_HOME and KAFKA_HOME to installed ones, \
+${isComplete ? "or use the complete executable, which brings them: npm run binary -- --services, " : ""}\
 or name a MySQL and a Kafka of your own in db_creds.yaml`;
 
 function serverIn(home: string): Omit<MysqlProgram, "home"> | undefined {

@@ -241,7 +241,8 @@ test("where Java and Maven are missing, one error names the ways out", async () 
   };
   const { code, stderr } = await run(["explore", "--data", join(folder.path, "bare")], { env });
   assert.equal(code, 1);
-  for (const word of ["MARIADB_HOME", "KAFKA_HOME", "db_creds.yaml"]) assert.ok(stderr.includes(word), stderr);
+  for (const word of ["MARIADB_HOME", "KAFKA_HOME", "db_creds.yaml", "npm run binary -- --services"])
+    assert.ok(stderr.includes(word), stderr);
 });
 
 test("a download whose checksum is wrong is refused", async () => {

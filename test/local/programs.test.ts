@@ -1,0 +1,83 @@
+/** Where the programs of the services are looked for, system by system. */
+import assert from "node:assert/strict";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { spawnGuarded } from "../../local/processes.ts";
+import { findPrograms, installedMysql, type System } from "../../local/programs.ts";
+import { temporaryFolder } from "../support/support.ts";
+
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+before(async () => {
+  folder = await temporaryFolder();
+});
+after(() => folder.remove());
+
+const tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
+
+const systems = {
+  linux: { platform: "linux", arch: "x64" },
+  arm: { platform: "linux", arch: "arm64" },
+  mac: { platform: "darwin", arch: "arm64" },
+} as const satisfies Record<string, System>;
+
+test("without MARIADB_HOME, MariaDB is Homebrew's on macOS, the system's on Linux arm64", () => {
+  const [silicon, intel] = ["/opt/homebrew/opt/mariadb", "/usr/local/opt/mariadb"] as const;
+  const homeAmong = (system: System, homes: string[]) => installedMysql(system, (home) => homes.includes(home));
+  const all = [intel, silicon, "/usr"];
+  assert.equal(homeAmong(systems.mac, all), silicon);
+  assert.equal(homeAmong(systems.mac, [intel, "/usr"]), intel);
+  assert.equal(homeAmong(systems.mac, ["/usr"]), undefined);
+  assert.equal(homeAmong(systems.arm, all), "/usr");
+  assert.equal(homeAmong(systems.arm, [intel, silicon]), undefined);
+});
+
+test("a system without a MariaDB is told how to install one, and only Linux x86-64 of the complete executable", async () => {
+  const { MARIADB_HOME } = process.env;
+  delete process.env.MARIADB_HOME;
+  try {
+    // No folder of Homebrew's on a Mac that is a Linux.
+    await assert.rejects(findPrograms(["mysql"], tools, systems.mac), ({ message }: Error) => {
+      assert.match(
+        message,
+        /this is darwin arm64, and there is none in "\/opt\/homebrew\/opt\/mariadb" or "\/usr\/local/,
+      );
+      assert.match(message, /brew install mariadb, or set MARIADB_HOME/);
+      assert.doesNotMatch(message, /npm run binary/);
+      return true;
+    });
+    process.env.MARIADB_HOME = folder.path;
+    const complete = /or use the complete executable, which brings them: npm run binary -- --services/;
+    await assert.rejects(findPrograms(["mysql"], tools, systems.linux), complete);
+  } finally {
+    if (MARIADB_HOME === undefined) delete process.env.MARIADB_HOME;
+    else process.env.MARIADB_HOME = MARIADB_HOME;
+  }
+});
+
+test("the folders of Homebrew's and Debian's MariaDB are known", async () => {
+  const { MARIADB_HOME } = process.env;
+  try {
+    for (const [server, share] of [
+      ["bin/mariadbd", "share/mysql"],
+      ["sbin/mariadbd", "share/mysql"],
+      ["sbin/mariadbd", "share/mariadb"],
+    ] as const) {
+      const home = join(folder.path, `${server}-${share}`.replaceAll("/", "-"));
+      for (const [path, text] of [
+        [server, ""],
+        [`${share}/english/errmsg.sys`, ""],
+        [`${share}/mysql_system_tables.sql`, ""],
+      ] as const) {
+        await mkdir(join(home, path, ".."), { recursive: true });
+        await writeFile(join(home, path), text);
+      }
+      process.env.MARIADB_HOME = home;
+      const { mysql } = await findPrograms(["mysql"], tools, systems.mac);
+      assert.deepEqual(mysql, { home, server: join(home, server), share: join(home, share), name: "MariaDB" });
+    }
+  } finally {
+    if (MARIADB_HOME === undefined) delete process.env.MARIADB_HOME;
+    else process.env.MARIADB_HOME = MARIADB_HOME;
+  }
+});
