@@ -119,8 +119,9 @@ export async function endOrphan(id: ProcessId, folder: string): Promise<void> {
   while (isRunning(id, folder) && Date.now() < deadline + 1_000) await sleep(20);
 }
 
-function startTime(pid: number): string | undefined {
-  if (process.platform !== "linux") return ps(pid, "lstart") || undefined;
+/** When a process began, as Linux's /proc or the other systems' ps tells it; nothing once it has ended. Exported for tests. */
+export function startTime(pid: number, platform = process.platform): string | undefined {
+  if (platform !== "linux") return ps(pid, "lstart") || undefined;
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // a program's name may hold blanks
@@ -139,8 +140,12 @@ function commandLine(pid: number): string {
   }
 }
 
-const ps = (pid: number, column: string) =>
-  spawnSync("ps", ["-o", `${column}=`, "-ww", "-p", String(pid)], { encoding: "utf8" }).stdout?.trim() ?? "";
+const ps = (pid: number, column: string) => {
+  const env = { ...process.env, LC_ALL: "C", TZ: "UTC" }; // two commands must be told the same
+  return (
+    spawnSync("ps", ["-o", `${column}=`, "-ww", "-p", String(pid)], { encoding: "utf8", env }).stdout?.trim() ?? ""
+  );
+};
 
 /** The last lines of a log, for an error message. */
 export function logTail(path: string, lines = 6): string {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { spawnGuarded } from "../../local/processes.ts";
+import { spawnGuarded, startTime } from "../../local/processes.ts";
 import { findPrograms, installedMysql, type System } from "../../local/programs.ts";
 import { temporaryFolder } from "../support/support.ts";
 
@@ -79,5 +79,22 @@ test("the folders of Homebrew's and Debian's MariaDB are known", async () => {
   } finally {
     if (MARIADB_HOME === undefined) delete process.env.MARIADB_HOME;
     else process.env.MARIADB_HOME = MARIADB_HOME;
+  }
+});
+
+test("by ps, a process began at the same time whatever the time zone and the language of the command that asks", () => {
+  const { TZ, LC_ALL } = process.env;
+  const asked = (zone: string, locale: string) => {
+    Object.assign(process.env, { TZ: zone, LC_ALL: locale });
+    return startTime(process.pid, "darwin");
+  };
+  try {
+    const began = asked("Europe/London", "C");
+    assert.match(began ?? "", /\d\d:\d\d:\d\d/);
+    assert.equal(asked("Asia/Tokyo", "de_DE.UTF-8"), began);
+  } finally {
+    for (const [name, value] of Object.entries({ TZ, LC_ALL }))
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
   }
 });
