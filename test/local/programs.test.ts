@@ -1,10 +1,12 @@
 /** Where the programs of the services are looked for, system by system. */
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
+import { execFileSync, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { spawnGuarded, startTime } from "../../local/processes.ts";
-import { findPrograms, installedMysql, type System } from "../../local/programs.ts";
+import { findPrograms, installedMysql, type System, strip } from "../../local/programs.ts";
 import { temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -14,6 +16,13 @@ before(async () => {
 after(() => folder.remove());
 
 const tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
+
+/** Sets variables of the environment as they were. */
+function restore(variables: Record<string, string | undefined>) {
+  for (const [name, value] of Object.entries(variables))
+    if (value === undefined) delete process.env[name];
+    else process.env[name] = value;
+}
 
 const systems = {
   linux: { platform: "linux", arch: "x64" },
@@ -50,8 +59,7 @@ test("a system without a MariaDB is told how to install one, and only Linux x86-
     const complete = /or use the complete executable, which brings them: npm run binary -- --services/;
     await assert.rejects(findPrograms(["mysql"], tools, systems.linux), complete);
   } finally {
-    if (MARIADB_HOME === undefined) delete process.env.MARIADB_HOME;
-    else process.env.MARIADB_HOME = MARIADB_HOME;
+    restore({ MARIADB_HOME });
   }
 });
 
@@ -77,8 +85,7 @@ test("the folders of Homebrew's and Debian's MariaDB are known", async () => {
       assert.deepEqual(mysql, { home, server: join(home, server), share: join(home, share), name: "MariaDB" });
     }
   } finally {
-    if (MARIADB_HOME === undefined) delete process.env.MARIADB_HOME;
-    else process.env.MARIADB_HOME = MARIADB_HOME;
+    restore({ MARIADB_HOME });
   }
 });
 
@@ -93,8 +100,42 @@ test("by ps, a process began at the same time whatever the time zone and the lan
     assert.match(began ?? "", /\d\d:\d\d:\d\d/);
     assert.equal(asked("Asia/Tokyo", "de_DE.UTF-8"), began);
   } finally {
-    for (const [name, value] of Object.entries({ TZ, LC_ALL }))
-      if (value === undefined) delete process.env[name];
-      else process.env[name] = value;
+    restore({ TZ, LC_ALL });
   }
+});
+
+const skip = spawnSync("strip", ["--version"]).error && "strip is not installed";
+test("MariaDB is kept without its debugging information, which is most of it, and still runs", { skip }, async () => {
+  const { MARIADB_HOME, XDG_CACHE_HOME } = process.env;
+  delete process.env.MARIADB_HOME;
+  process.env.XDG_CACHE_HOME = join(folder.path, "cache");
+  try {
+    const { mysql } = await findPrograms(["mysql"], tools);
+    const server = mysql?.server ?? "";
+    assert.ok((await stat(server)).size < 50_000_000);
+    assert.match(execFileSync(server, ["--version"], { encoding: "utf8" }), /-MariaDB /);
+    assert.deepEqual((await readdir(join(server, ".."))).sort(), [
+      "mariadb",
+      "mariadbd",
+      "my_print_defaults",
+      "resolveip",
+    ]);
+  } finally {
+    restore({ MARIADB_HOME, XDG_CACHE_HOME });
+  }
+});
+
+test("a program that cannot be stripped stays as it is", async () => {
+  const script = join(folder.path, "script");
+  await writeFile(script, "#!/bin/sh\n", { mode: 0o755 });
+  const { PATH } = process.env;
+  try {
+    await strip(script);
+    process.env.PATH = folder.path; // without strip
+    await strip(script);
+  } finally {
+    restore({ PATH });
+  }
+  assert.equal(await readFile(script, "utf8"), "#!/bin/sh\n");
+  assert.ok(!existsSync(`${script}.stripped`));
 });
