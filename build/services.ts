@@ -90,8 +90,9 @@ const slim = {
         if (/^bin\/|^lib\/jspawnhelper$/.test(file)) chmodSync(join(to, file), 0o755);
       }
     run("strip", ["--strip-unneeded", join(to, "lib/server/libjvm.so")]);
-    // The archive of Java's own classes, without which it makes none of the program's.
-    run(join(to, "bin/java"), ["-Xshare:dump"]);
+    // The archive of Java's own classes, without which it makes none of the program's. Left alone, it differs with the
+    // memory and the cores of the machine that makes it.
+    run(join(to, "bin/java"), ["-Xshare:dump", "-XX:+UseG1GC", "-Xmx256m"]);
   },
 };
 
