@@ -226,18 +226,19 @@ for (const [name, code] of [
   });
 }
 
+/** Prints a text that needs no command. */
+const print = (text: string) => openTerminal({ quiet: true }).print(text.trimEnd());
+
+const licences = () =>
+  isBinary ? ownText("licences.txt") : "Each package in node_modules has its licence; npm run licences collects them";
+
 async function start(): Promise<void> {
   let args: ReturnType<typeof readArguments> | undefined;
   try {
     args = readArguments(process.argv.slice(2));
-    if (args === "help") process.stdout.write(help());
-    else if (args === "version") process.stdout.write(`${packageJson.version}\n`);
-    else if (args === "licences")
-      process.stdout.write(
-        isBinary
-          ? ownText("licences.txt")
-          : "Each package in node_modules has its licence; npm run licences collects them\n",
-      );
+    if (args === "help") print(help());
+    else if (args === "version") print(packageJson.version);
+    else if (args === "licences") print(licences());
     else {
       const code = await main(args, stopping.signal);
       process.exitCode ??= code;

@@ -7,14 +7,16 @@
  * @module
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import packageJson from "../package.json" with { type: "json" };
 import { addons, bundle } from "./bundle.ts";
+import { licences } from "./licences.ts";
 import { writePack } from "./pack.ts";
 import { fetchNative, fetchNode, type Target } from "./packages.ts";
-import { readPins } from "./pins.ts";
+import { filesBelow, readPins } from "./pins.ts";
+import { collectServices } from "./services.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const here = `${process.platform}-${process.arch}` as Target;
@@ -72,10 +74,11 @@ async function make({ target, services, level, out }: Options): Promise<void> {
   writeFileSync(join(work, "main.cjs"), main.code);
   writeFileSync(join(work, "threads.cjs"), threads.code);
   assets["threads.cjs"] = join(work, "threads.cjs");
-  for (const name of [...filesIn("sql"), ...filesIn("http/static"), "report/page.css", "local/pom.xml"])
-    assets[name] = join(root, name);
-  for (const name of filesIn("node_modules/world-atlas").filter((file) => /countries-.*\.json$/.test(file)))
-    assets[name] = join(root, name);
+  const own = ["sql", "http/static"].flatMap((folder) =>
+    filesBelow(join(root, folder)).map((file) => join(folder, file)),
+  );
+  const atlas = ["countries-110m.json", "countries-50m.json"].map((file) => `node_modules/world-atlas/${file}`);
+  for (const name of [...own, ...atlas, "report/page.css", "local/pom.xml"]) assets[name] = join(root, name);
 
   const stripped = natives(target).map(([name, file, as]) => [
     as,
@@ -87,17 +90,12 @@ async function make({ target, services, level, out }: Options): Promise<void> {
     say(`${name} ${version}: ${megabytes(bytes)}, packed ${megabytes(packed)}`);
   };
   pack("natives", packageJson.version, Object.fromEntries(stripped));
-  if (services) {
-    const { collectServices } = await import("./services.ts");
-    for (const { name, version, folder } of await collectServices(join(work, "services")))
-      pack(
-        name,
-        version,
-        Object.fromEntries(filesIn(folder).map((file) => [relative(folder, resolve(root, file)), resolve(root, file)])),
-      );
-  }
-  const { licences } = await import("./licences.ts");
-  writeFileSync(join(work, "licences.txt"), await licences({ services }));
+  const brought = services ? await collectServices(join(work, "services")) : [];
+  for (const { name, version, folder } of brought)
+    pack(name, version, Object.fromEntries(filesBelow(folder).map((file) => [file, join(folder, file)])));
+  const inputs = [...main.inputs, ...threads.inputs];
+  const text = await licences({ node: fetchNode(target), services: brought, inputs });
+  writeFileSync(join(work, "licences.txt"), text);
   assets["licences.txt"] = join(work, "licences.txt");
 
   await inject({ target, out, work, assets });
@@ -142,12 +140,6 @@ function runQuietly([command = "", ...args]: string[]): void {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
   if (status !== 0) throw new Error(`${basename(command)} ${args.join(" ")} failed: ${stdout}${stderr}`);
 }
-
-/** The files below a folder, by their paths below the program's. */
-const filesIn = (folder: string): string[] =>
-  readdirSync(resolve(root, folder), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
 

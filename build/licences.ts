@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { unzipSync } from "fflate";
 import rules from "./licences.json" with { type: "json" };
-import { fetchNode } from "./node.ts";
+import { fetchNode } from "./packages.ts";
 import { filesBelow, readPins } from "./pins.ts";
 import { collectServices, type ServiceFolder } from "./services.ts";
 
@@ -255,7 +255,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const dist = join(root, "dist");
   try {
     mkdirSync(dist, { recursive: true });
-    const node = fetchNode("linux-x64", join(work, "node"));
+    const node = fetchNode("linux-x64");
     writeFileSync(join(dist, "LICENCES.txt"), await licences({ node }));
     const services = await collectServices(join(work, "services"));
     writeFileSync(join(dist, "LICENCES-complete.txt"), await licences({ node, services }));

@@ -26,7 +26,7 @@ export interface ServiceFolder {
 
 /**
  * Downloads, checks and slims Kafka, MariaDB and a Java into three folders below `work`, which are made anew. They fit
- * KAFKA_HOME, MARIADB_HOME and JAVA_HOME. Needs Maven, a Java for it, pip and strip.
+ * KAFKA_HOME, MARIADB_HOME and JAVA_HOME. Needs Maven, a Java for it, pip, gcc and strip.
  *
  * @throws `Error` for a download that is not what pins.json says
  */
@@ -78,6 +78,16 @@ const slim = {
       cpSync(join(from, file), join(to, file));
     }
     run("strip", [join(to, "bin/mariadbd")]); // nine tenths are debugging information
+    // Not every Linux has these two; local/mariadb.ts lets the server find them.
+    mkdirSync(join(to, "lib"));
+    for (const [name, library] of [
+      ["libsystemd", "libsystemd.so.0"],
+      ["libcrypt", "libcrypt.so.1"],
+    ] as const) {
+      const source = fileURLToPath(new URL(`./stubs/${name}`, import.meta.url));
+      const link = ["-shared", "-fPIC", "-Os", "-nostdlib", `-Wl,-soname,${library},--version-script,${source}.map`];
+      run("gcc", [...link, "-o", join(to, "lib", library), `${source}.c`]);
+    }
   },
 
   java: (from: string, to: string) => {

@@ -33,6 +33,11 @@ export async function startMysql(
     ...(process.getuid?.() === 0 ? ["--user=root"] : []), // root must say that it means it
   ];
 
+  // The complete executable's server brings libraries that not every Linux has.
+  const libraries = join(home, "lib");
+  const isComplete = existsSync(join(libraries, "libsystemd.so.0"));
+  const env = isComplete ? { ...process.env, LD_LIBRARY_PATH: libraries } : process.env;
+
   mkdirSync(join(folder, "tmp"), { recursive: true, mode: 0o700 });
   const data = join(folder, "mariadb");
   if (!existsSync(data)) {
@@ -44,6 +49,7 @@ export async function startMysql(
     const install = tools.spawn(server, [...common, `--datadir=${unfinished}`, ...how], {
       output,
       cwd: unfinished,
+      env,
       stdin: "pipe",
     });
     install.child.stdin?.on("error", () => {}).end(sql);
@@ -80,7 +86,7 @@ export async function startMysql(
       "--innodb-flush-log-at-trx-commit=2",
       ...flags,
     ],
-    { output, cwd: data },
+    { output, cwd: data, env },
   );
   closeSync(output);
   // The server greets whoever connects, and does so only after the init file.
