@@ -93,8 +93,6 @@ export async function bundle(entry: string): Promise<Bundle> {
     plugins: [nativeLibraries, kafkajs, required],
     define: { "import.meta.url": "undefined", "import.meta.resolve": "undefined" },
     logOverride: { "empty-import-meta": "silent" },
-    minifyWhitespace: true,
-    minifySyntax: true,
     charset: "utf8",
     legalComments: "none",
     metafile: true,

@@ -13,8 +13,17 @@
  *
  * @module
  */
-import { crc32c } from "@node-rs/crc32";
+import { createRequire } from "node:module";
 import { unpack } from "./codecs.ts";
+
+const require = createRequire(import.meta.url);
+
+/** By `require` and at first use: it is native, and most of the program's starts need no checksum. */
+let native: typeof import("@node-rs/crc32") | undefined;
+const crc32c = (bytes: Buffer): number => {
+  native ??= require("@node-rs/crc32") as typeof import("@node-rs/crc32");
+  return native.crc32c(bytes);
+};
 
 /** Free bytes before each batch, where a request's own head is put, so that nothing is copied once more. */
 export const requestRoom = 1_024;

@@ -57,6 +57,14 @@ export function packFolder(name: PackName, say: (line: string) => void = () => {
 const isWhole = (folder: string, { files }: Pack): boolean =>
   files.every(({ path, bytes }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === bytes);
 
+/** What to do about errors of the system. */
+const troubles: Record<string, string> = {
+  ENOSPC: "its disk is full; make room there",
+  EDQUOT: "your quota is used up; make room there",
+  EACCES: "you may not write there; change its mode",
+  EROFS: "its disk is read-only; mount it otherwise",
+};
+
 function unpack(name: PackName, base: string, pack: Pack): void {
   const folder = beginCached(base);
   try {
@@ -72,11 +80,11 @@ function unpack(name: PackName, base: string, pack: Pack): void {
     if (!isWhole(damaged, pack)) rmSync(damaged, { recursive: true, force: true });
     finishCached(folder, base);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== "ENOSPC" && code !== "EDQUOT" && code !== "EACCES" && code !== "EROFS") throw error;
+    const why = troubles[(error as NodeJS.ErrnoException).code ?? ""];
+    if (!why) throw error;
     const size = `${Math.ceil(pack.bytes / 1e6)} MB`;
     throw new Error(
-      `Cannot unpack ${name} into "${cacheFolder()}" (${message}): make room for ${size} there, or choose another folder by XDG_CACHE_HOME`,
+      `Cannot unpack ${name} (${size}) into "${cacheFolder()}": ${why}, or choose another folder by XDG_CACHE_HOME`,
       { cause: error },
     );
   } finally {

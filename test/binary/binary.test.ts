@@ -73,11 +73,12 @@ const hidden = ["libsystemd.so.0", "libcrypt.so.1"].flatMap((name) => {
 const mask = isRoot ? hidden.map((path) => `mount --bind /dev/null ${path} && `).join("") : "";
 
 const hasNamespaces = spawnSync("unshare", ["-n", "-m", "true"]).status === 0;
-const offline = hasNamespaces ? ["unshare", "-n", "-m", "sh", "-c", `${mask}ip link set lo up && exec "$@"`, "sh"] : [];
+const offline = (first: string) =>
+  hasNamespaces ? ["unshare", "-n", "-m", "sh", "-c", `${first}ip link set lo up && exec "$@"`, "sh"] : [];
 
 /** How an executable is started where nothing else is; `services` lets a thin one use services that are installed. */
 const alone = (executable: string, home: string, more: string[] = []) => [
-  ...offline,
+  ...offline(more.length > 0 ? "" : mask),
   ...["env", "-i", `HOME=${home}`, `PATH=${tools}`, ...more, executable],
 ];
 
@@ -249,7 +250,10 @@ test("a cache of somebody else, a full disk and one that nothing may be run from
     const mount = `mount -t tmpfs -o ${options} none "${home}" && exec "$@"`;
     return ["unshare", "-m", "sh", "-c", mount, "sh", "env", "-i", `HOME=${home}`, `PATH=${tools}`, thin];
   };
-  await refused(mounted("size=20m"), /Cannot unpack natives .*: make room for \d+ MB there/);
-  await refused(mounted("size=200m,noexec"), /mounted noexec/);
+  await refused(
+    mounted("size=20m"),
+    /^Error: Cannot unpack natives \(\d+ MB\) into ".*": its disk is full; make room there, or choose/,
+  );
+  await refused(mounted("size=200m,noexec"), /^Error: Cannot load ".*mounted noexec/);
   assert.ok(!existsSync(cache));
 });

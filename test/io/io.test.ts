@@ -294,11 +294,11 @@ test("a process is alive while it runs, whoever it belongs to, and not when it h
   assert.ok(!isAlive(child.pid as number));
 });
 
-test("only local/processes.ts, which asks ps where there is no /proc, looks there", () => {
+test("only local/processes.ts, which asks ps where there is no /proc, and packs of the executable for Linux look there", () => {
   const found = sources().filter(({ text }) => text.includes("/proc/$"));
   assert.deepEqual(
     found.map(({ path }) => path),
-    ["local/processes.ts"],
+    ["local/processes.ts", "runtime/packs.ts"],
   );
 });
 
