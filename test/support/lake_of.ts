@@ -1,12 +1,12 @@
 /**
- * Makes a lake from messages without Kafka, for tests of cleaning: bronze as `clean` lands it, the rest by `rebuild`.
+ * Makes a lake from messages without Kafka, for tests of cleaning: bronze as `clean` lands it, the rest by `cleanLanded`.
  *
  * @module
  */
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { rebuild } from "../../clean/rebuild.ts";
+import { cleanLanded } from "../../clean/rebuild.ts";
 import type { CleanResult } from "../../clean/run.ts";
 import { bronzeLines } from "../../io/bronze_lines.ts";
 import type { RecordView } from "../../io/record_batch.ts";
@@ -22,7 +22,7 @@ type Messages = Partial<Record<Table, Message[]>>;
 /** Lands messages in `lake` and cleans them. */
 export async function makeLake(lake: string, messages: Messages, options: LandOptions = {}): Promise<CleanResult> {
   await landMessages(lake, messages, options);
-  return rebuild({ lake, signal: new AbortController().signal, onFact: () => {} });
+  return cleanLanded({ lake, signal: new AbortController().signal, onFact: () => {} });
 }
 
 /** Settings of {@link landMessages}. */
