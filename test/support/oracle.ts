@@ -293,7 +293,7 @@ function readJson(text: string): { isStrict: boolean; columns?: Columns; open?: 
     if (token === "}" || token === "]") containers.pop();
     if (containers.length > 500) open ??= "nesting";
     const content: string | undefined = token.startsWith('"') ? JSON.parse(token) : undefined;
-    if (content === undefined && token.replaceAll(/\D/g, "").length > 500) open ??= "long number";
+    if (content === undefined && token.length > 500 && token.replaceAll(/\D/g, "").length > 500) open ??= "long number";
     if (content === undefined) return;
     if (/\p{Surrogate}/u.test(content)) open ??= "lone surrogate"; // only an escape can be one: the bytes are UTF-8
     if (tokens[at + 1] !== ":") return;
