@@ -6,7 +6,6 @@ import { after, before, test } from "node:test";
 import { type Table, tableNames } from "../../io.ts";
 import { lockLake } from "../../lake/owner.ts";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
-import { bigMessages } from "../support/messages.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
 import { query, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
@@ -162,28 +161,6 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
       }
     }
   }
-});
-
-test("messages around 16 MB are read, and over it rejected as too_big", async () => {
-  const lake = `${folder.path}/big`;
-  const messages = bigMessages("geo");
-  await makeLake(lake, { geo: messages });
-  const wanted = cleanTable("geo", messages);
-  assert.deepEqual(await readSilver(lake, "geo"), [...wanted.rows.values()]);
-  assert.deepEqual(
-    (await readRejects(lake, "geo")).map(({ _offset, reason, raw }) => [_offset, reason, (raw as Buffer).length]),
-    wanted.rejects.map(({ _offset, reason, raw }) => [Number(_offset), reason, raw?.length]),
-  );
-});
-
-test("messages made to take far more memory parsed than as text are cleaned piece by piece", async () => {
-  const lake = `${folder.path}/dense`;
-  const value = Buffer.from(
-    `{"ind":1,"timestamp":null,"latitude":null,"longitude":null,"country":"x","more":${"[".repeat(2_000_000)}1${"]".repeat(2_000_000)}}`,
-  );
-  const messages = Array.from({ length: 30 }, (_, offset) => ({ partition: 0, offset, postedAt: 1, key: null, value }));
-  const { ledger } = await makeLake(lake, { geo: messages });
-  assert.deepEqual(ledger[1], { table: "geo", messages: 30, clean: 1, superseded: 29, rejected: 0, reasons: {} });
 });
 
 test("what the keys of messages say makes no difference to where their rows go, nor do rejects among them", async () => {

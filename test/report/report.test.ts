@@ -2,7 +2,7 @@
  * The report page: its numbers against the Parquet answers, hostile text, and lakes with little in them.
  */
 import assert from "node:assert/strict";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -11,9 +11,16 @@ import { oneLine } from "../../report/html.ts";
 import { readQuestions } from "../../report/questions.ts";
 import { report } from "../../report/report.ts";
 import { openWorld } from "../../report/world.ts";
-import { makeLake } from "../support/lake_of.ts";
-import { makeHostilePage, makePage, makeScriptPage, scripts, toMessages } from "../support/report_page.ts";
-import { copyProgram, query, run, temporaryFolder } from "../support/support.ts";
+import {
+  makeHostilePage,
+  makePage,
+  makeScriptPage,
+  programWithAnswer,
+  scripts,
+  tableOf,
+  toMessages,
+} from "../support/report_page.ts";
+import { query, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -25,26 +32,6 @@ after(() => folder.remove());
 const pin = (index: number, more: object = {}) => validRow("pin", index, more);
 const geo = (ind: number, more: object = {}) => validRow("geo", ind, more);
 const user = (ind: number, more: object = {}) => validRow("user", ind, more);
-
-const decode = (text: string) =>
-  text
-    .replace(/<i>none<\/i>/g, "null")
-    .replace(/<[^>]*>/g, "")
-    .replace(
-      /&lt;|&gt;|&quot;|&#39;|&amp;/g,
-      (e) => ({ "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'" })[e] ?? "&",
-    );
-
-/** The cells of a table of the page as text; numbers without the commas between thousands. */
-function tableOf(page: string, id: string): string[][] {
-  const found = new RegExp(`<table id="table-${id}">[^]*?</table>`).exec(page)?.[0];
-  assert.ok(found, `The page has no table "${id}"`);
-  return [...found.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row = ""]) =>
-    [...row.matchAll(/<t[hd][^>]*?( class="n")?>(.*?)<\/t[hd]>/gs)].map(([, isNumber, cell = ""]) =>
-      isNumber ? decode(cell).replaceAll(",", "") : decode(cell),
-    ),
-  );
-}
 
 /** What stands in a Parquet file of gold, as text on one line, which is how the page shows it. */
 async function goldOf(lake: string, name: string): Promise<string[][]> {
@@ -132,58 +119,13 @@ test("a ledger that does not add up is told", async () => {
   assert.deepEqual(tableOf(page, "ledger")[1], ["pin", "2", "1", "0", "0", "NO"]);
 });
 
-/** A copy of the program without services, a lake of two posts in its data folder, and one more answer. */
-async function programWithAnswer(name: string, file: string, sql: string) {
-  const root = join(folder.path, `program ${name}`);
-  const program = await copyProgram(root);
-  await writeFile(join(root, "sql", "answers", file), sql);
-  const data = join(folder.path, `data ${name}`);
-  await makeLake(join(data, "lake"), {
-    pin: toMessages([pin(1, { tag_list: "a" }), pin(2, { is_image_or_video: "video", tag_list: "b,<c>" })]),
-  });
-  const creds = join(root, "creds.yaml");
-  const mysql = "HOST: 127.0.0.1\nPORT: 1\nUSER: nobody\nPASSWORD: none\n";
-  await writeFile(creds, `${mysql}KAFKA:\n  BROKERS: ["127.0.0.1:1"]\n`, { mode: 0o600 });
-  const args = ["report", "--data", data, "--creds", creds, "--wait", "0"];
-  return { root, lake: join(data, "lake"), report: () => run(args, { program }) };
-}
-
-test("an answer is one SQL file: it is on the screen, in gold and on the page, after the answers of lower numbers", async () => {
-  const sql = `-- Posts & their tags, by kind
--- The second line is no part of the title.
-SELECT is_image_or_video AS kind, CAST(count(*) AS BIGINT) AS post_count, any_value(tag_list) AS tags
-FROM pin GROUP BY is_image_or_video ORDER BY kind
-`;
-  const { lake, report } = await programWithAnswer("new answer", "10_constructor.sql", sql);
-  const { code, stdout, stderr } = await report();
-  assert.equal(code, 0, stderr);
-  assert.match(
-    stdout,
-    /\n\nPosts & their tags, by kind \(constructor\)\n {2}kind .*\n.*\n {2}image +1 .*\n {2}video +1 /,
-  );
-  const names = [...stdout.matchAll(/^\S.* \((\w+)\)$/gm)].map(([, name]) => name);
-  assert.deepEqual([names[0], names[1], names.at(-1)], ["top_category_by_country", "category_by_year", "constructor"]);
-  const rows = await query(`SELECT kind, post_count FROM '${lake}/gold/constructor.parquet'`);
-  assert.deepEqual(rows, [
-    { kind: "image", post_count: 1n },
-    { kind: "video", post_count: 1n },
-  ]);
-  const page = await readFile(join(lake, "gold", "report.html"), "utf8");
-  assert.match(page, /<li><a href="#constructor">Posts &amp; their tags, by kind<\/a><\/li><\/ol>/);
-  assert.match(
-    page,
-    /<section id="constructor">\n<h2><span class="number">10<\/span> Posts &amp; their tags, by kind</,
-  );
-  assert.match(page, /<h1>Ten answers from 2 posts</);
-  assert.deepEqual(tableOf(page, "constructor"), [
-    ["Kind", "Post_count", "Tags"],
-    ["image", "1", "a"],
-    ["video", "1", "b,<c>"],
-  ]);
-});
-
 test("an answer that cannot be used names its file and why", async () => {
-  const { root, lake } = await programWithAnswer("bad answers", "10_fine.sql", "-- Fine\nSELECT 1 AS one\n");
+  const { root, lake } = await programWithAnswer(
+    folder.path,
+    "bad answers",
+    "10_fine.sql",
+    "-- Fine\nSELECT 1 AS one\n",
+  );
   const copy: typeof import("../../report/report.ts") = await import(
     pathToFileURL(join(root, "report/report.ts")).href
   );

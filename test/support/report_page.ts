@@ -4,13 +4,15 @@
  * @module
  */
 
-import { readFile } from "node:fs/promises";
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Table } from "../../io.ts";
 import { report } from "../../report/report.ts";
 import { makeLake } from "./lake_of.ts";
 import { hostileMessages } from "./messages.ts";
 import type { Message } from "./oracle.ts";
+import { copyProgram, run } from "./support.ts";
 import { validRow } from "./valid_row.ts";
 
 /** Rows as messages of one partition. */
@@ -58,3 +60,42 @@ export const makeScriptPage = (lake: string) =>
     geo: toMessages(scripts.map((text, i) => validRow("geo", i, { country: `${text} land` }))),
     user: toMessages(scripts.map((text, i) => validRow("user", i, { first_name: text, age: 18 + i * 9 }))),
   });
+
+/** A copy of the program without services, a lake of two posts in its data folder, and one more answer. */
+export async function programWithAnswer(folder: string, name: string, file: string, sql: string) {
+  const root = join(folder, `program ${name}`);
+  const program = await copyProgram(root);
+  await writeFile(join(root, "sql", "answers", file), sql);
+  const data = join(folder, `data ${name}`);
+  await makeLake(join(data, "lake"), {
+    pin: toMessages([
+      validRow("pin", 1, { tag_list: "a" }),
+      validRow("pin", 2, { is_image_or_video: "video", tag_list: "b,<c>" }),
+    ]),
+  });
+  const creds = join(root, "creds.yaml");
+  const mysql = "HOST: 127.0.0.1\nPORT: 1\nUSER: nobody\nPASSWORD: none\n";
+  await writeFile(creds, `${mysql}KAFKA:\n  BROKERS: ["127.0.0.1:1"]\n`, { mode: 0o600 });
+  const args = ["report", "--data", data, "--creds", creds, "--wait", "0"];
+  return { root, lake: join(data, "lake"), report: () => run(args, { program }) };
+}
+
+/** The cells of a table of the page as text; numbers without the commas between thousands. */
+export function tableOf(page: string, id: string): string[][] {
+  const found = new RegExp(`<table id="table-${id}">[^]*?</table>`).exec(page)?.[0];
+  assert.ok(found, `The page has no table "${id}"`);
+  return [...found.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row = ""]) =>
+    [...row.matchAll(/<t[hd][^>]*?( class="n")?>(.*?)<\/t[hd]>/gs)].map(([, isNumber, cell = ""]) =>
+      isNumber ? decode(cell).replaceAll(",", "") : decode(cell),
+    ),
+  );
+}
+
+const decode = (text: string) =>
+  text
+    .replace(/<i>none<\/i>/g, "null")
+    .replace(/<[^>]*>/g, "")
+    .replace(
+      /&lt;|&gt;|&quot;|&#39;|&amp;/g,
+      (e) => ({ "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'" })[e] ?? "&",
+    );
