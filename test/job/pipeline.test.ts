@@ -4,49 +4,40 @@
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { connectMysql, type MysqlSettings } from "../../db_conn.ts";
-import { rowToJson, type Table, tableNames, tables } from "../../io.ts";
+import { tableNames, tables } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { sampleRow } from "../../local/sample/rows.ts";
 import { readRejects, readSilver } from "../support/lake_of.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
-import { openServices, readTopic, type Services } from "../support/services.ts";
-import { copyProgram, query, type Run, run, start, struck } from "../support/support.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { sourceMessages } from "../support/source.ts";
+import { copyProgram, query, type Run, run } from "../support/support.ts";
 
-let services: Services;
-let folder: Services["folder"];
+let services: SharedServices;
+let folder: SharedServices["folder"];
 let data: string;
 let creds: string;
+let at: string[];
 let mysql: MysqlSettings;
 let kafka: KafkaSettings;
 let db: Connection;
 
 before(async () => {
-  services = await openServices({ rows: 2000 });
-  ({ folder, data, creds, mysql, kafka } = services);
+  services = await shareServices({ rows: 2000, name: "pipeline" });
+  ({ folder, data, creds, at, mysql, kafka } = services);
   db = (await connectMysql(mysql)) as unknown as Connection;
 });
 
 after(async () => {
   await db?.end();
-  await services.close();
+  await services?.close();
 });
-
-/** What must be in a topic: every row of the table, as JSON, by key. */
-async function sourceMessages(table: Table, connection: Connection = db): Promise<Map<string, string>> {
-  const { source, key, columns } = tables[table];
-  const [rows, fields] = await connection.query({
-    sql: `SELECT * FROM ${source} ORDER BY \`${key}\``,
-    rowsAsArray: true,
-  });
-  const described = fields.map(({ name }) => ({ name, kind: columns[name as keyof typeof columns] }));
-  return new Map((rows as string[][]).map((row) => [row[0] as string, rowToJson(described, row)]));
-}
 
 const ok = (result: Run, code = 0) => {
   assert.equal(result.code, code, result.stderr);
@@ -55,15 +46,9 @@ const ok = (result: Run, code = 0) => {
 
 const keysOf = (messages: Message[]) => messages.map((m) => m.key?.toString());
 
-test("up tells where the services are, and its credentials file is private", async () => {
-  assert.equal((await stat(creds)).mode & 0o777, 0o600);
-  const again = ok(await run(["up", "--data", data, "--json"]));
-  assert.equal((JSON.parse(again.stdout) as { mysql: { creds_file: string } }).mysql.creds_file, creds);
-});
-
 test("the sample data stands in MySQL as it is generated", async () => {
   for (const table of tableNames) {
-    const rows = [...(await sourceMessages(table)).keys()];
+    const rows = [...(await sourceMessages(db, table)).keys()];
     assert.equal(rows.length, 2000);
     const { source, key } = tables[table];
     const [[row]] = (await db.query({ sql: `SELECT * FROM ${source} WHERE \`${key}\` = 1234`, rowsAsArray: true })) as [
@@ -78,7 +63,7 @@ test("the sample data stands in MySQL as it is generated", async () => {
 });
 
 test("the whole job: every row is in its topic once and in order, and silver is the source, cleaned", async () => {
-  const first = ok(await run(["--data", data, "--prefix", "whole", "--json"]));
+  const first = ok(await run([...at, "--prefix", "whole", "--json"]));
   const result = JSON.parse(first.stdout) as {
     ledger: { table: string; messages: number; clean: number }[];
     answers: object;
@@ -86,7 +71,7 @@ test("the whole job: every row is in its topic once and in order, and silver is 
   assert.ok(Object.keys(result.answers).length >= 9);
   const lake = join(data, "lake");
   for (const table of tableNames) {
-    const source = await sourceMessages(table);
+    const source = await sourceMessages(db, table);
     const messages = await readTopic(kafka, `whole.${table}`);
     assert.deepEqual(keysOf(messages), [...source.keys()]);
     assert.deepEqual(
@@ -111,12 +96,12 @@ test("the whole job: every row is in its topic once and in order, and silver is 
 
 test("run again, nothing is posted or cleaned twice; rows added in between are posted alone", async () => {
   const before = await readTopic(kafka, "whole.geo");
-  ok(await run(["--data", data, "--prefix", "whole"]));
+  ok(await run([...at, "--prefix", "whole"]));
   assert.equal((await readTopic(kafka, "whole.geo")).length, before.length);
   await db.query(
     "INSERT INTO geolocation_data VALUES (5000, '2019-01-01 00:00:00', 1.5, -2.25, 'Aruba'), (5001, NULL, NULL, NULL, NULL)",
   );
-  ok(await run(["--data", data, "--prefix", "whole"]));
+  ok(await run([...at, "--prefix", "whole"]));
   const now = await readTopic(kafka, "whole.geo");
   assert.deepEqual(keysOf(now.slice(before.length)), ["5000", "5001"]);
   const rows = await readSilver(join(data, "lake"), "geo");
@@ -126,11 +111,11 @@ test("run again, nothing is posted or cleaned twice; rows added in between are p
 
 test("a row inserted below the last key is warned about, and post --full posts every row again", async () => {
   await db.query("INSERT INTO user_data VALUES (-5, 'Low', 'Key', 30, '2016-01-01 00:00:00')");
-  const post = ok(await run(["post", "--data", data, "--prefix", "whole"]));
+  const post = ok(await run(["post", ...at, "--prefix", "whole"]));
   assert.match(post.stderr, /Warning: "user_data" has 1 more rows up to key 1999 than were posted/);
-  ok(await run(["post", "--full", "--data", data, "--prefix", "whole"]));
+  ok(await run(["post", "--full", ...at, "--prefix", "whole"]));
   assert.equal((await readTopic(kafka, "whole.user")).length, 4001);
-  const clean = ok(await run(["clean", "--data", data, "--prefix", "whole", "--json"]), 3);
+  const clean = ok(await run(["clean", ...at, "--prefix", "whole", "--json"]), 3);
   const { ledger } = JSON.parse(clean.stdout) as { ledger: { table: string; reasons: object; superseded: number }[] };
   assert.deepEqual(ledger.find((row) => row.table === "user")?.reasons, { bad_key: 1 });
   assert.equal(ledger.find((row) => row.table === "user")?.superseded, 2000);
@@ -148,7 +133,7 @@ test("clean --rebuild makes the same silver, rejects and gold from bronze alone"
     await query(`SELECT * FROM '${lake}/gold/top_category_by_country.parquet'`),
     await query(`SELECT * FROM '${lake}/gold/ledger.parquet'`),
   ];
-  ok(await run(["report", "--data", data, "--prefix", "whole"]));
+  ok(await run(["report", ...at, "--prefix", "whole"]));
   const before = await read();
   for (const name of await readdir(join(lake, "silver", "pin"))) await rm(join(lake, "silver", "pin", name));
   await rm(join(lake, "gold"), { recursive: true });
@@ -161,7 +146,7 @@ test("SQL that gives other columns than silver has is refused, and --rebuild mak
   const program = await copyProgram(folderOfCopy);
   const file = join(folderOfCopy, "sql", "clean_geo.sql");
   const original = await readFile(file, "utf8");
-  const args = ["clean", "--data", data, "--creds", creds, "--prefix", "whole"];
+  const args = ["clean", ...at, "--prefix", "whole"];
   for (const [text, difference] of [
     [original.replace("  ind, country,", "  ind, upper(country) AS shouted, country,"), /"shouted" is new/],
     [original.replace("  ind, country,", "  country, ind,"), /their order is another/],
@@ -185,7 +170,7 @@ test("SQL that gives other columns than silver has is refused, and --rebuild mak
 test("a full lake without its lake.json is refused, with what to write into it", async () => {
   const file = join(data, "lake", "lake.json");
   const before = await readFile(file, "utf8");
-  const args = ["clean", "--data", data, "--creds", creds, "--prefix", "whole"];
+  const args = ["clean", ...at, "--prefix", "whole"];
   await rm(file);
   try {
     const { stderr } = ok(await run(args), 2);
@@ -214,7 +199,7 @@ test("a foreign message that can't be read is rejected with its reason, and the 
     ],
   });
   await producer.disconnect();
-  const clean = ok(await run(["clean", "--data", data, "--prefix", "whole"]), 3);
+  const clean = ok(await run(["clean", ...at, "--prefix", "whole"]), 3);
   assert.match(clean.stdout, /pin +not_json +1\n/);
   assert.match(clean.stdout, /pin +empty_message +1\n/);
   const rejects = await readRejects(join(data, "lake"), "pin");
@@ -225,110 +210,11 @@ test("a foreign message that can't be read is rejected with its reason, and the 
       ["empty_message", null],
     ],
   );
-  ok(await run(["clean", "--data", data, "--prefix", "whole"]));
-});
-
-test("clean --follow goes on in micro-batches until it is stopped, with exit code 130", async () => {
-  const other = join(folder.path, "follow");
-  const following = start(["clean", "--follow", "--creds", creds, "--data", other, "--prefix", "follow"]);
-  await following.said(/Using Kafka/);
-  ok(await run(["post", "--creds", creds, "--data", other, "--prefix", "follow"]));
-  await following.said(/clean {3}pin [\d,]+ messages/);
-  for (let tries = 0; ; tries++) {
-    const rows = existsSync(join(other, "lake/gold/ledger.parquet"))
-      ? await query(`SELECT sum(clean)::INT AS clean FROM '${other}/lake/gold/ledger.parquet'`)
-      : [];
-    if (rows[0]?.clean === 6002) break;
-    assert.ok(tries < 100, `follow has cleaned ${rows[0]?.clean}`);
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  const second = await run(["clean", "--creds", creds, "--data", other, "--prefix", "follow"]);
-  assert.equal(second.code, 1);
-  assert.match(
-    second.stderr,
-    /Error: Another clean of the lake in ".*follow\/lake" is running: process \d+, since .*; let it finish, or stop it first\n$/,
-  );
-  ok(await run(["status", "--creds", creds, "--data", other, "--prefix", "follow"]));
-  following.kill("SIGINT");
-  assert.equal((await following.done).code, 130);
-});
-
-test("two posts of the same tables at once: one goes on, the other says who is running, nothing is doubled", async () => {
-  const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
-  const runs = await Promise.all([run(args), run(args)]);
-  assert.ok(runs.some(({ code }) => code === 0));
-  for (const result of runs.filter(({ code }) => code !== 0)) {
-    assert.equal(result.code, 1);
-    assert.match(
-      result.stderr,
-      /Error: Another post of "\w+" is running: process \d+ on \S+, since \S+; let it finish, or stop it first\n$/,
-    );
-  }
-  ok(await run(args));
-  for (const table of tableNames) {
-    assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...(await sourceMessages(table)).keys()]);
-  }
-});
-
-test("a full run that was killed is finished for all tables by the next post", async () => {
-  const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
-  const env = struck(join(folder.path, "steps"), "kill 1 ^sent");
-  assert.equal((await run([...args, "--full"], { env })).code, null);
-  assert.match(ok(await run(args)).stderr, /A full run was broken off: it is finished first/);
-  for (const table of tableNames) {
-    const keys = [...(await sourceMessages(table)).keys()];
-    assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...keys, ...keys], table);
-  }
-});
-
-test("post says where another's open transaction hides its rows", async () => {
-  const producer = kafkaClient(kafka).producer({ transactionalId: "other", maxInFlightRequests: 1, idempotent: true });
-  await producer.connect();
-  const transaction = await producer.transaction();
-  const [{ baseOffset } = {}] = await transaction.send({ topic: "twice.geo", messages: [{ key: "x", value: "{}" }] });
-  await db.query("INSERT INTO geolocation_data VALUES (6000, NULL, NULL, NULL, NULL)");
-  const { stderr } = ok(await run(["post", "--creds", creds, "--prefix", "twice", "--data", folder.path]));
-  await transaction.abort();
-  await producer.disconnect();
-  await db.query("DELETE FROM geolocation_data WHERE ind = 6000");
-  const open = `A transaction stays open at offset ${baseOffset} of partition 0 of topic "twice.geo"`;
-  assert.ok(stderr.includes(`Warning: ${open}: clean reads what stands behind it only when it ends`), stderr);
-});
-
-test("several partitions: each key in the partition of Java's clients, in order within it, and clean reads them all", async () => {
-  const path = join(folder.path, "parts.yaml");
-  await writeFile(path, `${await readFile(creds, "utf8")}\n`);
-  await writeFile(
-    path,
-    (await readFile(creds, "utf8")).replace(/BROKERS:/, "PARTITIONS: 3\n  PREFIX: parts\n  BROKERS:"),
-  );
-  await chmod(path, 0o600);
-  // The path has names of columns in it: readers that see partitions there would replace these.
-  const other = join(folder.path, "country=US", "_offset=3");
-  ok(await run(["--creds", path, "--data", other]));
-  ok(await run(["report", "--creds", path, "--data", other]));
-  const status = JSON.parse(ok(await run(["status", "--json", "--creds", path, "--data", other])).stdout);
-  assert.deepEqual([status.geo.clean, status.geo.lag], [status.geo.messages, 0]);
-  for (const table of tableNames) {
-    const messages = await readTopic(kafka, `parts.${table}`);
-    assert.deepEqual([...new Set(messages.map((m) => m.partition))].sort(), [0, 1, 2]);
-    for (const partition of [0, 1, 2]) {
-      const keys = messages.filter((m) => m.partition === partition).map((m) => Number(m.key));
-      assert.deepEqual(
-        keys,
-        [...keys].sort((a, b) => a - b),
-      );
-    }
-    assert.equal(new Set(keysOf(messages)).size, (await sourceMessages(table)).size);
-    assert.deepEqual(
-      await readSilver(join(other, "lake"), table),
-      [...cleanTable(table, messages).rows.values()].sort((a, b) => Number(a.ind - b.ind)),
-    );
-  }
+  ok(await run(["clean", ...at, "--prefix", "whole"]));
 });
 
 test("a lake refuses another prefix, another database and another cluster", async () => {
-  const prefix = await run(["clean", "--data", data, "--prefix", "other"]);
+  const prefix = await run(["clean", ...at, "--prefix", "other"]);
   assert.equal(prefix.code, 2);
   assert.match(
     prefix.stderr,
@@ -341,41 +227,41 @@ test("a lake refuses another prefix, another database and another cluster", asyn
   const path = join(folder.path, "other.yaml");
   const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_other");
   await writeFile(path, text, { mode: 0o600 });
-  const database = await run(["clean", "--creds", path, "--data", data, "--prefix", "whole"]);
+  const database = await run(["clean", ...at, "--creds", path, "--prefix", "whole"]);
   assert.equal(database.code, 2);
   assert.match(
     database.stderr,
-    /belongs to database "pinterest_data@.*", not to "pinterest_other@.*": choose another folder by --data\n$/,
+    /belongs to database "pinterest_pipeline@.*", not to "pinterest_other@.*": choose another folder by --data\n$/,
   );
-  const post = await run(["post", "--creds", path, "--data", data, "--prefix", "whole"]);
+  const post = await run(["post", ...at, "--creds", path, "--prefix", "whole"]);
   assert.equal(post.code, 2);
   assert.match(
     post.stderr,
-    /Error: Topic "whole\.\w+" holds the rows of database "pinterest_data@.*", not of "pinterest_other@.*": choose another prefix by --prefix or KAFKA\.PREFIX\n$/,
+    /Error: Topic "whole\.\w+" holds the rows of database "pinterest_pipeline@.*", not of "pinterest_other@.*": choose another prefix by --prefix or KAFKA\.PREFIX\n$/,
   );
   const binding = join(data, "lake", "lake.json");
   const kept = await readFile(binding, "utf8");
   await writeFile(binding, kept.replace(/"cluster": "[^"]*"/, '"cluster": "elsewhere"'));
-  const cluster = await run(["clean", "--data", data, "--prefix", "whole"]);
+  const cluster = await run(["clean", ...at, "--prefix", "whole"]);
   await writeFile(binding, kept);
   assert.equal(cluster.code, 2);
   assert.match(cluster.stderr, /belongs to Kafka cluster "elsewhere", not to ".*": choose another folder by --data\n$/);
 });
 
 test("explore shows one post of all three tables, readable and as JSON with MySQL's digits", async () => {
-  const text = ok(await run(["explore", "--index", "1234", "--data", data]));
+  const text = ok(await run(["explore", "--index", "1234", ...at]));
   assert.match(text.stdout, /^pin_result\n {2}index +1234\n.*^geo_result\n {2}ind +1234\n.*^user_result\n/ms);
-  const json = ok(await run(["explore", "--index", "1234", "--data", data, "--json"]));
-  const geo = (await sourceMessages("geo")).get("1234") as string;
+  const json = ok(await run(["explore", "--index", "1234", ...at, "--json"]));
+  const geo = (await sourceMessages(db, "geo")).get("1234") as string;
   assert.ok(json.stdout.includes(`"geo_result":${geo}`));
   assert.deepEqual(Object.keys(JSON.parse(json.stdout)), ["pin_result", "geo_result", "user_result"]);
-  ok(await run(["explore", "--data", data]));
+  ok(await run(["explore", ...at]));
 });
 
 test("status shows each table's way, also as JSON", async () => {
-  const text = ok(await run(["status", "--data", data, "--prefix", "whole"]));
+  const text = ok(await run(["status", ...at, "--prefix", "whole"]));
   assert.match(text.stdout, /^ {2}pin +2,000 +2,000 +1999 /m);
-  const json = JSON.parse(ok(await run(["status", "--data", data, "--prefix", "whole", "--json"])).stdout);
+  const json = JSON.parse(ok(await run(["status", ...at, "--prefix", "whole", "--json"])).stdout);
   assert.equal(json.geo.in_mysql, 2002);
   assert.equal(json.geo.lag, 0);
   assert.deepEqual(json.pin.reasons, { empty_message: 1, not_json: 1 });
@@ -388,8 +274,8 @@ test("--wait bounds how long each command waits for a table that another session
     { args: ["post", ...own], code: 1 },
     { args: ["emulate", "--limit", "1", ...own], code: 1 },
     { args: ["explore", ...own], code: 1 },
-    { args: ["status", "--data", data, "--prefix", "whole"], code: 0 },
-    { args: ["report", "--data", data, "--prefix", "whole"], code: 0 },
+    { args: ["status", ...at, "--prefix", "whole"], code: 0 },
+    { args: ["report", ...at, "--prefix", "whole"], code: 0 },
   ];
   const holder = await connectMysql(mysql);
   await holder.query("LOCK TABLES geolocation_data WRITE");
@@ -415,10 +301,7 @@ test("bronze that lacks a file is noticed by clean and by clean --rebuild, and n
   const kept = await readFile(path);
   const before = await readSilver(lake, "geo");
   await rm(path);
-  const runs = [
-    await run(["clean", "--data", data, "--prefix", "whole"]),
-    await run(["clean", "--rebuild", "--data", data]),
-  ];
+  const runs = [await run(["clean", ...at, "--prefix", "whole"]), await run(["clean", "--rebuild", "--data", data])];
   await writeFile(path, kept);
   for (const { code, stderr } of runs) {
     assert.equal(code, 1);
@@ -437,51 +320,21 @@ test("a topic that was deleted and made again is noticed by post and by clean", 
   await new Promise((done) => setTimeout(done, 1_000));
   await admin.createTopics({ topics: [{ topic: "whole.geo", numPartitions: 1 }] });
   await admin.disconnect();
-  const post = await run(["post", "--data", data, "--prefix", "whole"]);
+  const post = await run(["post", ...at, "--prefix", "whole"]);
   assert.equal(post.code, 1);
   assert.match(
     post.stderr,
     /Error: Topic "whole\.geo" no longer holds the last row posted \(key 5001 at offset \d+ of partition 0\): it was deleted or made again; run post --full to post every row again\n$/,
   );
-  const clean = await run(["clean", "--data", data, "--prefix", "whole"]);
+  const clean = await run(["clean", ...at, "--prefix", "whole"]);
   assert.equal(clean.code, 1);
   assert.match(
     clean.stderr,
     /Error: Topic "whole\.geo" was made again: its id is "[\w-]{22}", but the lake's messages are from the one with id "[\w-]{22}"; start a new lake/,
   );
-  ok(await run(["post", "--full", "--data", data, "--prefix", "whole"]));
+  ok(await run(["post", "--full", ...at, "--prefix", "whole"]));
   assert.equal((await readTopic(kafka, "whole.geo")).length, 2002);
-  const grown = await run(["clean", "--data", data, "--prefix", "whole"]);
+  const grown = await run(["clean", ...at, "--prefix", "whole"]);
   assert.equal(grown.code, 1, grown.stderr);
   assert.match(grown.stderr, /was made again/);
-});
-
-test("a silver file that was deleted is noticed: the ledger does not add up, and --rebuild mends it", async () => {
-  const other = join(folder.path, "country=US", "_offset=3");
-  const args = ["clean", "--creds", join(folder.path, "parts.yaml"), "--data", other];
-  for (const name of await readdir(join(other, "lake/silver/geo"))) await rm(join(other, "lake/silver/geo", name));
-  const { code, stderr } = await run(args);
-  assert.equal(code, 1);
-  assert.match(
-    stderr,
-    /Error: The ledger does not add up: geo: 2002 messages, but 0 clean \+ 0 superseded \+ 0 rejected\..*clean --rebuild/,
-  );
-  ok(await run([...args, "--rebuild"]));
-  ok(await run(args));
-});
-
-test("down ends the services, and reset asks before it deletes them", async () => {
-  const other = join(folder.path, "own");
-  ok(await run(["up", "--data", other, "--rows", "10"]));
-  const { pid } = (
-    JSON.parse(await readFile(join(other, "services/state.json"), "utf8")) as { supervisor: { pid: number } }
-  ).supervisor;
-  ok(await run(["down", "--data", other]));
-  // Ended, or a zombie that nobody has waited for yet.
-  assert.equal(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""), "");
-  const asked = await run(["reset", "--data", other]);
-  assert.equal(asked.code, 2);
-  assert.match(asked.stderr, /there is nobody to ask: say --yes/);
-  ok(await run(["reset", "--data", other, "--yes"]));
-  assert.deepEqual(await readdir(other), []);
 });
