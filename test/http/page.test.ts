@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
 import { tableNames } from "../../io.ts";
-import { findBrowser, noBrowser, openBrowser } from "../support/browser.ts";
+import { findBrowser, noBrowser, openBrowser, watchPage } from "../support/browser.ts";
 import { hostileRows } from "../support/hostile_rows.ts";
-import { openServices, type Services } from "../support/services.ts";
+import { type SharedServices, shareServices } from "../support/services.ts";
 import { type Running, run, start } from "../support/support.ts";
 
 const executable = findBrowser();
@@ -18,28 +18,22 @@ const skip = executable ? false : noBrowser;
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const token = "page-test-token-0123";
 
-let services: Services;
+let services: SharedServices;
 let server: Running;
 let url: string;
 let browser: Browser;
 let page: Page;
-const complaints: string[] = [];
-const requests: string[] = [];
+let watched: ReturnType<typeof watchPage>;
 
 before(async () => {
   if (!executable) return;
-  services = await openServices({ rows: 200 });
-  server = start(["serve", "--data", services.data, "--port", "0"], { env: { PIPELINE_TOKEN: token } });
+  services = await shareServices({ rows: 200, name: "page" });
+  server = start(["serve", ...services.at, "--port", "0"], { env: { PIPELINE_TOKEN: token } });
   await server.said(/Listening on \S+\n/);
   url = /Listening on (\S+)/.exec(server.output())?.[1] as string;
   browser = await openBrowser(executable);
   page = await browser.newPage();
-  page.on("console", (message) => {
-    // The browser itself tells of every answer that is no success.
-    if (message.type() === "error" && !/status of (401|404)/.test(message.text())) complaints.push(message.text());
-  });
-  page.on("pageerror", (error) => complaints.push(error.message));
-  page.on("request", (request) => requests.push(request.url()));
+  watched = watchPage(page);
 });
 after(async () => {
   await browser?.close();
@@ -66,7 +60,7 @@ test("the login takes the token alone, by keyboard, and leads to the page", { sk
 });
 
 test("the numbers move while posts are emulated and cleaned, and end right", { skip }, async () => {
-  const at = ["--data", services.data];
+  const { at } = services;
   await noRejects("Nothing is cleaned yet.");
   const cleaning = start(["clean", "--follow", ...at]);
   try {
@@ -121,7 +115,7 @@ test("hostile rows are shown and nothing of them runs; a reject opens by keyboar
   // Of this post only the place has come: what its title is nobody knows.
   const placeOnly = page.locator("#posts li", { hasText: "900003" }).locator(".title");
   assert.equal(await placeOnly.textContent(), "…");
-  assert.equal((await run(["clean", "--data", services.data, "--quiet"])).code, 3);
+  assert.equal((await run(["clean", ...services.at, "--quiet"])).code, 3);
   const rejects = page.locator("#rejects button");
   await page.locator("#rejects button").nth(7).waitFor();
   assert.equal(await rejects.count(), 8);
@@ -192,7 +186,7 @@ test("of many rejects the newest are shown, and how many there are", { skip }, a
     headers: { "content-type": "application/vnd.kafka.json.v2+json", authorization: `Bearer ${token}` },
   });
   assert.equal(answer.status, 200);
-  assert.equal((await run(["clean", "--data", services.data, "--quiet"])).code, 3);
+  assert.equal((await run(["clean", ...services.at, "--quiet"])).code, 3);
   await page.locator("#filter").selectOption("");
   await page.locator("#rejects-shown", { hasText: /^The newest 100 of 1,108$/ }).waitFor();
   assert.equal(await page.locator("#rejects button").count(), 100);
@@ -203,7 +197,7 @@ test("of many rejects the newest are shown, and how many there are", { skip }, a
 test("a ledger that does not add up is shown by the page, by status and by report, which then fails", {
   skip,
 }, async () => {
-  const at = ["--data", services.data];
+  const { at } = services;
   const wrong = page.locator('[data-sums="geo"]:visible');
   const addsUp = async () => {
     const { stdout } = await run(["status", "--json", ...at]);
@@ -240,33 +234,6 @@ test("a ledger that does not add up is shown by the page, by status and by repor
   await wrong.waitFor({ state: "hidden" });
 });
 
-test("a service that is away is told once, in plain words, and the header does not say that all is live", {
-  skip,
-}, async () => {
-  const told = async (patterns: RegExp[]) => {
-    let said: string[] = [];
-    for (let tries = 0; tries < 150; tries++) {
-      said = await page.locator("#trouble p").allTextContents();
-      const state = await page.locator("#link").getAttribute("data-state");
-      const asWanted = said.length === patterns.length && patterns.every((pattern, i) => pattern.test(said[i] ?? ""));
-      if (asWanted && state === (patterns.length > 0 ? "partly" : "live")) return;
-      await page.waitForTimeout(200);
-    }
-    assert.fail(`The page says ${JSON.stringify(said)}`);
-  };
-  await told([]);
-  services.killMysql();
-  await told([/^MySQL is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z ]+$/]);
-  services.killKafka();
-  await told([/^MySQL is away: /, /^Kafka is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z, ]+$/]);
-  assert.equal((await run(["up", "--data", services.data])).code, 0);
-  await told([]);
-});
-
 test("the page asks nobody but its server, and nothing broke its policy", { skip }, () => {
-  assert.deepEqual(
-    requests.filter((asked) => !asked.startsWith(url)),
-    [],
-  );
-  assert.deepEqual(complaints, []);
+  watched.isQuiet(url);
 });

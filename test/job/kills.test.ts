@@ -1,10 +1,12 @@
-/** The broker killed while the commands work. */
+/** Services killed while the commands and the page work. */
 import assert from "node:assert/strict";
 import { chmod, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Browser, Page } from "playwright-core";
 import { kafkaClient } from "../../kafka/client.ts";
+import { findBrowser, noBrowser, openBrowser, watchPage } from "../support/browser.ts";
 import { openClient, startServer } from "../support/http_api.ts";
 import { openServices, readTopic, type Services } from "../support/services.ts";
 import { query, type Run, type Running, run, start, struck } from "../support/support.ts";
@@ -12,20 +14,26 @@ import { keysIn } from "../support/topics.ts";
 import { validRow } from "../support/valid_row.ts";
 
 const rows = 2000;
+const executable = findBrowser();
+const skip = executable ? false : noBrowser;
 
 let services: Services;
 let at: string[];
 let server: Running;
+let url: string;
 let api: Awaited<ReturnType<typeof openClient>>;
+let browser: Browser | undefined;
+let page: Page;
+let watched: ReturnType<typeof watchPage>;
 
 before(async () => {
   services = await openServices({ rows });
   at = ["--data", services.data];
-  const started = await startServer([...at, "--prefix", "away"]);
-  server = started.server;
-  api = await openClient(started.url);
+  ({ server, url } = await startServer([...at, "--prefix", "away"]));
+  api = await openClient(url);
 });
 after(async () => {
+  await browser?.close();
   server?.kill("SIGTERM");
   await server?.done;
   await services?.close();
@@ -60,13 +68,13 @@ test("the broker killed again and again: no post is lost, doubled or half posted
 });
 
 test("the broker killed in the middle: every 200 is in the topic once, what was refused is not", async () => {
-  const { server: own, url } = await startServer([...at, "--prefix", "killed"]);
+  const { server: own, url: there } = await startServer([...at, "--prefix", "killed"]);
   const told = new Map<string, number>();
   let going = true;
   const client = async (name: number) => {
     for (let n = 0; going; n++) {
       const key = `${name}${String(n).padStart(6, "0")}`;
-      const { status, headers, body } = await api.sendData({ topic_name: "user", data: { ind: Number(key) } }, url);
+      const { status, headers, body } = await api.sendData({ topic_name: "user", data: { ind: Number(key) } }, there);
       if (status === 503) assert.ok(headers.get("retry-after"));
       const unknown = status === 503 && /not known/.test(String(body.error));
       told.set(String(Number(key)), unknown ? 0 : status);
@@ -101,8 +109,35 @@ test("the broker killed in the middle: every 200 is in the topic once, what was 
   assert.ok([...told.values()].includes(200));
 });
 
-test("with Kafka away rows are refused after a while, in words that say so", async () => {
+/** Waits until the page says this of its troubles, and the header whether all is live. */
+async function told(patterns: RegExp[]): Promise<void> {
+  let said: string[] = [];
+  for (let tries = 0; tries < 300; tries++) {
+    said = await page.locator("#trouble p").allTextContents();
+    const state = await page.locator("#link").getAttribute("data-state");
+    const asWanted = said.length === patterns.length && patterns.every((pattern, i) => pattern.test(said[i] ?? ""));
+    if (asWanted && state === (patterns.length > 0 ? "partly" : "live")) return;
+    await page.waitForTimeout(100);
+  }
+  assert.fail(`The page says ${JSON.stringify(said)}`);
+}
+
+test("a service that is away is told once, in plain words, and the header does not say that all is live", {
+  skip,
+}, async () => {
+  browser = await openBrowser(executable as string);
+  page = await browser.newPage();
+  watched = watchPage(page);
+  await page.goto(url);
+  await told([]);
+  services.killMysql();
+  await told([/^MySQL is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z ]+$/]);
   services.killKafka();
+  await told([/^MySQL is away: /, /^Kafka is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z, ]+$/]);
+});
+
+test("with Kafka away rows are refused after a while, in words that say so", async () => {
+  if (skip) services.killKafka();
   try {
     const answers = await Promise.all([
       api.sendData({ topic_name: "pin", data: { index: 1 } }),
@@ -116,6 +151,11 @@ test("with Kafka away rows are refused after a while, in words that say so", asy
     const up = await run(["up", "--data", services.data]);
     assert.equal(up.code, 0, up.stderr);
   }
+});
+
+test("services that are back are live on the page, which asked nobody but its server meanwhile", { skip }, async () => {
+  await told([]);
+  watched.isQuiet(url);
 });
 
 test("what was landed and waits for the next batch is cleaned where Kafka goes away meanwhile", async () => {
