@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Ajv2020 } from "ajv/dist/2020.js";
+import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { type Running, start } from "./support.ts";
 
 /** Starts `serve` on a port of its own and waits until it is ready. */
@@ -40,6 +40,7 @@ export const proxy = { "content-type": "application/vnd.kafka.json.v2+json" };
 /** A client of the server at `url`, or of another one by `at`, that holds every answer against the description. */
 export async function openClient(url: string) {
   const description = (await (await fetch(`${url}/openapi.json`)).json()) as OpenApi;
+  const judges = new Map<string, ValidateFunction>();
 
   /** Asks, and makes sure that path, status, type and body are as `/openapi.json` has them. */
   async function ask(path: string, init: RequestInit & { at?: string } = {}) {
@@ -62,8 +63,9 @@ export async function openClient(url: string) {
       if (answer.content) {
         const schema = answer.content[type]?.schema;
         assert.ok(schema, `${where} is not described as ${type}`);
-        const components = { components: description.components };
-        const valid = ajv.compile({ ...components, ...schema });
+        const kind = `${where} ${type}`;
+        const valid = judges.get(kind) ?? ajv.compile({ components: description.components, ...schema });
+        judges.set(kind, valid);
         if (/json$/.test(type)) assert.ok(valid(body), `${where}: ${JSON.stringify(valid.errors)} ${text}`);
       }
     }
