@@ -63,8 +63,17 @@ test("a supervisor that is killed takes its services with it, and the next comma
   assert.equal(explored.code, 0, explored.stderr);
 });
 
-test("two commands share the services, and the last one to leave ends them", async () => {
+const javaOf = async () => (await state()).children.findLast(({ name }) => name === "java")?.pid as number;
+const isBrief = async (pid: number) =>
+  (await readFile(`/proc/${pid}/cmdline`, "utf8")).includes("-XX:TieredStopAtLevel=1");
+
+test("Kafka is quick to start for one command, and ready for its first transaction; a second one shares it, and the last to leave ends it", async () => {
   const first = await follow();
+  assert.equal(await isBrief(await javaOf()), true);
+  // Nobody has posted yet.
+  const ofTransactions = join(data, "services/kafka/__transaction_state-0");
+  for (let tries = 0; tries < 100 && !existsSync(ofTransactions); tries++) await sleep(50);
+  assert.ok(existsSync(ofTransactions));
   const pids = pidsOf(await state());
   const second = await run(["status", "--data", data]);
   assert.equal(second.code, 0, second.stderr);
@@ -88,22 +97,8 @@ test("a command that is stopped ends within 3 s, also where its services do not"
   await untilGone(pids);
 });
 
-test("Kafka is quick to start for one command and quick for long where it stays, and ready for its first transaction", async () => {
-  const javaOf = async () => (await state()).children.findLast(({ name }) => name === "java")?.pid as number;
-  const isBrief = async (pid: number) =>
-    (await readFile(`/proc/${pid}/cmdline`, "utf8")).includes("-XX:TieredStopAtLevel=1");
-  const first = await follow();
-  assert.equal(await isBrief(await javaOf()), true);
-  // Nobody has posted yet.
-  const ofTransactions = join(data, "services/kafka/__transaction_state-0");
-  for (let tries = 0; tries < 100 && !existsSync(ofTransactions); tries++) await sleep(50);
-  assert.ok(existsSync(ofTransactions));
-  const pids = pidsOf(await state());
-  first.kill("SIGINT");
-  await first.done;
-  await untilGone(pids);
-
-  const up = await run(["up", "--data", data]);
+test("Kafka is quick for long where it stays, also when it is started again", async () => {
+  const up = await run(["up", "--data", data, "--rows", "10"]);
   assert.equal(up.code, 0, up.stderr);
   const stays = await javaOf();
   assert.equal(await isBrief(stays), false);
@@ -112,6 +107,21 @@ test("Kafka is quick to start for one command and quick for long where it stays,
   const again = await run(["status", "--data", data]);
   assert.equal(again.code, 0, again.stderr);
   assert.equal(await isBrief(await javaOf()), false);
+});
+
+test("no password stands in an argument list, a log or a file that others can read", async () => {
+  const up = await run(["up", "--data", data]);
+  assert.equal(up.code, 0, up.stderr);
+  const { password, children } = (await state()) as State & { password: string };
+  assert.ok(password.length >= 16);
+  assert.deepEqual(children.map(({ name }) => name).sort(), ["java", "mariadbd"]);
+  for (const { pid } of children) {
+    assert.ok(!(await readFile(`/proc/${pid}/cmdline`, "utf8")).includes(password));
+  }
+  for (const log of ["supervisor.log", "mariadb.log", "kafka.log"]) {
+    assert.ok(!(await readFile(join(data, "services", log), "utf8").catch(() => "")).includes(password));
+  }
+  assert.ok(!(up.stdout + up.stderr).includes(password));
   const down = await run(["down", "--data", data]);
   assert.equal(down.code, 0, down.stderr);
 });
@@ -287,21 +297,4 @@ test("classes that could not be kept are tried again the next day and with anoth
   const aDayAgo = new Date(Date.now() - 25 * 3_600_000);
   await utimes(join(services, "kafka-classes.failed"), aDayAgo, aDayAgo);
   assert.equal(await tries("21"), true);
-});
-
-test("no password stands in an argument list, a log or a file that others can read", async () => {
-  const following = await follow();
-  const up = await run(["up", "--data", data, "--rows", "10"]);
-  assert.equal(up.code, 0, up.stderr);
-  const { password } = (await state()) as State & { password: string };
-  assert.ok(password.length >= 16);
-  for (const { pid } of (await state()).children) {
-    assert.ok(!(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).includes(password));
-  }
-  for (const log of ["supervisor.log", "mariadb.log", "kafka.log"]) {
-    assert.ok(!(await readFile(join(data, "services", log), "utf8").catch(() => "")).includes(password));
-  }
-  assert.ok(!(up.stdout + up.stderr).includes(password));
-  following.kill("SIGINT");
-  await following.done;
 });
