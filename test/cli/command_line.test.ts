@@ -3,6 +3,9 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { readArguments } from "../../cli/arguments.ts";
+import { UsageError } from "../../runtime/errors.ts";
+import { programName as ownName } from "../../runtime/program.ts";
 import { programName, run, start, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -74,33 +77,36 @@ test("--version prints the version of package.json", async () => {
   assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
 });
 
+test("wrong use is told in one line on stderr, with exit code 2", async () => {
+  const stderr = `Error: Unknown command "fly"; see "${programName} --help"\n`;
+  assert.deepEqual(await run(["fly"]), { code: 2, signal: null, stdout: "", stderr });
+});
+
 for (const [args, message] of [
-  [["fly"], `Error: Unknown command "fly"; see "${programName} --help"\n`],
-  [["post", "now"], `Error: Unexpected argument "now"; see "${programName} --help"\n`],
-  [["--fast"], `Error: Unknown option '--fast'; see "${programName} --help"\n`],
-  [["post", "--follow"], `Error: "post" does not take --follow; see "${programName} --help"\n`],
-  [
-    ["--rows", "many"],
-    `Error: --rows takes a whole number from 1 to 100000000, not "many"; see "${programName} --help"\n`,
-  ],
-  [["--rows", "0"], `Error: --rows takes a whole number from 1 to 100000000, not "0"; see "${programName} --help"\n`],
-  [["emulate", "--rate", "5"], 'Error: --rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "5"\n'],
-  [
-    ["explore", "--index", "1e3"],
-    `Error: --index takes the number of a post, not "1e3"; see "${programName} --help"\n`,
-  ],
-  [
-    ["--prefix", "a b"],
-    'Error: --prefix "a b": a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores\n',
-  ],
+  [["fly"], `Unknown command "fly"; see "${ownName} --help"`],
+  [["post", "now"], `Unexpected argument "now"; see "${ownName} --help"`],
+  [["--fast"], `Unknown option '--fast'; see "${ownName} --help"`],
+  [["post", "--follow"], `"post" does not take --follow; see "${ownName} --help"`],
+  [["--rows", "many"], `--rows takes a whole number from 1 to 100000000, not "many"; see "${ownName} --help"`],
+  [["--rows", "0"], `--rows takes a whole number from 1 to 100000000, not "0"; see "${ownName} --help"`],
+  [["emulate", "--rate", "5"], '--rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "5"'],
+  [["explore", "--index", "1e3"], `--index takes the number of a post, not "1e3"; see "${ownName} --help"`],
+  [["--prefix", "a b"], '--prefix "a b": a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores'],
   [
     ["--data", "/a[b]"],
-    'Error: --data "/a[b]": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder\n',
+    '--data "/a[b]": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder',
   ],
-  [["constructor"], `Error: Unknown command "constructor"; see "${programName} --help"\n`],
+  [["constructor"], `Unknown command "constructor"; see "${ownName} --help"`],
 ] as const) {
-  test(`wrong use is told in one line with exit code 2: ${args.join(" ")}`, async () => {
-    assert.deepEqual(await run([...args]), { code: 2, signal: null, stdout: "", stderr: message });
+  test(`wrong use is refused: ${args.join(" ")}`, () => {
+    assert.throws(
+      () => readArguments([...args]),
+      (error: Error) => {
+        assert.ok(error instanceof UsageError);
+        assert.equal(error.message, message);
+        return true;
+      },
+    );
   });
 }
 
