@@ -1,5 +1,5 @@
 /**
- * Runs test files, two at a time, in the order given: `tsx test/support/run.ts [--services] FILE...`; with
+ * Runs test files side by side in the order given, each once: `tsx test/support/run.ts [--services] FILE...`; with
  * `--services` on a MariaDB and a Kafka that it starts once, and without it those of a folder in one process.
  *
  * @module
@@ -17,7 +17,7 @@ import { temporaryFolder } from "./support.ts";
 
 const [first, ...others] = process.argv.slice(2) as [string, ...string[]];
 const needsServices = first === "--services";
-const files = needsServices ? others : [first, ...others];
+const files = [...new Set(needsServices ? others : [first, ...others])];
 const stopping = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stopping.abort());
 const folder = await temporaryFolder();
@@ -26,7 +26,9 @@ try {
   const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {}, signal };
   await using services = needsServices ? await useServices(options) : undefined;
   if (services) process.env[sharedCreds] = services.credsFile;
-  const tests = run({ files: needsServices ? files : await byFolder(files), concurrency: 2, signal });
+  // Files that wait for services leave the cores idle.
+  const concurrency = needsServices ? 3 : 2;
+  const tests = run({ files: needsServices ? files : await byFolder(files), concurrency, signal });
   tests.on("test:fail", () => {
     process.exitCode = 1;
   });
