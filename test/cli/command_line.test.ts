@@ -6,7 +6,9 @@ import { after, before, test } from "node:test";
 import { readArguments } from "../../cli/arguments.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { programName as ownName } from "../../runtime/program.ts";
-import { programName, run, start, temporaryFolder } from "../support/support.ts";
+import { programName, run, start, startSources, temporaryFolder } from "../support/support.ts";
+
+startSources();
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -78,7 +80,7 @@ test("--version prints the version of package.json", async () => {
 });
 
 test("wrong use is told in one line on stderr, with exit code 2", async () => {
-  const stderr = `Error: Unknown command "fly"; see "${programName} --help"\n`;
+  const stderr = `Error: Unknown command "fly"; see "${programName()} --help"\n`;
   assert.deepEqual(await run(["fly"]), { code: 2, signal: null, stdout: "", stderr });
 });
 

@@ -1,6 +1,7 @@
 /**
- * Runs test files side by side in the order given, each once: `tsx test/support/run.ts [--services] FILE...`; with
- * `--services` on a MariaDB and a Kafka that it starts once, and without it those of a folder in one process.
+ * Runs test files, three at a time, in the order given and each once: `tsx test/support/run.ts [--services] FILE...`; with
+ * `--services` on a MariaDB and a Kafka that it starts once, with the program packed into one script; without it those
+ * of a folder in one process.
  *
  * @module
  */
@@ -12,6 +13,7 @@ import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { pathToFileURL } from "node:url";
 import { useServices } from "../../local/services.ts";
+import { packProgram } from "./program.ts";
 import { sharedCreds } from "./services.ts";
 import { temporaryFolder } from "./support.ts";
 
@@ -25,10 +27,11 @@ try {
   const { signal } = stopping;
   const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {}, signal };
   await using services = needsServices ? await useServices(options) : undefined;
+  await using program = needsServices && !process.env.PIPELINE_PROGRAM ? await packProgram() : undefined;
   if (services) process.env[sharedCreds] = services.credsFile;
-  // Files that wait for services leave the cores idle.
-  const concurrency = needsServices ? 3 : 2;
-  const tests = run({ files: needsServices ? files : await byFolder(files), concurrency, signal });
+  if (program) process.env.PIPELINE_PROGRAM = program.path;
+  // One more than two cores: files wait for disks, services and time-outs.
+  const tests = run({ files: needsServices ? files : await byFolder(files), concurrency: 3, signal });
   tests.on("test:fail", () => {
     process.exitCode = 1;
   });

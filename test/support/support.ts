@@ -42,12 +42,22 @@ const main = new URL("../../main.ts", import.meta.url).pathname;
 
 const programAt = (path: string) => [process.execPath, "--import", import.meta.resolve("tsx"), path];
 
-/** What the tests run: an executable that the environment names, or the sources. */
-const { PIPELINE_PROGRAM } = process.env;
-const tested = PIPELINE_PROGRAM ? [PIPELINE_PROGRAM] : programAt(main);
+/** What the tests run: the executable, or one script of the whole program, that PIPELINE_PROGRAM names, or the sources. */
+function tested(): string[] {
+  const { PIPELINE_PROGRAM } = process.env;
+  if (!PIPELINE_PROGRAM) return programAt(main);
+  return isScript(PIPELINE_PROGRAM) ? [process.execPath, PIPELINE_PROGRAM] : [PIPELINE_PROGRAM];
+}
+
+const isScript = (path: string) => path.endsWith(".mjs");
+
+/** Lets a file of tests start the sources by tsx, as a user does, where others start one script. */
+export function startSources(): void {
+  if (isScript(process.env.PIPELINE_PROGRAM ?? "")) delete process.env.PIPELINE_PROGRAM;
+}
 
 /** How the program calls itself in its messages. */
-export const programName: string = PIPELINE_PROGRAM ?? "npx tsx main.ts";
+export const programName = (): string => process.env.PIPELINE_PROGRAM ?? "npx tsx main.ts";
 
 /** A copy of the program in a folder, for tests that edit it; returns how it is started. */
 export async function copyProgram(folder: string): Promise<string[]> {
@@ -67,7 +77,7 @@ interface StartOptions {
 }
 
 /** Starts `tsx main.ts` as a user would, or another program. */
-export function start(args: string[], { cwd, env = {}, program = tested }: StartOptions = {}): Running {
+export function start(args: string[], { cwd, env = {}, program = tested() }: StartOptions = {}): Running {
   const [command = "", ...before] = program;
   const child = spawn(command, [...before, ...args], {
     ...(cwd && { cwd }),
