@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { cp, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { basename, join, relative } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { withDuckDb } from "../../runtime/duckdb.ts";
 
@@ -44,10 +44,13 @@ const programAt = (path: string) => [process.execPath, "--import", import.meta.r
 
 /** What the tests run: the executable, or one script of the whole program, that PIPELINE_PROGRAM names, or the sources. */
 function tested(): string[] {
-  const { PIPELINE_PROGRAM } = process.env;
-  if (!PIPELINE_PROGRAM) return programAt(main);
-  return isScript(PIPELINE_PROGRAM) ? [process.execPath, PIPELINE_PROGRAM] : [PIPELINE_PROGRAM];
+  const path = programPath();
+  if (!path) return programAt(main);
+  return isScript(path) ? [process.execPath, path] : [path];
 }
+
+/** Absolute: the tests start it in other folders. */
+const programPath = () => process.env.PIPELINE_PROGRAM && resolve(process.env.PIPELINE_PROGRAM);
 
 const isScript = (path: string) => path.endsWith(".mjs");
 
@@ -57,7 +60,7 @@ export function startSources(): void {
 }
 
 /** How the program calls itself in its messages. */
-export const programName = (): string => process.env.PIPELINE_PROGRAM ?? "npx tsx main.ts";
+export const programName = (): string => programPath() ?? "npx tsx main.ts";
 
 /** A copy of the program in a folder, for tests that edit it; returns how it is started. */
 export async function copyProgram(folder: string): Promise<string[]> {
