@@ -69,8 +69,8 @@ async function make({ target, services, level, out }: Options): Promise<void> {
   const assets: Record<string, string> = {};
   const say = (line: string) => process.stderr.write(`${line}\n`);
 
-  const main = await bundle("build/entry.ts");
-  const threads = await bundle("build/threads.ts");
+  const main = await bundle("build/entry.ts", { within: "executable" });
+  const threads = await bundle("build/threads.ts", { within: "executable" });
   writeFileSync(join(work, "main.cjs"), main.code);
   writeFileSync(join(work, "threads.cjs"), threads.code);
   assets["threads.cjs"] = join(work, "threads.cjs");

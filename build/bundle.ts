@@ -73,6 +73,8 @@ const kafkajs: Plugin = {
 
 const root = resolve(import.meta.dirname, "..");
 
+const ownUrl = 'const ownUrl = require("node:url").pathToFileURL(__filename).href;';
+
 /** A script, and the files that are in it. */
 export interface Bundle {
   code: string;
@@ -80,18 +82,25 @@ export interface Bundle {
   inputs: string[];
 }
 
-/** Bundles a script of the program, for Node 24. */
-export async function bundle(entry: string): Promise<Bundle> {
+/**
+ * Bundles a script of the program: for the executable, whose Node is 24, or to lie in a folder `bin` beside `sql` and
+ * `node_modules`, where native libraries are.
+ */
+export async function bundle(entry: string, { within }: { within: "executable" | "folder" }): Promise<Bundle> {
+  const own =
+    within === "executable"
+      ? { target: "node24", define: { "import.meta.url": "undefined" } }
+      : { target: "node20", define: { "import.meta.url": "ownUrl" }, banner: { js: ownUrl } };
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
     entryPoints: [entry],
     bundle: true,
     platform: "node",
-    target: "node24",
+    ...own,
     format: "cjs",
-    external: ["esbuild"], // of runtime/threads.ts, where there is no executable
-    plugins: [nativeLibraries, kafkajs, required],
-    define: { "import.meta.url": "undefined", "import.meta.resolve": "undefined" },
+    external: ["esbuild", ...(within === "folder" ? Object.keys(addons) : [])], // esbuild is of runtime/threads.ts
+    plugins: [...(within === "executable" ? [nativeLibraries] : []), kafkajs, required],
+    define: { ...own.define, "import.meta.resolve": "undefined", bundled: "true" },
     logOverride: { "empty-import-meta": "silent" },
     charset: "utf8",
     legalComments: "none",

@@ -16,6 +16,10 @@ const sea = process.getBuiltinModule?.("node:sea") as
 /** Whether this is the executable. */
 export const isBinary: boolean = sea?.isSea?.() ?? false;
 
+/** `build/bundle.ts` defines it: the program is two scripts, the command line's and the threads', in the executable or not. */
+declare const bundled: true | undefined;
+export const isBundled: boolean = typeof bundled !== "undefined";
+
 /** What a user types before the arguments. */
 export const programName: string = nameOf();
 
@@ -27,7 +31,7 @@ function nameOf(): string {
 
 /** Whether the program's sources can be run as they are; Node 22 reads TypeScript too, but not `await using`. */
 export const readsTypeScript: boolean =
-  !isBinary && (process.versions.deno !== undefined || Number(process.versions.node.split(".")[0]) >= 24);
+  !isBundled && (process.versions.deno !== undefined || Number(process.versions.node.split(".")[0]) >= 24);
 
 const besideUs = (name: string) => new URL(`../${name}`, import.meta.url);
 
@@ -35,7 +39,7 @@ const besideUs = (name: string) => new URL(`../${name}`, import.meta.url);
 export function ownFile(name: string): Buffer {
   if (isBinary) return Buffer.from(sea?.getRawAsset(name) as ArrayBuffer);
   // A package's: beside its other files, wherever npm has put it.
-  const [, file] = /^node_modules\/(.*)/.exec(name) ?? [];
+  const [, file] = isBundled ? [] : (/^node_modules\/(.*)/.exec(name) ?? []);
   return readFileSync(file ? new URL(import.meta.resolve(file)) : besideUs(name));
 }
 
@@ -55,10 +59,10 @@ export function ownFiles(folder: string): string[] {
 /** The path of a file beside the sources; not in the executable. */
 export const ownPath = (name: string): string => fileURLToPath(besideUs(name));
 
-/** The command that runs a script of the program in a process of its own; the executable knows it by its name. */
+/** The command that runs a script of the program in a process of its own; a bundle knows it by its name. */
 export function ownCommand(script: string, args: string[]): [string, string[]] {
-  const { execPath } = process;
-  if (isBinary) return [execPath, [basename(script, ".ts"), ...args]];
+  const { argv, execPath } = process;
+  if (isBundled) return [execPath, [...(isBinary ? [] : [argv[1] as string]), basename(script, ".ts"), ...args]];
   const path = ownPath(script);
   if (process.versions.deno) return [execPath, ["run", "-A", path, ...args]];
   return [execPath, [...(readsTypeScript ? [] : ["--import", import.meta.resolve("tsx")]), path, ...args]];

@@ -5,7 +5,7 @@
  */
 import { pathToFileURL } from "node:url";
 import { Worker, type WorkerOptions } from "node:worker_threads";
-import { isBinary, ownPath, ownText, readsTypeScript } from "./program.ts";
+import { isBinary, isBundled, ownPath, ownText, readsTypeScript } from "./program.ts";
 
 /**
  * Prepares threads that run a module.
@@ -18,6 +18,7 @@ export async function threadOpener(module: string): Promise<(options: WorkerOpti
     const code = ownText("threads.cjs");
     return (options) => new Worker(code, { ...options, eval: true });
   }
+  if (isBundled) return (options) => new Worker(ownPath("bin/threads.cjs"), options);
   // Without tsx's loader, which a thread would inherit.
   if (readsTypeScript) return (options) => new Worker(ownPath(module), { ...options, execArgv: [] });
   const code = await bundle(module);

@@ -1,38 +1,31 @@
 /**
- * The program as one script, for the many starts of the tests: tsx and some hundred files take twice as long to load.
+ * The program as two scripts, as it is in the executable, for the many starts of the tests: tsx and some hundred files
+ * take three times as long to load.
  *
  * @module
  */
 
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { build } from "esbuild";
+import { fileURLToPath } from "node:url";
+import { bundle } from "../../build/bundle.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Packs main.ts into a script within the program's folder, where it finds its packages; disposing deletes it. */
+/** Bundles the program into a folder, beside its own files; disposing deletes it. */
 export async function packProgram(): Promise<{ path: string } & AsyncDisposable> {
-  const cache = join(root, "node_modules", ".cache");
-  await mkdir(cache, { recursive: true });
-  const folder = await mkdtemp(join(cache, "program-"));
-  const path = join(folder, "main.mjs");
-  await build({
-    ...{ entryPoints: [join(root, "main.ts")], outfile: path, bundle: true, packages: "external" },
-    ...{ platform: "node", target: "node20", format: "esm", logLevel: "error" },
-    plugins: [
-      {
-        name: "each module looks for its files where it is",
-        setup: ({ onLoad }) =>
-          onLoad({ filter: /\.ts$/ }, async ({ path }) => ({
-            contents: (await readFile(path, "utf8")).replaceAll(
-              /(?<!")import\.meta\.url/g,
-              JSON.stringify(pathToFileURL(path).href),
-            ),
-            loader: "ts",
-          })),
-      },
-    ],
-  });
-  return { path, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  const folder = await mkdtemp(join(tmpdir(), "program-"));
+  await mkdir(join(folder, "bin"));
+  for (const [name, entry] of [
+    ["main", "build/entry.ts"],
+    ["threads", "build/threads.ts"],
+  ] as const)
+    await writeFile(join(folder, "bin", `${name}.cjs`), (await bundle(entry, { within: "folder" })).code);
+  for (const own of ["sql", "http", "report", "local", "node_modules"])
+    await symlink(join(root, own), join(folder, own));
+  return {
+    path: join(folder, "bin/main.cjs"),
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
+  };
 }

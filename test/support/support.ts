@@ -52,7 +52,7 @@ function tested(): string[] {
 /** Absolute: the tests start it in other folders. */
 const programPath = () => process.env.PIPELINE_PROGRAM && resolve(process.env.PIPELINE_PROGRAM);
 
-const isScript = (path: string) => path.endsWith(".mjs");
+const isScript = (path: string) => path.endsWith(".cjs");
 
 /** Lets a file of tests start the sources by tsx, as a user does, where others start one script. */
 export function startSources(): void {
