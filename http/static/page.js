@@ -273,8 +273,10 @@ async function loadRejects() {
       return el("li", {}, button);
     }),
   );
-  if (focused) document.querySelector(`[data-place="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) focusReject(focused);
 }
+
+const focusReject = (place) => document.querySelector(`[data-place="${CSS.escape(place)}"]`)?.focus();
 
 async function openReject(place) {
   const answer = await fetch(`/rejects/${place}`).catch(() => undefined);
@@ -296,6 +298,8 @@ async function openReject(place) {
   );
   say($("dialog-raw"), found.raw === null ? "(no value)" : visible(found.raw));
   $("dialog-raw").classList.toggle("none", found.raw === null);
+  // The list may have been made anew meanwhile; without this the focus would be lost with the button.
+  $("dialog").onclose = () => focusReject(place);
   $("dialog").showModal();
 }
 
