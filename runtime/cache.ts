@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { threadId } from "node:worker_threads";
 import { isAlive } from "./process.ts";
 
 /** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`. */
@@ -19,7 +20,7 @@ export const cacheFolder = (): string =>
  * @throws with what to do
  */
 export function checkOwner(folder: string): void {
-  const { uid, mode } = lstatSync(folder);
+  const { uid, mode } = statSync(folder);
   const remedy = "or choose another folder by XDG_CACHE_HOME";
   if (process.getuid && uid !== process.getuid())
     throw new Error(`Cannot use "${folder}": it belongs to another user (uid ${uid}); delete it, ${remedy}`);
@@ -41,7 +42,8 @@ export function beginCached(name: string): string {
     const pid = /^[.].+[.](\d+)([.]xml)?$/.exec(file)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(cache, file), { recursive: true, force: true });
   }
-  return join(cache, `.${name}.${process.pid}`);
+  // Several threads may make it at once, too.
+  return join(cache, `.${name}.${threadId}.${process.pid}`);
 }
 
 /** Renames a folder that is ready to its place in the cache, where another program may have been faster. */

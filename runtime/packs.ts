@@ -47,8 +47,13 @@ export function packFolder(name: PackName, say: (line: string) => void = () => {
     unpack(name, base, pack);
     deleteUnused(name, base);
   }
+  checkOwner(cacheFolder());
   checkOwner(folder);
-  utimesSync(folder, new Date(), new Date());
+  try {
+    utimesSync(folder, new Date(), new Date());
+  } catch {
+    // A cache that is read-only keeps what it has.
+  }
   places.set(name, folder);
   return folder;
 }

@@ -218,6 +218,38 @@ test("a newer version goes on where the older one was, and removes what nobody h
   assert.ok(left.some((name) => name.startsWith(`natives-${version}-`)));
 });
 
+test("three threads that unpack at once, a cache behind a link, and one that is read-only, are all well", async () => {
+  const { cwd, home, cache } = await bare();
+  const other = join(cwd, "bigger disk");
+  await mkdir(other);
+  await mkdir(join(home, ".cache"));
+  await symlink(other, cache);
+  const up = await run(["up", "--rows", "300"], { cwd });
+  assert.equal(up.code, 0, up.stderr);
+  try {
+    const program = ["env", "-i", `HOME=${home}`, `PATH=${tools}`, thin];
+    const post = () => run(["post", "--creds", "data/services/db_creds.yaml"], { cwd, program });
+    for (let round = 0; round < 3; round++) {
+      await rm(other, { recursive: true });
+      await mkdir(other);
+      const { code, stderr } = await post();
+      assert.equal(code, 0, stderr);
+      assert.deepEqual(
+        readdirSync(other).map((name) => name.replace(/-.*/, "")),
+        ["natives"],
+      );
+    }
+    if (!isRoot || !hasNamespaces) return;
+    const readOnly = `mount --bind "${home}" "${home}" && mount -o remount,ro,bind "${home}" && exec "$@"`;
+    const again = ["post", "--creds", "data/services/db_creds.yaml"];
+    const locked = ["unshare", "-m", "sh", "-c", readOnly, "sh", "env", "-i", `HOME=${home}`, `PATH=${tools}`, thin];
+    const { code, stderr } = await run(again, { cwd, program: locked });
+    assert.equal(code, 0, stderr);
+  } finally {
+    await run(["down"], { cwd });
+  }
+});
+
 test("what a power cut has left empty is unpacked again", async () => {
   const { cwd, home, cache } = await bare();
   await mkdir(join(cwd, "data/lake"), { recursive: true });
