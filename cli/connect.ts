@@ -6,7 +6,7 @@
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { isTransientMysql } from "../db_conn/errors.ts";
+import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { connectMysql, databaseId, type MysqlSettings } from "../db_conn.ts";
 import { count } from "../io/text.ts";
 import type { Table } from "../io.ts";
@@ -94,7 +94,9 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
       const progress = terminal.progress("sample");
       const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
       const options = { ...(rows !== undefined && { rows }), waitMs, signal, onProgress };
-      const posts = await loadSample(services.mysql, options);
+      const posts = await loadSample(services.mysql, options).catch((error: unknown) => {
+        throw explainMysql(error, mysql);
+      });
       progress.end();
       if (rows !== undefined && posts !== undefined && posts > rows)
         terminal.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);

@@ -212,6 +212,11 @@ function openServices(file: StateFile, tools: Tools) {
         started.catch(() => services.delete(service)); // the next client may have more luck
       }
       await Promise.all(wanted.map((service) => services.get(service)));
+      const gone = wanted.find((service) => !services.has(service));
+      if (gone)
+        throw new Error(
+          `Cannot use the local services: ${gone} ended before the others were ready; its log is in "${folder}". The same command starts it again`,
+        );
       state.keep ||= keep;
       file.save();
       return { ready: state.ready, keep: state.keep };

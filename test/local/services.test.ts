@@ -52,6 +52,26 @@ test("a program that is killed leaves no service behind", async () => {
   await untilGone(pids);
 });
 
+test("a database that is killed before all is ready, or while the sample is loaded, is named with what to do", async () => {
+  const killDatabase = async () => {
+    const database = (await state()).children.find(({ name }) => name === "mariadbd");
+    process.kill(-(database as { pid: number }).pid, "SIGKILL");
+  };
+  const early = start(["post", "--data", data]);
+  await early.said(/MariaDB is ready/);
+  await killDatabase();
+  const { code, stderr } = await early.done;
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, /^Error: Cannot use the local services: mysql ended before .*same command starts it again\n$/m);
+
+  const loading = start(["--rows", "60000", "--data", data, "--wait", "1"]);
+  await loading.said(/Using MySQL/);
+  await killDatabase();
+  const late = await loading.done;
+  assert.equal(late.code, 1, late.stderr);
+  assert.match(late.stderr, /^Error: Cannot reach MySQL at 127\.0\.0\.1:\d+: /m);
+});
+
 test("a supervisor that is killed takes its services with it, and the next command starts them again", async () => {
   const following = await follow();
   const before = await state();
