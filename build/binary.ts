@@ -78,7 +78,8 @@ async function make({ target, services, level, out }: Options): Promise<void> {
     filesBelow(join(root, folder)).map((file) => join(folder, file)),
   );
   const atlas = ["countries-110m.json", "countries-50m.json"].map((file) => `node_modules/world-atlas/${file}`);
-  for (const name of [...own, ...atlas, "report/page.css", "local/pom.xml"]) assets[name] = join(root, name);
+  for (const name of [...own, ...atlas, "report/page.css", "local/pom.xml", "db_creds.example.yaml"])
+    assets[name] = join(root, name);
 
   const stripped = natives(target).map(([name, file, as]) => [
     as,

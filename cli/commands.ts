@@ -27,7 +27,8 @@ import { formatReasons, formatTable, seconds, type Terminal } from "./terminal.t
 const skipsTold = 20;
 
 export async function runEmulate(context: Context, { mysql, kafka }: Connections): Promise<EmulateResult> {
-  const { terminal, signal, waitMs, flags, limit, rate } = context;
+  const { terminal, waitMs, flags, limit, rate } = context;
+  const signal = AbortSignal.any([context.signal, terminal.readerGone]); // it has no end of its own
   const seed = context.seed ?? Math.floor(Math.random() * 2 ** 32);
   const started = Date.now();
   let skipped = 0;
@@ -185,7 +186,9 @@ export async function down(context: Context): Promise<void> {
 /** Writes the SQL files where the user edits them. */
 export function eject({ terminal, folder }: Context): void {
   const files = ejectSql(folder as string);
-  terminal.say(`Wrote ${files} SQL files to "${folder}"; edit them and run with --sql "${folder}"`);
+  terminal.say(
+    `Wrote ${files} SQL files and db_creds.example.yaml to "${folder}"; edit them and run with --sql "${folder}"`,
+  );
 }
 
 export async function reset(context: Context): Promise<void> {

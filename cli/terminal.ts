@@ -16,6 +16,8 @@ export interface Terminal {
   print(text: string): void;
   /** Waits while the reader of the result is behind. */
   printed(): Promise<void>;
+  /** Aborted when the reader of the result has seen enough, such as head. */
+  readerGone: AbortSignal;
   /** A line for the person who waits; not with `--quiet`. */
   say(text: string): void;
   /** A line that nobody should miss. */
@@ -51,9 +53,11 @@ const nameWidth = Math.max(...tableNames.map((table) => table.length));
 /** Writes to the process' own streams. */
 export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   const { stdout, stderr } = process;
-  // A reader that has seen enough, such as head, is no error.
+  const readerGone = new AbortController();
+  // A reader that has seen enough is no error.
   for (const stream of [stdout, stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE" && stream === stdout) readerGone.abort();
       if (error.code === "EPIPE" || stream === stderr) return;
       process.exitCode = 1;
       stderr.write(`Error: Cannot write the result: ${error.message}\n`);
@@ -83,6 +87,7 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   return {
     isInteractive: stderr.isTTY,
     print: (text) => line(stdout, text),
+    readerGone: readerGone.signal,
     printed: async () => {
       if (!stdout.writableNeedDrain) return;
       // A reader that goes away ends the wait too.

@@ -72,18 +72,24 @@ export function sqlHash(): string {
 }
 
 /**
- * Writes the files of `sql/` into a folder, to be edited there.
+ * Writes the files of `sql/` into a folder, to be edited there, and the example of credentials.
  *
- * @returns how many
- * @throws `UsageError` where one of them is there already; then nothing is written
+ * @returns how many files of SQL
+ * @throws `UsageError` where one of them is there already; then nothing is written. Where they cannot be written
  */
 export function ejectSql(folder: string): number {
   const names = [...ownSql(""), ...ownSql("answers").map((name) => `answers/${name}`)];
   const there = names.find((name) => existsSync(join(folder, name)));
   if (there) throw new UsageError(`"${join(folder, there)}" is there already: choose an empty folder`);
-  for (const name of names) {
+  const write = (name: string, own: string) => {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
-    writeFileSync(join(folder, name), ownText(`sql/${name}`), { flag: "wx" });
+    writeFileSync(join(folder, name), ownText(own), { flag: "wx" });
+  };
+  try {
+    for (const name of names) write(name, `sql/${name}`);
+    if (!existsSync(join(folder, "db_creds.example.yaml"))) write("db_creds.example.yaml", "db_creds.example.yaml");
+  } catch (error) {
+    throw new UsageError(`Cannot write to "${folder}": ${(error as Error).message}`, { cause: error });
   }
   return names.length;
 }

@@ -227,7 +227,8 @@ const runs = (command: string, args: string[]) =>
   });
 
 /** The version of a Java; Java 8 calls itself 1.8. */
-const versionOf = async (java: string) => /version "([^"]+)"/.exec((await runs(java, ["-version"])) ?? "")?.[1];
+const versionOf = async (java: string) =>
+  /version "([^"]+)"/.exec((await runs(java, ["-XX:-UsePerfData", "-version"])) ?? "")?.[1];
 
 async function download(services: ServiceName[], tools: Tools) {
   const parts = services.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);

@@ -32,8 +32,14 @@ import {
 /** How long a client may take to ask for something, ms: nobody holds a connection without the token. */
 const requestDeadline = 3_000;
 
-/** Owns the services of a folder until nobody wants them. */
-export async function supervise(folder: string) {
+/** Owns the services of a folder until nobody wants them; an error is one line of its log, for whoever called it. */
+export const supervise = (folder: string): Promise<void> =>
+  own(folder).catch(({ message, stack }: Error) => {
+    console.error(process.env.DEBUG ? stack : `Error: ${message}`);
+    process.exit(1);
+  });
+
+async function own(folder: string): Promise<void> {
   const lock = await takeFolder(folder);
   rmSync(credsPath(folder), { force: true }); // that of a supervisor that was killed
   const former = readState(folder);

@@ -5,14 +5,17 @@
  * @module
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
+import { homedir, userInfo } from "node:os";
+import { isAbsolute, join } from "node:path";
 import { threadId } from "node:worker_threads";
 import { isAlive } from "./process.ts";
 
-/** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`. */
-export const cacheFolder = (): string =>
-  join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
+/** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`; paths that are not absolute do not count. */
+export function cacheFolder(): string {
+  const home = isAbsolute(homedir()) ? homedir() : userInfo().homedir;
+  const { XDG_CACHE_HOME = "" } = process.env;
+  return join(isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : join(home, ".cache"), "pinterest-data-pipeline");
+}
 
 /**
  * Refuses a folder that another user owns or may write to: what lies there is run.

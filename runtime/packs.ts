@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as zlib from "node:zlib";
 import { beginCached, cacheFolder, checkOwner, finishCached } from "./cache.ts";
@@ -28,8 +28,6 @@ export const brings = (name: PackName): boolean => bringsFile(`packs/${name}.jso
 /** Unpacked packs that no program has used for so long are deleted, ms. */
 const unusedMs = 24 * 3600 * 1000;
 
-const places = new Map<PackName, string>();
-
 /**
  * The folder of a pack, which is unpacked where it is missing or damaged.
  *
@@ -37,24 +35,22 @@ const places = new Map<PackName, string>();
  * @throws where the cache is not the user's own or the disk is full, with what to do
  */
 export function packFolder(name: PackName, say: (line: string) => void = () => {}): string {
-  const known = places.get(name);
-  if (known) return known;
   const pack = JSON.parse(ownText(`packs/${name}.json`)) as Pack;
   const base = `${name}-${pack.version}-${pack.hash}`;
   const folder = join(cacheFolder(), base);
+  if (existsSync(folder)) checkOwner(folder);
+  // Each time: while services run, somebody may empty the cache.
   if (!isWhole(folder, pack)) {
     say(`Unpacking ${name} ${pack.version} (${Math.ceil(pack.bytes / 1e6)} MB), once, into "${cacheFolder()}"`);
     unpack(name, base, pack);
     deleteUnused(name, base);
   }
   checkOwner(cacheFolder());
-  checkOwner(folder);
   try {
     utimesSync(folder, new Date(), new Date());
   } catch {
     // A cache that is read-only keeps what it has.
   }
-  places.set(name, folder);
   return folder;
 }
 
@@ -66,34 +62,36 @@ const isWhole = (folder: string, { files }: Pack): boolean =>
 const troubles: Record<string, string> = {
   ENOSPC: "its disk is full; make room there",
   EDQUOT: "your quota is used up; make room there",
-  EACCES: "you may not write there; change its mode",
+  EACCES: "you may not write there; change the mode of that folder",
   EROFS: "its disk is read-only; mount it otherwise",
 };
 
 function unpack(name: PackName, base: string, pack: Pack): void {
-  const folder = beginCached(base);
+  let folder = "";
   try {
+    folder = beginCached(base);
     const all = decompress(ownFile(`packs/${name}.zst`));
     let at = 0;
     for (const { path, bytes, mode } of pack.files) {
       const target = join(folder, path);
       mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
-      writeFileSync(target, all.subarray(at, at + bytes), { mode });
+      writeFileSync(target, all.subarray(at, at + bytes), { mode, flush: true }); // a rename can outlive a power cut
       at += bytes;
     }
     const damaged = join(cacheFolder(), base);
     if (!isWhole(damaged, pack)) rmSync(damaged, { recursive: true, force: true });
     finishCached(folder, base);
   } catch (error) {
-    const why = troubles[(error as NodeJS.ErrnoException).code ?? ""];
-    if (!why) throw error;
+    const { code, message, syscall } = error as NodeJS.ErrnoException;
+    if (!code || !syscall) throw error;
+    const why = troubles[code] ?? `${message}; mend that`;
     const size = `${Math.ceil(pack.bytes / 1e6)} MB`;
     throw new Error(
       `Cannot unpack ${name} (${size}) into "${cacheFolder()}": ${why}, or choose another folder by XDG_CACHE_HOME`,
       { cause: error },
     );
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    if (folder) rmSync(folder, { recursive: true, force: true });
   }
 }
 

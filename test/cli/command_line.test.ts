@@ -112,13 +112,16 @@ for (const [args, message] of [
   });
 }
 
-test("eject writes all files of sql/, never over one that is there", async () => {
+test("eject writes all files of sql/ and the example of credentials, never over a file of SQL that is there", async () => {
   const sql = join(folder.path, "sql");
   const first = await run(["eject", sql]);
   assert.deepEqual([first.code, first.stdout], [0, ""]);
   const own = new URL("../../sql/", import.meta.url).pathname;
   const names = readdirSync(own, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".sql"));
-  assert.equal(first.stderr, `Wrote ${names.length} SQL files to "${sql}"; edit them and run with --sql "${sql}"\n`);
+  assert.equal(
+    first.stderr,
+    `Wrote ${names.length} SQL files and db_creds.example.yaml to "${sql}"; edit them and run with --sql "${sql}"\n`,
+  );
   for (const name of names) assert.equal(readFileSync(join(sql, name), "utf8"), readFileSync(join(own, name), "utf8"));
 
   await rm(join(sql, "gaps.sql"));

@@ -42,6 +42,13 @@ test("emulate prints what it posts, and each post is one row of each topic", asy
   await keysIn(services.kafka, "printed");
 });
 
+test("emulate ends where the reader of its posts has seen enough", async () => {
+  const { code, stdout, stderr } = await run([...emulation("enough", "--rate", "200/s")], { piped: "head -n 2" });
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout.trim().split("\n").length, 2);
+  assert.match(stderr, /emulate [\d,]+ posts in/);
+});
+
 test("the same seed makes the same posts, another one others, and --quiet prints nothing", async () => {
   const args = ["--limit", "50", "--rate", "1000/s", "--quiet"];
   const [one, two, three] = await Promise.all([

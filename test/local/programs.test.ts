@@ -3,10 +3,11 @@ import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { after, before, test } from "node:test";
 import { spawnGuarded, startTime } from "../../local/processes.ts";
 import { findPrograms, installedMysql, type System, strip } from "../../local/programs.ts";
+import { cacheFolder } from "../../runtime/cache.ts";
 import { temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -138,4 +139,23 @@ test("a program that cannot be stripped stays as it is", async () => {
   }
   assert.equal(await readFile(script, "utf8"), "#!/bin/sh\n");
   assert.ok(!existsSync(`${script}.stripped`));
+});
+
+test("the cache lies in an absolute folder, whatever the environment says", () => {
+  const { HOME, XDG_CACHE_HOME } = process.env;
+  try {
+    for (const [home, xdg] of [
+      ["", "relative"],
+      ["relative", ""],
+    ] as const) {
+      Object.assign(process.env, { HOME: home, XDG_CACHE_HOME: xdg });
+      assert.ok(isAbsolute(cacheFolder()), cacheFolder());
+    }
+    process.env.XDG_CACHE_HOME = "/elsewhere";
+    assert.equal(cacheFolder(), "/elsewhere/pinterest-data-pipeline");
+  } finally {
+    for (const [name, value] of Object.entries({ HOME, XDG_CACHE_HOME }))
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+  }
 });

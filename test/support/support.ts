@@ -74,14 +74,17 @@ export async function copyProgram(folder: string): Promise<string[]> {
 
 /** How a program is started. */
 interface StartOptions {
+  /** A command of the shell that reads what the program prints. */
+  piped?: string;
   cwd?: string;
   env?: NodeJS.ProcessEnv;
   program?: string[];
 }
 
 /** Starts `tsx main.ts` as a user would, or another program. */
-export function start(args: string[], { cwd, env = {}, program = tested() }: StartOptions = {}): Running {
-  const [command = "", ...before] = program;
+export function start(args: string[], { cwd, env = {}, program = tested(), piped }: StartOptions = {}): Running {
+  const shell = piped ? ["sh", "-c", `"$@" | ${piped}`, "sh"] : [];
+  const [command = "", ...before] = [...shell, ...program];
   const child = spawn(command, [...before, ...args], {
     ...(cwd && { cwd }),
     env: { ...process.env, NO_COLOR: "1", ...env },
