@@ -137,7 +137,7 @@ export function openNative(file: string): unknown {
     process.dlopen(addon, path);
   } catch (error) {
     throw new Error(
-      `Cannot load "${path}" (${(error as Error).message}): where that folder's disk is mounted noexec, choose another by XDG_CACHE_HOME`,
+      `Cannot load "${path}": where its disk is mounted noexec, choose another folder by XDG_CACHE_HOME, else delete that one (${(error as Error).message})`,
       { cause: error },
     );
   }
