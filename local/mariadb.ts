@@ -76,7 +76,7 @@ export async function startMysql(
       `--report-host=${readFileSync(identity, "utf8")}`, // where databaseId() of db_conn.ts looks
       "--loose-skip-ssl", // six times the CPU, on loopback
       ...(name === "MySQL" ? ["--loose-mysqlx=OFF"] : ["--silent-startup"]),
-      "--skip-log-bin",
+      ...logFlags(name),
       "--local-infile=ON",
       "--max-allowed-packet=64M",
       "--character-set-server=utf8mb4",
@@ -96,6 +96,12 @@ export async function startMysql(
   return service;
 }
 
+/** What changed is read from the log, as far back as a day; MySQL is asked by GTIDs what of it can be seen. */
+const logFlags = (name: string) => [
+  ...["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW", "--loose-binlog-expire-logs-seconds=86400"],
+  ...(name === "MySQL" ? ["--gtid-mode=ON", "--enforce-gtid-consistency=ON"] : []),
+];
+
 /** The statements that make MariaDB's system tables (MySQL brings its own); the help texts are left away. */
 function systemTables(share: string): string {
   const files = readdirSync(share);
@@ -107,11 +113,16 @@ function systemTables(share: string): string {
   return head + found.map((file) => file && readFileSync(join(share, file), "utf8")).join("\n");
 }
 
-/** One statement a line. Root can only come in by the socket and as the system's root (MariaDB), or not at all (MySQL). */
+/**
+ * One statement a line. Root can only come in by the socket and as the system's root (MariaDB), or not at all (MySQL).
+ * The account may follow the log, and keep its own sample posts out of it: MariaDB from 10.5.2 on, MySQL from 8.0.14 on.
+ * Nothing of this stands in the log, the password least of all.
+ */
 const accounts = ({ user, password, database }: MysqlAddress) => `\
+SET sql_log_bin = 0;
 CREATE DATABASE IF NOT EXISTS ${database} CHARACTER SET utf8mb4;
 CREATE USER IF NOT EXISTS '${user}'@'%';
 ALTER USER '${user}'@'%' IDENTIFIED BY '${password}';
 GRANT ALL ON \`pinterest\\_%\`.* TO '${user}'@'%';
-GRANT PROCESS ON *.* TO '${user}'@'%';
+GRANT PROCESS, REPLICATION SLAVE, REPLICATION CLIENT /*M!100502 , BINLOG ADMIN */ /*!80014 , SESSION_VARIABLES_ADMIN */ ON *.* TO '${user}'@'%';
 `;
