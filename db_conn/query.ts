@@ -89,10 +89,26 @@ export const core = (db: Database) => (db as unknown as { connection: CoreConnec
 
 interface CoreConnection {
   query(query: RowQuery): void;
+  addCommand(command: RawCommand): void;
+  /** Each packet has a number, from 0 in every command. */
+  _resetSequenceId(): void;
+  _bumpSequenceId(packets: number): void;
+  write(bytes: Buffer): void;
   stream: { destroy(): void };
 }
 
-interface RowPacket {
+interface RawCommand {
+  /** Called once to begin, then with each packet of the answer that is no error; returns whether it is over. */
+  execute(packet: RawPacket | undefined, connection: CoreConnection): boolean;
+  onResult(error: Error | null): void;
+}
+
+interface RawPacket extends RowPacket {
+  isError(): boolean;
+  asError(encoding: string): Error;
+}
+
+export interface RowPacket {
   buffer: Buffer;
   offset: number;
   end: number;
@@ -103,4 +119,43 @@ type RowStep = (packet: RowPacket, connection: unknown) => RowStep | null;
 
 interface RowQuery {
   row: RowStep;
+}
+
+/**
+ * Sends a command that mysql2 does not know, or not rightly: its own for the log throws "Encoding not recognized" where
+ * a file is named. Settles when `onPacket` returns true, with what comes after still on its way: the connection is to be
+ * destroyed.
+ *
+ * @param body the number of the command, and what belongs to it
+ * @param onPacket takes each packet of the answer, valid during the call
+ * @throws what the server answers instead, and what `onPacket` throws
+ */
+export function runCommand(db: Database, body: Buffer, onPacket: (packet: RowPacket) => boolean): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = (error: Error | null) => (error ? reject(error) : resolve());
+    let over = false;
+    core(db).addCommand({
+      onResult: end,
+      execute(packet, connection) {
+        if (over) return false; // what was on its way; mysql2 would take it for something that nobody asked for
+        if (!packet) {
+          const header = Buffer.alloc(4);
+          header.writeUIntLE(body.length, 0, 3);
+          connection._resetSequenceId();
+          connection.write(Buffer.concat([header, body]));
+          connection._bumpSequenceId(1);
+          return false;
+        }
+        try {
+          if (packet.isError()) throw packet.asError("utf8");
+          over = onPacket(packet);
+          if (over) end(null);
+        } catch (error) {
+          over = true;
+          end(error as Error);
+        }
+        return false;
+      },
+    });
+  });
 }

@@ -1,0 +1,325 @@
+/**
+ * The log of MySQL and MariaDB (the binary log), read for the keys of one table that were written between two places.
+ *
+ * ```ts
+ * const { keys, place } = await readChanges(mysql, { table, from, to: snapshot.place, most: 10_000 });
+ * for (const [key, more] of keys) console.log(key, more); // "7" 0: row 7 was updated
+ * ```
+ *
+ * The rows in the log are not used: they lack the columns' names, signs and character sets. Who knows the keys reads the
+ * rows themselves, in a snapshot that shows all that the log tells so far (db_conn/snapshot.ts).
+ *
+ * @module
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { crc32 } from "@node-rs/crc32";
+import { connectMysql, type MysqlSettings } from "../db_conn.ts";
+import { type Table, tables } from "../io.ts";
+import { UsageError } from "../runtime/errors.ts";
+import { explainMysql } from "./errors.ts";
+import {
+  changesIn,
+  eventOf,
+  eventTypes,
+  headerSize,
+  type KeyColumn,
+  type LogEvent,
+  layoutIn,
+  namesIn,
+  rowsKind,
+  statementIn,
+  type TableLayout,
+  tableNumber,
+} from "./log_events.ts";
+import { same, type TableName, touches } from "./log_statements.ts";
+import { ask, core, type Database, type RowPacket, runCommand, whileAnswering } from "./query.ts";
+
+/** A place in the log of a server. */
+export interface LogPlace {
+  /** The file, such as `binlog.000014`. */
+  file: string;
+  /** Where a transaction begins in it, bytes. */
+  position: number;
+  /** How many rows of the table are done of the transaction that begins there. */
+  skip: number;
+  /**
+   * When the server began the file, s since 1970: after RESET MASTER another has its name. Not there while nobody has
+   * read the file.
+   */
+  made?: number;
+  /** When the last event before the place was written, s since 1970, as far as any was read. */
+  time?: number;
+}
+
+/** Says which of two places of one server's log comes first, as a number below, at or above 0. */
+export function comparePlaces(a: LogPlace, b: LogPlace): number {
+  return fileNumber(a.file) - fileNumber(b.file) || a.position - b.position || a.skip - b.skip;
+}
+
+/** The number at the end of a file's name. It grows by one with each file, beyond its six digits. */
+export const fileNumber = (file: string): number => Number(/\d+$/.exec(file)?.[0] ?? 0);
+
+/** A table as the log names it. */
+export interface LogTable extends TableName, KeyColumn {}
+
+/** Where the log has a table's key. */
+export async function logTable(db: Database, database: string, posted: Table): Promise<LogTable> {
+  const { source: table, key } = tables[posted];
+  const sql = `SELECT ordinal_position, column_type FROM information_schema.columns
+    WHERE table_schema = ? AND table_name = ? AND column_name = ?`;
+  const [[position, type] = []] = await ask(db, sql, { values: [database, table, key] });
+  if (!position) throw new UsageError(`Cannot find column "${key}" of "${table}" in database "${database}"`);
+  // MariaDB calls a ZEROFILL column unsigned too.
+  return { database, table, column: Number(position) - 1, unsigned: /unsigned/i.test(type ?? "") };
+}
+
+/** What to read. */
+interface ReadOptions {
+  table: LogTable;
+  from: LogPlace;
+  /** A place that the log has reached. */
+  to: LogPlace;
+  /** How many keys at most, 2 or more. */
+  most: number;
+  signal?: AbortSignal;
+}
+
+/** What happened to a table between two places. */
+export interface Changes {
+  /** Keys of the rows that were written, as decimal text, with how many more there are than before: -1, 0 or 1. */
+  keys: Map<string, number>;
+  /** Up to where: `to`, or before it when there are as many keys as may be. */
+  place: LogPlace;
+}
+
+/** Positions in the protocol have 32 bits. */
+const longestFile = 2 ** 32;
+/** How often, and after how many ms, to read again where the server says that the log ends before the place it named. */
+const [endTries, endPause] = [20, 50];
+
+/**
+ * Reads what the log has of a table behind `from`, up to `to` or until there are `most` keys. Keeps no more than the keys
+ * and one event. A change of the rows that no row names is an error, and so is a log that cannot be followed; both tell
+ * what mends it.
+ */
+export async function readChanges(settings: MysqlSettings, options: ReadOptions): Promise<Changes> {
+  const { table, from, to, most, signal } = options;
+  if (comparePlaces(from, to) > 0) {
+    throw stopped(table, from, `it ends at ${to.file}:${to.position}, before that: the log was reset`);
+  }
+  const reader = logReader({ table, from, to, most });
+  for (let tries = 1; comparePlaces(reader.place(), to) < 0; tries++) {
+    const place = reader.place();
+    for (const { file, position } of [place, to]) {
+      if (position < longestFile) continue;
+      throw stopped(
+        table,
+        place,
+        `"${file}" has over 4 GB, and the protocol has no number for it; run FLUSH BINARY LOGS`,
+      );
+    }
+    const onEvent = (event: LogEvent) => {
+      try {
+        return reader.onEvent(event);
+      } catch (error) {
+        throw stopped(table, reader.place(), (error as Error).message, error);
+      }
+    };
+    const outcome = await dump(settings, { table, place, onEvent, ...(signal && { signal }) });
+    if (outcome === "over") break;
+    if (tries === endTries) throw stopped(table, reader.place(), `it ends before ${to.file}:${to.position}`);
+    reader.again();
+    await sleep(endPause, undefined, { ...(signal && { signal }) });
+  }
+  return { keys: reader.keys, place: reader.place() };
+}
+
+/** Follows the place in the log; the events of one or more dumps go through it. */
+function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
+  const rows = rowCounter(table, { skip: from.skip, most });
+  let { file, position, made, time = 0 } = from;
+  let tail = position; // where the last event ended
+  let reached = false;
+  let checksum = 0;
+
+  const takeFile = (next: string) => {
+    if (next === file) return; // the server says at the start where it starts
+    reached = file === to.file;
+    if (reached) return;
+    [file, position, tail] = [next, 4, 4];
+    made = undefined;
+    rows.begin(0);
+  };
+  const takeFormat = ({ bytes, time: began }: LogEvent) => {
+    if (made !== undefined && made !== began) {
+      throw new Error(`"${file}" is another file than it was: the log was reset`);
+    }
+    made = began;
+    // The last but four bytes say whether the file's events end with a checksum; that of this one is there in any case.
+    checksum = bytes[bytes.length - 5] === 1 ? 4 : 0;
+    rows.forgetTables();
+  };
+  const take = (event: LogEvent): boolean => {
+    const { type, bytes } = event;
+    if (type === eventTypes.rotate) takeFile(nextFile(bytes));
+    else if (type === eventTypes.format) takeFormat(event);
+    else if (transactionTypes.has(type)) {
+      rows.begin(tail === position ? rows.skip() : 0);
+      position = tail;
+    } else return rows.take(type, bytes.subarray(headerSize, bytes.length - checksum));
+    return false;
+  };
+
+  return {
+    keys: rows.keys,
+    place: (): LogPlace => ({
+      ...(reached ? { file: to.file, position: to.position, skip: 0 } : { file, position, skip: rows.skip() }),
+      ...(made !== undefined && { made }),
+      ...(time > 0 && { time }),
+    }),
+    /** Returns whether it is over. */
+    onEvent(event: LogEvent): boolean {
+      const own = event.end > 0 && event.type !== eventTypes.rotate; // else its end is in the old file, or none
+      reached = own && file === to.file && event.end > to.position;
+      if (reached || take(event)) return true;
+      time = Math.max(time, event.time);
+      if (own) tail = Math.max(tail, event.end); // what describes a file is sent at the start wherever that is
+      reached ||= file === to.file && tail >= to.position;
+      return reached;
+    },
+    /** Makes ready for the events from `place()` on. */
+    again() {
+      rows.begin(rows.skip());
+      tail = position;
+    },
+  };
+}
+
+/** Counts the table's rows in the transaction that is read, and collects their keys; the first `skip` are done already. */
+function rowCounter(table: LogTable, { skip, most }: { skip: number; most: number }) {
+  const keys = new Map<string, number>();
+  const layouts = new Map<number, TableLayout>();
+  let left = skip;
+  let done = 0;
+
+  const count = (key: string | undefined, more: number) => {
+    if (key !== undefined) keys.set(key, (keys.get(key) ?? 0) + more);
+  };
+  const takeTable = (body: Buffer) => {
+    const names = namesIn(body);
+    const isOurs = same(names.schema, table.database) && same(names.table, table.table);
+    if (isOurs) layouts.set(tableNumber(body), layoutIn(body));
+    else layouts.delete(tableNumber(body));
+  };
+  const takeRows = (type: number, body: Buffer): boolean => {
+    const layout = layouts.get(tableNumber(body));
+    if (!layout) return false;
+    for (const { before, after } of changesIn(type, body, layout, table)) {
+      if (done >= left && keys.size + 2 > most) return true;
+      if (++done <= left) continue;
+      count(before, -1);
+      count(after, 1);
+    }
+    return false;
+  };
+
+  return {
+    keys,
+    /** How many rows of the transaction are done. */
+    skip: () => Math.max(left, done),
+    begin(skip: number) {
+      [left, done] = [skip, 0];
+    },
+    /** The numbers of tables are those of one start of the server. */
+    forgetTables: () => layouts.clear(),
+    /** Returns whether there are as many keys as may be. */
+    take(type: number, body: Buffer): boolean {
+      if (type === eventTypes.tableMap) takeTable(body);
+      else if (rowsKind(type)) return takeRows(type, body);
+      else if (type === eventTypes.partialUpdate && layouts.has(tableNumber(body))) {
+        throw new Error("MySQL wrote parts of JSON values; SET GLOBAL binlog_row_value_options = ''");
+      } else refuse(type, body, { table, done });
+      return false;
+    },
+  };
+}
+
+const transactionTypes = new Set<number>([
+  eventTypes.gtid,
+  eventTypes.anonymousGtid,
+  eventTypes.taggedGtid,
+  eventTypes.mariadbGtid,
+]);
+
+/** The file that follows. The events that the server makes up may have a checksum or not, whatever was asked for. */
+function nextFile(bytes: Buffer): string {
+  const bare = bytes.length - 4;
+  const summed = crc32(bytes.subarray(0, bare)) === bytes.readUInt32LE(bare);
+  return bytes.toString("latin1", headerSize + 8, summed ? bare : bytes.length);
+}
+
+/** Throws where an event may have changed the table's rows, of which `done` stand before it, and does not name them. */
+function refuse(type: number, body: Buffer, { table, done }: { table: LogTable; done: number }): void {
+  if (type === eventTypes.query || type === eventTypes.loadQuery || type === eventTypes.compressedQuery) {
+    const { schema, sql } = statementIn(type, body);
+    if (touches(sql, schema, table)) throw new Error(`"${shortened(sql)}" changed it without naming the rows`);
+  } else if (type === eventTypes.xaPrepare && done > 0 && body[0] === 0) {
+    throw new Error("XA PREPARE named rows that come later, and are not named again then");
+  } else if (type === eventTypes.payload) {
+    throw new Error("MySQL compressed a transaction; SET GLOBAL binlog_transaction_compression = OFF");
+  } else if (type === eventTypes.incident) {
+    throw new Error("the server says that it failed to write something");
+  }
+}
+
+const shortened = (sql: string) => {
+  const line = sql.replace(/\s+/g, " ").trim();
+  return line.length > 100 ? `${line.slice(0, 99)}…` : line;
+};
+
+/** Has the server send its log from a place on; tells whether `onEvent` ended that, or the log did. */
+async function dump(
+  settings: MysqlSettings,
+  options: { table: LogTable; place: LogPlace; onEvent: (event: LogEvent) => boolean; signal?: AbortSignal },
+): Promise<"over" | "end of log"> {
+  const { table, place, onEvent, signal } = options;
+  const body = Buffer.alloc(11 + place.file.length);
+  body[0] = 0x12; // COM_BINLOG_DUMP
+  body.writeUInt32LE(place.position, 1);
+  body[5] = 1; // end where the log ends; the server's id that follows stays 0, which is no replica's
+  body.write(place.file, 11, "latin1");
+  // A connection of its own: the server closes it at the end of the log.
+  const db = await connectMysql(settings);
+  let outcome: "over" | "end of log" = "over";
+  const onPacket = (packet: RowPacket): boolean => {
+    signal?.throwIfAborted();
+    if (!packet.isEOF()) return onEvent(eventOf(packet.buffer.subarray(packet.offset + 1, packet.end)));
+    outcome = "end of log";
+    return true;
+  };
+  try {
+    // As a replica that knows checksums, and MariaDB's own events, which it would turn into others or fail to.
+    await ask(db, "SET @master_binlog_checksum = 'NONE', @mariadb_slave_capability = 4");
+    await whileAnswering(db, runCommand(db, body, onPacket));
+    return outcome;
+  } catch (error) {
+    const { errno, message } = error as NodeJS.ErrnoException;
+    if (errno === 1236) throw stopped(table, place, message, error); // there is no such file or position
+    if (errno === 1227)
+      throw new UsageError(`Cannot follow the log of MySQL: ${message}; ${grant(settings)}`, { cause: error });
+    throw explainMysql(error, settings);
+  } finally {
+    core(db).stream.destroy();
+  }
+}
+
+/** The error of a log that does not tell what happened to a table. */
+const stopped = ({ table }: TableName, { file, position }: LogPlace, why: string, cause?: unknown): Error =>
+  new Error(`Cannot follow "${table}" in the log of MySQL from ${file}:${position}: ${why}; run post --full`, {
+    cause,
+  });
+
+/** What makes a user one who may read the log. */
+export const grant = ({ user }: { user: string }): string =>
+  `run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '${user}'`;

@@ -1,0 +1,43 @@
+/**
+ * A database server of a test's own, with a log to read; MySQL's where MARIADB_HOME names one.
+ *
+ * @module
+ */
+
+import type { Connection } from "mysql2/promise";
+import type { Database } from "../../db_conn/query.ts";
+import { connectMysql, type MysqlSettings } from "../../db_conn.ts";
+import { spawnGuarded } from "../../local/processes.ts";
+import { findPrograms, type Tools } from "../../local/programs.ts";
+import { openDatabase } from "./bare_services.ts";
+import { temporaryFolder } from "./support.ts";
+
+/** The server, and connections to it. */
+export interface LogServer {
+  name: "MariaDB" | "MySQL";
+  mysql: MysqlSettings;
+  /** The database's root, who may set what is global. */
+  root: Connection;
+  /** The program's own account. */
+  reader: Database;
+  close: () => Promise<void>;
+}
+
+/** Starts a server; `flags`: its own. */
+export async function openLogServer(flags: string[] = []): Promise<LogServer> {
+  const folder = await temporaryFolder();
+  const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
+  const { mysql: program } = await findPrograms(["mysql"], tools);
+  if (!program) throw new Error("There is no MariaDB or MySQL to test with");
+  const { database, mysql, root: openRoot } = await openDatabase(program, folder.path, tools, flags);
+  const root = await openRoot();
+  await root.query(`USE ${mysql.database}`);
+  const reader = await connectMysql(mysql);
+  const close = async () => {
+    root.destroy();
+    reader.destroy();
+    await database.stop("SIGTERM");
+    await folder.remove();
+  };
+  return { name: program.name as LogServer["name"], mysql, root, reader, close };
+}
