@@ -1,0 +1,101 @@
+/**
+ * Whether the log of a server can be followed, what it does not tell, and how far behind it a place is.
+ *
+ * @module
+ */
+
+import { type Table, tables } from "../io.ts";
+import { fileNumber, grant, type LogPlace } from "./log.ts";
+import { ask, type Database } from "./query.ts";
+import { logEnd, noGtids } from "./snapshot.ts";
+
+/** Says in one line what to set or to grant so that the log can be followed; `undefined` where it can be. */
+export async function canReadLog(db: Database): Promise<string | undefined> {
+  const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [Object.keys(wanted)] });
+  const found = new Map(rows as [string, string][]);
+  const isMariaDb = /mariadb/i.test(found.get("version") ?? "");
+  if (found.get("log_bin") !== "ON") return cannot([wanted.log_bin.mend]);
+  const settings = Object.entries(wanted).flatMap(([name, { good, mend }]) => {
+    const value = found.get(name) ?? "";
+    return found.has(name) && !good.test(value) ? [mend] : [];
+  });
+  const grants = await ask(db, "SHOW GRANTS");
+  const global = grants.flatMap(([line]) => /^GRANT (.*) ON \*\.\* TO /.exec(line ?? "")?.[1]?.split(/,\s*/) ?? []);
+  const may = (...names: string[]) => ["ALL PRIVILEGES", ...names].some((name) => global.includes(name));
+  const missing = !may("REPLICATION SLAVE", "REPLICATION REPLICA") || !(isMariaDb || may("REPLICATION CLIENT"));
+  const [[user] = []] = missing ? await ask(db, "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)") : [];
+  const mends = [...settings, ...(user == null ? [] : [grant({ user })])];
+  return mends.length > 0 ? cannot(mends) : undefined;
+}
+
+const cannot = (mends: string[]) => `Cannot follow the log of MySQL: ${mends.join("; ")}`;
+
+/** The variables that decide, which value is good, and what makes it so. One that a server lacks is good. */
+const wanted = {
+  version: { good: /./, mend: "" },
+  log_bin: { good: /^ON$/, mend: "it keeps none; start it with --log-bin --server-id=1 --binlog-format=ROW" },
+  binlog_format: {
+    good: /^ROW$/,
+    mend: "binlog_format is not ROW; SET GLOBAL binlog_format = 'ROW', then let others connect anew",
+  },
+  gtid_mode: { good: /^ON$/, mend: noGtids },
+  binlog_row_value_options: {
+    good: /^$/,
+    mend: "it writes parts of JSON values; SET GLOBAL binlog_row_value_options = ''",
+  },
+  binlog_transaction_compression: {
+    good: /^OFF$/,
+    mend: "it compresses transactions; SET GLOBAL binlog_transaction_compression = OFF",
+  },
+} satisfies Record<string, { good: RegExp; mend: string }>;
+
+/** A foreign key that changes or deletes rows of a table when those that they refer to change; the log does not tell. */
+export interface Cascade {
+  constraint: string;
+  /** The table whose changes are passed on. */
+  parent: string;
+}
+
+/** The foreign keys of a table with CASCADE or SET NULL. */
+export async function cascades(db: Database, table: Table): Promise<Cascade[]> {
+  const rows = await ask(
+    db,
+    `SELECT constraint_name, referenced_table_name FROM information_schema.referential_constraints
+     WHERE constraint_schema = DATABASE() AND table_name = ?
+       AND (update_rule IN ('CASCADE', 'SET NULL') OR delete_rule IN ('CASCADE', 'SET NULL'))
+     ORDER BY constraint_name`,
+    { values: [tables[table].source] },
+  );
+  return rows.map(([constraint, parent]) => ({ constraint: constraint as string, parent: parent as string }));
+}
+
+/** How far a place is behind the end of the log. */
+export interface LogLag {
+  /** Since the last event before the place was written; 0 at the end of the log. */
+  seconds: number | undefined;
+  /** `undefined` where the place is in another file, and the files may not be listed or have gone. */
+  bytes: number | undefined;
+  /** How many files were begun since. */
+  files: number;
+}
+
+/** Compares a place with the end of the log, by the server's clock. */
+export async function logBehind(db: Database, place: LogPlace): Promise<LogLag | undefined> {
+  const [file, end] = await logEnd(db);
+  if (file === undefined || end === undefined) return undefined;
+  const files = Math.max(fileNumber(file) - fileNumber(place.file), 0);
+  if (files === 0 && end === place.position) return { seconds: 0, bytes: 0, files };
+  const [[now] = []] = await ask(db, "SELECT UNIX_TIMESTAMP()");
+  const seconds = place.time === undefined ? undefined : Math.max(Number(now) - place.time, 0);
+  return { seconds, bytes: await bytesBehind(db, place, { file, end }), files };
+}
+
+async function bytesBehind(db: Database, place: LogPlace, { file, end }: { file: string; end: number }) {
+  if (file === place.file) return end < place.position ? undefined : end - place.position;
+  // Only the privilege may be missing; a lost connection shows at the next statement.
+  const rows = await ask(db, "SHOW BINARY LOGS").catch(() => []);
+  const from = rows.findIndex(([name]) => name === place.file);
+  if (from < 0) return undefined;
+  const sizes = rows.slice(from).map(([name, size]) => (name === file ? end : Number(size)));
+  return sizes.reduce((sum, size) => sum + size, 0) - place.position;
+}

@@ -1,0 +1,172 @@
+/** What the program says where it may not follow a log, what the log does not tell, and how far behind a place is. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import mysql from "mysql2/promise";
+import { type LogTable, logTable, readChanges } from "../../db_conn/log.ts";
+import { canReadLog, cascades, logBehind } from "../../db_conn/log_checks.ts";
+import { openSnapshot } from "../../db_conn/snapshot.ts";
+import { connectMysql } from "../../db_conn.ts";
+import { loadSample } from "../../local/sample/load.ts";
+import { type LogServer, openLogServer } from "../support/log_server.ts";
+
+let server: LogServer;
+before(async () => {
+  server = await openLogServer();
+});
+after(() => server?.close());
+
+const sql = (text: string) => server.root.query(text);
+
+test("sample posts stay out of the log", async () => {
+  const { place } = await openSnapshot(server.reader);
+  await loadSample(server.mysql, { rows: 500 });
+  const { place: after } = await openSnapshot(server.reader);
+  await server.reader.query("COMMIT");
+  assert.deepEqual(after, place);
+});
+
+test("a table's key is found where the log has it", async () => {
+  const { reader, mysql: settings } = server;
+  const { database } = settings;
+  const expected: LogTable = { database, table: "geolocation_data", column: 0, unsigned: false };
+  assert.deepEqual(await logTable(reader, database, "geo"), expected);
+  await sql("CREATE DATABASE pinterest_moved");
+  await sql("CREATE TABLE pinterest_moved.geolocation_data (a TEXT, b INT, ind BIGINT UNSIGNED PRIMARY KEY)");
+  const moved = await logTable(reader, "pinterest_moved", "geo");
+  assert.deepEqual(moved, { database: "pinterest_moved", table: "geolocation_data", column: 2, unsigned: true });
+  const { place: from } = await openSnapshot(reader);
+  await sql("INSERT INTO pinterest_moved.geolocation_data VALUES ('', 1, 18446744073709551615)");
+  const { place: to } = await openSnapshot(reader);
+  const { keys } = await readChanges(settings, { table: moved, from, to, most: 10 });
+  assert.deepEqual([...keys], [["18446744073709551615", 1]]);
+});
+
+test("a snapshot stays as it is, whatever level of isolation the server gives", async () => {
+  const db = await mysql.createConnection(server.mysql);
+  try {
+    await sql("CREATE TABLE still (k INT PRIMARY KEY)");
+    await db.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+    const { place } = await openSnapshot(db);
+    await sql("INSERT INTO still VALUES (1)");
+    assert.deepEqual((await db.query("SELECT * FROM still"))[0], []);
+    const { place: later } = await openSnapshot(db);
+    assert.equal(((await db.query("SELECT * FROM still"))[0] as unknown[]).length, 1);
+    assert.equal(later.file, place.file);
+    assert.ok(later.position > place.position);
+  } finally {
+    db.destroy();
+  }
+});
+
+test("a snapshot whose place proves nothing can be read with locks, also of a row that was changed since", async (t) => {
+  if (server.name !== "MariaDB") return t.skip("MySQL's places need no proof by locks");
+  const db = await mysql.createConnection(server.mysql);
+  try {
+    await sql("CREATE TABLE locked (k INT PRIMARY KEY, n INT)");
+    await sql("INSERT INTO locked VALUES (1, 0)");
+    await db.query("SET SESSION innodb_snapshot_isolation = ON");
+    const idle = await openSnapshot(db);
+    assert.equal(idle.mustLock, true, "the first place of a file");
+    await sql("UPDATE locked SET n = 1");
+    const [rows] = await db.query("SELECT n FROM locked LOCK IN SHARE MODE");
+    assert.deepEqual(rows, [{ n: 1 }]);
+    assert.equal((await openSnapshot(db)).mustLock, false, "a later place");
+    await sql("FLUSH BINARY LOGS");
+    assert.equal((await openSnapshot(db)).mustLock, true, "a new file");
+  } finally {
+    db.destroy();
+  }
+});
+
+test("an account without the privilege is told what to grant", async () => {
+  const { reader, mysql: settings } = server;
+  assert.equal(await canReadLog(reader), undefined);
+  await sql("CREATE USER plain IDENTIFIED BY 'secret'");
+  await sql("GRANT ALL ON `pinterest\\_%`.* TO plain");
+  const plain = { ...settings, user: "plain", password: "secret" };
+  const { place: from } = await openSnapshot(reader);
+  await sql("INSERT INTO still VALUES (2)");
+  const { place: to } = await openSnapshot(reader);
+  const db = await connectMysql(plain);
+  try {
+    const grant =
+      /^Cannot follow the log of MySQL: .*run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON \*\.\* TO 'plain'$/;
+    assert.match((await canReadLog(db)) ?? "", grant);
+    const table: LogTable = { database: settings.database, table: "still", column: 0, unsigned: false };
+    await assert.rejects(readChanges(plain, { table, from, to, most: 10 }), { name: "UsageError", message: grant });
+    await sql("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'plain'");
+    assert.equal(await canReadLog(db), undefined);
+    const { keys } = await readChanges(plain, { table, from, to, most: 10 });
+    assert.deepEqual([...keys], [["2", 1]]);
+  } finally {
+    db.destroy();
+  }
+});
+
+test("a log of another format is told how to be set", async () => {
+  await sql("SET GLOBAL binlog_format = 'MIXED'");
+  assert.match((await canReadLog(server.reader)) ?? "", /binlog_format is not ROW; SET GLOBAL binlog_format = 'ROW'/);
+  await sql("SET GLOBAL binlog_format = 'ROW'");
+  assert.equal(await canReadLog(server.reader), undefined);
+});
+
+test("a server without a log is told how to be started", async () => {
+  const without = await openLogServer(["--skip-log-bin"]);
+  try {
+    assert.match((await canReadLog(without.reader)) ?? "", /it keeps none; start it with --log-bin --server-id=1/);
+    await assert.rejects(openSnapshot(without.reader), { name: "UsageError", message: /it keeps none/ });
+    assert.equal(await logBehind(without.reader, { file: "binlog.000001", position: 4, skip: 0 }), undefined);
+  } finally {
+    await without.close();
+  }
+});
+
+test("foreign keys that pass changes on are found, since the log does not tell of those", async () => {
+  const { reader, mysql: settings } = server;
+  await sql("CREATE TABLE boards (id INT PRIMARY KEY)");
+  await sql("ALTER TABLE pinterest_data ADD COLUMN board INT, ADD COLUMN owner INT");
+  assert.deepEqual(await cascades(reader, "pin"), []);
+  await sql("ALTER TABLE pinterest_data ADD CONSTRAINT of_owner FOREIGN KEY (owner) REFERENCES boards (id)");
+  assert.deepEqual(await cascades(reader, "pin"), []);
+  await sql(
+    "ALTER TABLE pinterest_data ADD CONSTRAINT of_board FOREIGN KEY (board) REFERENCES boards (id) ON DELETE CASCADE",
+  );
+  assert.deepEqual(await cascades(reader, "pin"), [{ constraint: "of_board", parent: "boards" }]);
+  await sql("INSERT INTO boards VALUES (1)");
+  await sql("UPDATE pinterest_data SET board = 1 WHERE `index` < 5");
+  const table = await logTable(reader, settings.database, "pin");
+  const { place: from } = await openSnapshot(reader);
+  await sql("DELETE FROM boards WHERE id = 1");
+  const { place: to } = await openSnapshot(reader);
+  await reader.query("COMMIT");
+  const [[left]] = (await sql("SELECT COUNT(*) AS n FROM pinterest_data WHERE `index` < 5")) as unknown as [
+    { n: number }[],
+  ];
+  assert.equal(left?.n, 0);
+  assert.deepEqual([...(await readChanges(settings, { table, from, to, most: 10 })).keys], []);
+});
+
+test("how far a place is behind is told in bytes and seconds, in the same file and in others", async () => {
+  const { reader, mysql: settings } = server;
+  const table: LogTable = { database: settings.database, table: "still", column: 0, unsigned: false };
+  const { place: from } = await openSnapshot(reader);
+  await sql("INSERT INTO still VALUES (10)");
+  const { place: to } = await openSnapshot(reader);
+  await reader.query("COMMIT");
+  const { place } = await readChanges(settings, { table, from, to, most: 10 });
+  assert.deepEqual(await logBehind(reader, place), { seconds: 0, bytes: 0, files: 0 });
+  const unread = await logBehind(reader, from);
+  assert.deepEqual(unread, { seconds: undefined, bytes: to.position - from.position, files: 0 });
+  await sleep(1_100);
+  await sql("INSERT INTO still VALUES (11)");
+  const behind = await logBehind(reader, place);
+  assert.ok(behind?.seconds && behind.seconds >= 1 && behind.bytes && behind.bytes > 0);
+  await sql("FLUSH BINARY LOGS");
+  await sql("FLUSH BINARY LOGS");
+  const [files] = (await sql("SHOW BINARY LOGS")) as unknown as [{ Log_name: string; File_size: number }[]];
+  const since = files.filter((file) => file.Log_name >= place.file).reduce((sum, file) => sum + file.File_size, 0);
+  const far = await logBehind(reader, place);
+  assert.deepEqual({ bytes: far?.bytes, files: far?.files }, { bytes: since - place.position, files: 2 });
+  assert.equal((await logBehind(reader, { ...place, file: "gone.000000" }))?.bytes, undefined);
+});
