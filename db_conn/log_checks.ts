@@ -56,7 +56,7 @@ export interface Cascade {
   parent: string;
 }
 
-/** The foreign keys of a table with CASCADE or SET NULL. */
+/** The foreign keys of a table with CASCADE or SET NULL; on MySQL, as of the connection's snapshot. */
 export async function cascades(db: Database, table: Table): Promise<Cascade[]> {
   const rows = await ask(
     db,

@@ -38,6 +38,7 @@ test("a table's key is found where the log has it", async () => {
   const { place: from } = await openSnapshot(reader);
   await sql("INSERT INTO pinterest_moved.geolocation_data VALUES ('', 1, 18446744073709551615)");
   const { place: to } = await openSnapshot(reader);
+  await reader.query("COMMIT");
   const { keys } = await readChanges(settings, { table: moved, from, to, most: 10 });
   assert.deepEqual([...keys], [["18446744073709551615", 1]]);
 });
@@ -88,6 +89,7 @@ test("an account without the privilege is told what to grant", async () => {
   const { place: from } = await openSnapshot(reader);
   await sql("INSERT INTO still VALUES (2)");
   const { place: to } = await openSnapshot(reader);
+  await reader.query("COMMIT");
   const db = await connectMysql(plain);
   try {
     const grant =
@@ -117,6 +119,19 @@ test("a server without a log is told how to be started", async () => {
     assert.match((await canReadLog(without.reader)) ?? "", /it keeps none; start it with --log-bin --server-id=1/);
     await assert.rejects(openSnapshot(without.reader), { name: "UsageError", message: /it keeps none/ });
     assert.equal(await logBehind(without.reader, { file: "binlog.000001", position: 4, skip: 0 }), undefined);
+  } finally {
+    await without.close();
+  }
+});
+
+test("a MySQL that does not number its transactions is told how to be set", async (t) => {
+  if (server.name !== "MySQL") return t.skip("MariaDB has no gtid_mode");
+  const without = await openLogServer(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+  try {
+    const message =
+      /^Cannot follow the log of MySQL: gtid_mode is not ON; SET GLOBAL enforce_gtid_consistency = ON, then/;
+    assert.match((await canReadLog(without.reader)) ?? "", message);
+    await assert.rejects(openSnapshot(without.reader), { name: "UsageError", message });
   } finally {
     await without.close();
   }
