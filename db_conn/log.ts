@@ -18,21 +18,8 @@ import { connectMysql, type MysqlSettings } from "../db_conn.ts";
 import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { explainMysql } from "./errors.ts";
-import {
-  changesIn,
-  eventOf,
-  eventTypes,
-  headerSize,
-  type KeyColumn,
-  type LogEvent,
-  layoutIn,
-  namesIn,
-  rowsKind,
-  statementIn,
-  type TableLayout,
-  tableNumber,
-} from "./log_events.ts";
-import { same, type TableName, touches } from "./log_statements.ts";
+import { eventOf, eventTypes, headerSize, type LogEvent } from "./log_events.ts";
+import { type LogTable, rowCounter } from "./log_rows.ts";
 import { ask, core, type Database, type RowPacket, runCommand, whileAnswering } from "./query.ts";
 
 /** A place in the log of a server. */
@@ -59,9 +46,6 @@ export function comparePlaces(a: LogPlace, b: LogPlace): number {
 
 /** The number at the end of a file's name. It grows by one with each file, beyond its six digits. */
 export const fileNumber = (file: string): number => Number(/\d+$/.exec(file)?.[0] ?? 0);
-
-/** A table as the log names it. */
-export interface LogTable extends TableName, KeyColumn {}
 
 /** Where the log has a table's key. */
 export async function logTable(db: Database, database: string, posted: Table): Promise<LogTable> {
@@ -135,6 +119,20 @@ export async function readChanges(settings: MysqlSettings, options: ReadOptions)
   return { keys: reader.keys, place: reader.place() };
 }
 
+/**
+ * A place that a snapshot gave, with the time at which its file was begun: without it nobody would see that the log was
+ * reset before it is first read from there.
+ */
+export async function datePlace(settings: MysqlSettings, table: LogTable, place: LogPlace): Promise<LogPlace> {
+  let made: number | undefined;
+  const onEvent = ({ type, time }: LogEvent) => {
+    if (type === eventTypes.format) made = time;
+    return made !== undefined;
+  };
+  await dump(settings, { table, place, onEvent });
+  return made === undefined ? place : { ...place, made };
+}
+
 /** Follows the place in the log; the events of one or more dumps go through it. */
 function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
   const rows = rowCounter(table, { skip: from.skip, most });
@@ -196,55 +194,6 @@ function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
   };
 }
 
-/** Counts the table's rows in the transaction that is read, and collects their keys; the first `skip` are done already. */
-function rowCounter(table: LogTable, { skip, most }: { skip: number; most: number }) {
-  const keys = new Map<string, number>();
-  const layouts = new Map<number, TableLayout>();
-  let left = skip;
-  let done = 0;
-
-  const count = (key: string | undefined, more: number) => {
-    if (key !== undefined) keys.set(key, (keys.get(key) ?? 0) + more);
-  };
-  const takeTable = (body: Buffer) => {
-    const names = namesIn(body);
-    const isOurs = same(names.schema, table.database) && same(names.table, table.table);
-    if (isOurs) layouts.set(tableNumber(body), layoutIn(body));
-    else layouts.delete(tableNumber(body));
-  };
-  const takeRows = (type: number, body: Buffer): boolean => {
-    const layout = layouts.get(tableNumber(body));
-    if (!layout) return false;
-    for (const { before, after } of changesIn(type, body, layout, table)) {
-      if (done >= left && keys.size + 2 > most) return true;
-      if (++done <= left) continue;
-      count(before, -1);
-      count(after, 1);
-    }
-    return false;
-  };
-
-  return {
-    keys,
-    /** How many rows of the transaction are done. */
-    skip: () => Math.max(left, done),
-    begin(skip: number) {
-      [left, done] = [skip, 0];
-    },
-    /** The numbers of tables are those of one start of the server. */
-    forgetTables: () => layouts.clear(),
-    /** Returns whether there are as many keys as may be. */
-    take(type: number, body: Buffer): boolean {
-      if (type === eventTypes.tableMap) takeTable(body);
-      else if (rowsKind(type)) return takeRows(type, body);
-      else if (type === eventTypes.partialUpdate && layouts.has(tableNumber(body))) {
-        throw new Error("MySQL wrote parts of JSON values; SET GLOBAL binlog_row_value_options = ''");
-      } else refuse(type, body, { table, done });
-      return false;
-    },
-  };
-}
-
 const transactionTypes = new Set<number>([
   eventTypes.gtid,
   eventTypes.anonymousGtid,
@@ -258,25 +207,6 @@ function nextFile(bytes: Buffer): string {
   const summed = crc32(bytes.subarray(0, bare)) === bytes.readUInt32LE(bare);
   return bytes.toString("latin1", headerSize + 8, summed ? bare : bytes.length);
 }
-
-/** Throws where an event may have changed the table's rows, of which `done` stand before it, and does not name them. */
-function refuse(type: number, body: Buffer, { table, done }: { table: LogTable; done: number }): void {
-  if (type === eventTypes.query || type === eventTypes.loadQuery || type === eventTypes.compressedQuery) {
-    const { schema, sql } = statementIn(type, body);
-    if (touches(sql, schema, table)) throw new Error(`"${shortened(sql)}" changed it without naming the rows`);
-  } else if (type === eventTypes.xaPrepare && done > 0 && body[0] === 0) {
-    throw new Error("XA PREPARE named rows that come later, and are not named again then");
-  } else if (type === eventTypes.payload) {
-    throw new Error("MySQL compressed a transaction; SET GLOBAL binlog_transaction_compression = OFF");
-  } else if (type === eventTypes.incident) {
-    throw new Error("the server says that it failed to write something");
-  }
-}
-
-const shortened = (sql: string) => {
-  const line = sql.replace(/\s+/g, " ").trim();
-  return line.length > 100 ? `${line.slice(0, 99)}…` : line;
-};
 
 /** Has the server send its log from a place on; tells whether `onEvent` ended that, or the log did. */
 async function dump(
@@ -315,7 +245,7 @@ async function dump(
 }
 
 /** The error of a log that does not tell what happened to a table. */
-const stopped = ({ table }: TableName, { file, position }: LogPlace, why: string, cause?: unknown): Error =>
+const stopped = ({ table }: LogTable, { file, position }: LogPlace, why: string, cause?: unknown): Error =>
   new Error(`Cannot follow "${table}" in the log of MySQL from ${file}:${position}: ${why}; run post --full`, {
     cause,
   });

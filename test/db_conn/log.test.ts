@@ -5,7 +5,9 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { comparePlaces, type LogPlace, type LogTable, readChanges } from "../../db_conn/log.ts";
+import { isTransientMysql } from "../../db_conn/errors.ts";
+import { comparePlaces, datePlace, type LogPlace, readChanges } from "../../db_conn/log.ts";
+import type { LogTable } from "../../db_conn/log_rows.ts";
 import { openSnapshot } from "../../db_conn/snapshot.ts";
 import { type LogServer, openLogServer } from "../support/log_server.ts";
 
@@ -366,6 +368,36 @@ test("a transaction of 1,000,000 rows is read in pieces, in little memory", asyn
   assert.ok(megabytes < 50, `${megabytes.toFixed(0)} MB`);
 });
 
+test("a read ends when it is told to, and when its connection is lost", async () => {
+  await begin();
+  const wide = from;
+  await sql("CREATE TABLE wide (k INT PRIMARY KEY, v LONGBLOB)");
+  for (let k = 0; k < 5; k++) await sql(`INSERT INTO wide VALUES (${k}, REPEAT('w', 20000000))`);
+  const options = { table: table("none"), from: wide, to: await end(), most: 2 };
+  const stop = new AbortController();
+  const stopped = readChanges(server.mysql, { ...options, signal: stop.signal });
+  stop.abort(new Error("Told to"));
+  await assert.rejects(stopped, /^Error: Told to$/);
+  for (let tries = 0; ; tries++) {
+    const read = readChanges(server.mysql, options).then(
+      () => undefined,
+      (error: Error) => error,
+    );
+    let killed = false;
+    const watch = setInterval(async () => {
+      const [rows] = await sql("SELECT id FROM information_schema.processlist WHERE command = 'Binlog Dump'");
+      killed ||= (rows as unknown[]).length > 0;
+      for (const { id, ID = id } of rows as { id?: number; ID?: number }[]) await sql(`KILL ${ID}`).catch(() => {});
+    }, 5);
+    const error = await read;
+    clearInterval(watch);
+    if (!error && tries < 10) continue; // it was faster
+    assert.ok(error && killed);
+    assert.ok(isTransientMysql(error), error.message);
+    break;
+  }
+});
+
 test("a log that was purged or reset is an error that says what mends it", async () => {
   await sql("CREATE TABLE lost (k INT PRIMARY KEY)");
   await sql("FLUSH BINARY LOGS");
@@ -389,8 +421,8 @@ test("a log that was purged or reset is an error that says what mends it", async
 
   await sql("RESET MASTER");
   await sql("INSERT INTO lost VALUES (3)");
-  const old = await read({ ...(await end()), position: 4 });
-  const file = old.place;
+  const { place: file } = await read({ ...(await end()), position: 4 });
+  assert.deepEqual(await datePlace(server.mysql, table("lost"), await end()), { ...(await end()), made: file.made });
   await sleep(1_100); // a file's age has seconds
   await sql("RESET MASTER");
   for (let i = 4; i < 40; i++) await sql(`INSERT INTO lost VALUES (${i})`);

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import mysql from "mysql2/promise";
-import { type LogTable, readChanges } from "../../db_conn/log.ts";
+import { readChanges } from "../../db_conn/log.ts";
+import type { LogTable } from "../../db_conn/log_rows.ts";
 import { ask } from "../../db_conn/query.ts";
 import { openSnapshot } from "../../db_conn/snapshot.ts";
 import { type LogServer, openLogServer } from "../support/log_server.ts";
