@@ -55,7 +55,7 @@ test("a snapshot stays as it is, whatever level of isolation the server gives", 
     const { place: later } = await openSnapshot(db);
     assert.equal(((await db.query("SELECT * FROM still"))[0] as unknown[]).length, 1);
     assert.equal(later.file, place.file);
-    assert.ok(later.position > place.position);
+    assert.ok(later.position > place.position, `${later.position}`);
   } finally {
     db.destroy();
   }
@@ -177,7 +177,7 @@ test("how far a place is behind is told in bytes and seconds, in the same file a
   await sleep(1_100);
   await sql("INSERT INTO still VALUES (11)");
   const behind = await logBehind(reader, place);
-  assert.ok(behind?.seconds && behind.seconds >= 1 && behind.bytes && behind.bytes > 0);
+  assert.ok(behind?.seconds && behind.seconds >= 1 && behind.bytes && behind.bytes > 0, JSON.stringify(behind));
   await sql("FLUSH BINARY LOGS");
   await sql("FLUSH BINARY LOGS");
   const [files] = (await sql("SHOW BINARY LOGS")) as unknown as [{ Log_name: string; File_size: number }[]];
