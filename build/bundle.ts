@@ -102,6 +102,9 @@ export async function bundle(entry: string, { within }: { within: "executable" |
     plugins: [...(within === "executable" ? [nativeLibraries] : []), kafkajs, required],
     define: { ...own.define, "import.meta.resolve": "undefined", bundled: "true" },
     logOverride: { "empty-import-meta": "silent" },
+    minifyWhitespace: true,
+    minifySyntax: true,
+    lineLimit: 160, // an error shows its line
     charset: "utf8",
     legalComments: "none",
     metafile: true,
