@@ -125,6 +125,21 @@ test("a server without a log is told how to be started", async () => {
   }
 });
 
+test("a data folder that was made without a log gets one", async () => {
+  const again = await openLogServer([], ["--skip-log-bin"]);
+  try {
+    assert.equal(await canReadLog(again.reader), undefined);
+    await again.root.query("CREATE TABLE t (k INT PRIMARY KEY)");
+    const { place: from } = await openSnapshot(again.reader);
+    await again.root.query("INSERT INTO t VALUES (1)");
+    const { place: to } = await openSnapshot(again.reader);
+    const table: LogTable = { database: again.mysql.database, table: "t", column: 0, unsigned: false };
+    assert.deepEqual([...(await readChanges(again.mysql, { table, from, to, most: 10 })).keys], [["1", 1]]);
+  } finally {
+    await again.close();
+  }
+});
+
 test("a MySQL that does not number its transactions is told how to be set", async (t) => {
   if (server.name !== "MySQL") return t.skip("MariaDB has no gtid_mode");
   const without = await openLogServer(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);

@@ -23,12 +23,13 @@ export interface LogServer {
   close: () => Promise<void>;
 }
 
-/** Starts a server; `flags`: its own. */
-export async function openLogServer(flags: string[] = []): Promise<LogServer> {
+/** Starts a server; `flags`: its own; `earlier`: those of a start before, which made the data folder. */
+export async function openLogServer(flags: string[] = [], earlier?: string[]): Promise<LogServer> {
   const folder = await temporaryFolder();
   const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
   const { mysql: program } = await findPrograms(["mysql"], tools);
   if (!program) throw new Error("There is no MariaDB or MySQL to test with");
+  if (earlier) await (await openDatabase(program, folder.path, tools, earlier)).database.stop("SIGTERM");
   const { database, mysql, root: openRoot } = await openDatabase(program, folder.path, tools, flags);
   const root = await openRoot();
   await root.query(`USE ${mysql.database}`);
