@@ -12,8 +12,8 @@
  * @module
  */
 
+import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
-import { crc32 } from "@node-rs/crc32";
 import { connectMysql, type MysqlSettings } from "../db_conn.ts";
 import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
@@ -21,6 +21,9 @@ import { explainMysql } from "./errors.ts";
 import { eventOf, eventTypes, headerSize, type LogEvent } from "./log_events.ts";
 import { type LogTable, rowCounter } from "./log_rows.ts";
 import { ask, core, type Database, type RowPacket, runCommand, whileAnswering } from "./query.ts";
+
+/** What is native is loaded at first use: most of the program's starts need none. */
+const require = createRequire(import.meta.url);
 
 /** A place in the log of a server. */
 export interface LogPlace {
@@ -64,7 +67,10 @@ interface ReadOptions {
   from: LogPlace;
   /** A place that the log has reached. */
   to: LogPlace;
-  /** How many keys at most, 2 or more. */
+  /**
+   * How many keys at most, 2 or more; one takes about 60 bytes. For each piece of a transaction its first pieces are read
+   * over again, so a large one wants large pieces.
+   */
   most: number;
   signal?: AbortSignal;
 }
@@ -203,6 +209,7 @@ const transactionTypes = new Set<number>([
 
 /** The file that follows. The events that the server makes up may have a checksum or not, whatever was asked for. */
 function nextFile(bytes: Buffer): string {
+  const { crc32 } = require("@node-rs/crc32") as typeof import("@node-rs/crc32");
   const bare = bytes.length - 4;
   const summed = crc32(bytes.subarray(0, bare)) === bytes.readUInt32LE(bare);
   return bytes.toString("latin1", headerSize + 8, summed ? bare : bytes.length);
