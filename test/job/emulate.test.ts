@@ -4,7 +4,7 @@ import type { Connection } from "mysql2/promise";
 import { connectMysql } from "../../db_conn.ts";
 import { tableNames, tables } from "../../io.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
-import { type Run, run, start } from "../support/support.ts";
+import { ok, run, start } from "../support/support.ts";
 import { keysIn } from "../support/topics.ts";
 
 let services: SharedServices;
@@ -14,10 +14,6 @@ before(async () => {
 });
 after(() => services?.close());
 
-const ok = (result: Run) => {
-  assert.equal(result.code, 0, result.stderr);
-  return result;
-};
 const emulation = (prefix: string, ...args: string[]) => ["emulate", ...services.at, "--prefix", prefix, ...args];
 
 test("emulate prints what it posts, and each post is one row of each topic", async () => {

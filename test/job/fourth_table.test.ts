@@ -15,7 +15,7 @@ import type { Snapshot } from "../../http/live.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { listOffsets } from "../../kafka/topics.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
-import { copyProgram, query, type Run, run, start } from "../support/support.ts";
+import { copyProgram, ok, query, run, start } from "../support/support.ts";
 
 // In the middle: the order of the entries must not matter to what the cluster holds already.
 const entry = `  board: {
@@ -79,10 +79,6 @@ let at: string[];
 const three = (command: string, ...more: string[]) => run([command, ...at, ...more]);
 const four = (command: string, ...more: string[]) => run([command, ...at, ...more], { program });
 
-const ok = (result: Run, code = 0): Run => {
-  assert.equal(result.code, code, result.stderr);
-  return result;
-};
 const checkpointPartitions = async () => {
   await using reader = await connectReader(services.kafka);
   return (await listOffsets(reader, `${prefix}.checkpoints`))?.length;

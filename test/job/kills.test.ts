@@ -9,7 +9,7 @@ import { kafkaClient } from "../../kafka/client.ts";
 import { findBrowser, noBrowser, openBrowser, watchPage } from "../support/browser.ts";
 import { openClient, startServer } from "../support/http_api.ts";
 import { openServices, readTopic, type Services } from "../support/services.ts";
-import { query, type Run, type Running, run, start, struck } from "../support/support.ts";
+import { ok, query, type Running, run, start, struck } from "../support/support.ts";
 import { keysIn } from "../support/topics.ts";
 import { validRow } from "../support/valid_row.ts";
 
@@ -39,10 +39,6 @@ after(async () => {
   await services?.close();
 });
 
-const ok = (result: Run) => {
-  assert.equal(result.code, 0, result.stderr);
-  return result;
-};
 const emulation = (prefix: string, ...args: string[]) => ["emulate", ...at, "--prefix", prefix, ...args];
 
 test("the broker killed again and again: no post is lost, doubled or half posted", async () => {

@@ -14,10 +14,10 @@ import { kafkaClient } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { sampleRow } from "../../local/sample/rows.ts";
 import { readRejects, readSilver } from "../support/lake_of.ts";
-import { cleanTable, type Message } from "../support/oracle.ts";
+import { cleanTable, keysOf } from "../support/oracle.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
 import { sourceMessages } from "../support/source.ts";
-import { copyProgram, query, type Run, run } from "../support/support.ts";
+import { copyProgram, ok, query, type Run, run } from "../support/support.ts";
 
 let services: SharedServices;
 let folder: SharedServices["folder"];
@@ -38,13 +38,6 @@ after(async () => {
   await db?.end();
   await services?.close();
 });
-
-const ok = (result: Run, code = 0) => {
-  assert.equal(result.code, code, result.stderr);
-  return result;
-};
-
-const keysOf = (messages: Message[]) => messages.map((m) => m.key?.toString());
 
 test("the sample data stands in MySQL as it is generated", async () => {
   for (const table of tableNames) {

@@ -10,10 +10,10 @@ import { tableNames } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { readSilver } from "../support/lake_of.ts";
-import { cleanTable, type Message } from "../support/oracle.ts";
+import { cleanTable, keysOf } from "../support/oracle.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
 import { sourceMessages } from "../support/source.ts";
-import { query, type Run, run, start, struck } from "../support/support.ts";
+import { ok, query, run, start, struck } from "../support/support.ts";
 
 let services: SharedServices;
 let folder: SharedServices["folder"];
@@ -31,13 +31,6 @@ after(async () => {
   await db?.end();
   await services?.close();
 });
-
-const ok = (result: Run, code = 0) => {
-  assert.equal(result.code, code, result.stderr);
-  return result;
-};
-
-const keysOf = (messages: Message[]) => messages.map((m) => m.key?.toString());
 
 test("clean --follow goes on in micro-batches until it is stopped, with exit code 130", async () => {
   const other = join(folder.path, "follow");

@@ -11,7 +11,7 @@ import { connectMysql, countRows, inspectTable, type MysqlSettings, readPage } f
 import { tables } from "../../io.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
-import { type Run, run } from "../support/support.ts";
+import { ok, run } from "../support/support.ts";
 
 let services: SharedServices;
 let folder: SharedServices["folder"];
@@ -30,11 +30,6 @@ after(async () => {
   await db?.end();
   await services?.close();
 });
-
-const ok = (result: Run) => {
-  assert.equal(result.code, 0, result.stderr);
-  return result;
-};
 
 test("post waits for its count of rows where that takes longer than the posting, and warns of what it finds", async () => {
   await db.query("CREATE DATABASE pinterest_counted");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { type Run, run, temporaryFolder } from "../support/support.ts";
+import { ok, run, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let data: string;
@@ -15,11 +15,6 @@ after(async () => {
   await run(["down", "--data", data]);
   await folder.remove();
 });
-
-const ok = (result: Run) => {
-  assert.equal(result.code, 0, result.stderr);
-  return result;
-};
 
 test("up tells where the services are, and its credentials file is private", async () => {
   const up = async (...more: string[]) => {

@@ -19,6 +19,9 @@ export interface Message {
   value: Buffer | null;
 }
 
+/** The keys of messages, as text. */
+export const keysOf = (messages: Message[]): (string | undefined)[] => messages.map((m) => m.key?.toString());
+
 /** The reject reasons in the order in which they are looked for. */
 export const reasons = [
   ...(["empty_message", "too_big", "not_json", "not_an_object", "missing_column", "bad_key"] as const),

@@ -140,6 +140,12 @@ export const struck = (trace: string, strike?: string): NodeJS.ProcessEnv => ({
 /** Runs the program to its end. */
 export const run = (args: string[], options?: StartOptions): Promise<Run> => start(args, options).done;
 
+/** A run that must have ended with this exit code. */
+export function ok(result: Run, code = 0): Run {
+  assert.equal(result.code, code, result.stderr);
+  return result;
+}
+
 /** Whether a process runs; one that has ended but was not waited for does not. */
 export const runs = async (pid: number): Promise<boolean> =>
   (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) !== "";
