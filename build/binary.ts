@@ -69,10 +69,9 @@ async function make({ target, services, level, out }: Options): Promise<void> {
   const assets: Record<string, string> = {};
   const say = (line: string) => process.stderr.write(`${line}\n`);
 
-  const main = await bundle("build/entry.ts", { within: "executable" });
-  const threads = await bundle("build/threads.ts", { within: "executable" });
-  writeFileSync(join(work, "main.cjs"), main.code);
-  writeFileSync(join(work, "threads.cjs"), threads.code);
+  const { main, threads, inputs } = await bundle("executable");
+  writeFileSync(join(work, "main.cjs"), main);
+  writeFileSync(join(work, "threads.cjs"), threads);
   assets["threads.cjs"] = join(work, "threads.cjs");
   const own = ["sql", "http/static"].flatMap((folder) =>
     filesBelow(join(root, folder)).map((file) => join(folder, file)),
@@ -94,7 +93,6 @@ async function make({ target, services, level, out }: Options): Promise<void> {
   const brought = services ? await collectServices(join(work, "services")) : [];
   for (const { name, version, folder } of brought)
     pack(name, version, Object.fromEntries(filesBelow(folder).map((file) => [file, join(folder, file)])));
-  const inputs = [...main.inputs, ...threads.inputs];
   const text = await licences({ node: fetchNode(target), services: brought, inputs });
   writeFileSync(join(work, "licences.txt"), text);
   assets["licences.txt"] = join(work, "licences.txt");

@@ -75,18 +75,26 @@ const root = resolve(import.meta.dirname, "..");
 
 const ownUrl = 'const ownUrl = require("node:url").pathToFileURL(__filename).href;';
 
-/** A script, and the files that are in it. */
+/** The program as two scripts, and the files that are in them. */
 export interface Bundle {
-  code: string;
-  /** Paths below the program's folder. */
+  main: string;
+  threads: string;
+  /** Paths below the program's folder; of a package whose native library travels beside, its package.json. */
   inputs: string[];
 }
 
 /**
- * Bundles a script of the program: for the executable, whose Node is 24, or to lie in a folder `bin` beside `sql` and
+ * Bundles the program: for the executable, whose Node is 24, or to lie in a folder `bin` beside `sql` and
  * `node_modules`, where native libraries are.
  */
-export async function bundle(entry: string, { within }: { within: "executable" | "folder" }): Promise<Bundle> {
+export async function bundle(within: "executable" | "folder"): Promise<Bundle> {
+  const main = await bundleScript("build/entry.ts", within);
+  const threads = await bundleScript("build/threads.ts", within);
+  const inputs = [...new Set([...main.inputs, ...threads.inputs])];
+  return { main: main.code, threads: threads.code, inputs };
+}
+
+async function bundleScript(entry: string, within: "executable" | "folder") {
   const own =
     within === "executable"
       ? { target: "node24", define: { "import.meta.url": "undefined" } }
@@ -114,5 +122,6 @@ export async function bundle(entry: string, { within }: { within: "executable" |
   // Else kafkajs' own would run, which lose rows.
   const missing = replaced.find((name) => !inputs.includes(`replaced:${name}`));
   if (missing) throw new Error(`Cannot bundle "${entry}": kafkajs' "${missing}" is not replaced in it`);
-  return { code: outputFiles[0]?.text ?? "", inputs };
+  const files = inputs.map((input) => input.replace(/^addon:(.*)/, "node_modules/$1/package.json"));
+  return { code: outputFiles[0]?.text ?? "", inputs: files };
 }

@@ -8,8 +8,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { unzipSync } from "fflate";
+import { bundle } from "./bundle.ts";
 import rules from "./licences.json" with { type: "json" };
 import { fetchNode } from "./packages.ts";
 import { filesBelow, readPins } from "./pins.ts";
@@ -35,17 +35,16 @@ const notes: Record<string, string> = rules.notes;
 
 /**
  * The text to go with the executable. `node` is a folder of {@link fetchNode}, `services` those of
- * {@link collectServices} in the complete executable, `inputs` esbuild's inputs below the program's folder where
- * something else than {@link bundledFiles} was bundled.
+ * {@link collectServices} in the complete executable, `inputs` the files of its bundle.
  *
  * @throws `Error` that names all parts whose licence is not allowed
  */
 export async function licences(options: {
   node: string;
   services?: ServiceFolder[];
-  inputs?: string[];
+  inputs: string[];
 }): Promise<string> {
-  const { node, services = [], inputs = await bundledFiles() } = options;
+  const { node, services = [], inputs } = options;
   const also = rules.alsoInside.map((name) => `node_modules/${name}/package.json`);
   const program = [...npmParts(root, [...inputs, ...also]), nodePart(node)];
   checkAllowed(program, rules.allowed.program);
@@ -53,35 +52,6 @@ export async function licences(options: {
   checkAllowed(served, rules.allowed.services);
   return format([...program, ...served]);
 }
-
-/** The files, of npm's packages too, that the program's code is made of, by their paths below its folder. */
-export async function bundledFiles(): Promise<string[]> {
-  const { metafile } = await build({
-    absWorkingDir: root,
-    entryPoints: ["main.ts", "local/supervisor.ts", "api/table_thread.ts"],
-    bundle: true,
-    platform: "node",
-    target: "node20",
-    format: "esm",
-    external: ["esbuild", "@duckdb/node-bindings-*"],
-    loader: { ".node": "empty" },
-    metafile: true,
-    write: false,
-    outdir: "dist",
-    logLevel: "error",
-    plugins: [{ name: "follow createRequire", setup: followRequire }],
-  });
-  return Object.values(metafile.outputs).flatMap(({ inputs }) => Object.keys(inputs));
-}
-
-/** esbuild follows `require`, but no function that createRequire() has returned. */
-const followRequire: NonNullable<Parameters<typeof build>[0]["plugins"]>[number]["setup"] = ({ onLoad }) =>
-  onLoad({ filter: /\.ts$/ }, ({ path }) => ({
-    loader: "ts",
-    contents: readFileSync(path, "utf8")
-      .replace(/^const require = createRequire\(.*$/m, "")
-      .replaceAll("createRequire(import.meta.url)(", "require("),
-  }));
 
 interface Manifest {
   name: string;
@@ -256,9 +226,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     mkdirSync(dist, { recursive: true });
     const node = fetchNode("linux-x64");
-    writeFileSync(join(dist, "LICENCES.txt"), await licences({ node }));
+    const { inputs } = await bundle("executable");
+    writeFileSync(join(dist, "LICENCES.txt"), await licences({ node, inputs }));
     const services = await collectServices(join(work, "services"));
-    writeFileSync(join(dist, "LICENCES-complete.txt"), await licences({ node, services }));
+    writeFileSync(join(dist, "LICENCES-complete.txt"), await licences({ node, services, inputs }));
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

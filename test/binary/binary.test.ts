@@ -137,7 +137,9 @@ test("the complete executable answers the same, needs nothing, and every command
   );
   for (const name of readdirSync(cache)) assert.equal(statSync(join(cache, name)).mode & 0o777, 0o700, name);
 
-  assert.match((await command(["--licences"])).stdout, /Apache License/);
+  const licences = (await command(["--licences"])).stdout;
+  for (const part of ["Apache License", "@duckdb/node-bindings-linux-x64 ", "@napi-rs/snappy-", "OpenJDK ", "MariaDB "])
+    assert.ok(licences.includes(part), part);
   assert.match((await command(["explore", "--index", "5"])).stdout, /pin_result/);
   assert.match((await command(["emulate", "--limit", "20", "--rate", "100/s", "--seed", "1"])).stderr, /20/);
   await command(["clean"]);

@@ -4,8 +4,9 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { strToU8, zipSync } from "fflate";
+import { bundle } from "../../build/bundle.ts";
 import rules from "../../build/licences.json" with { type: "json" };
-import { bundledFiles, checkAllowed, jarPart, licences, npmParts, readJarName } from "../../build/licences.ts";
+import { checkAllowed, jarPart, licences, npmParts, readJarName } from "../../build/licences.ts";
 import { readPins } from "../../build/pins.ts";
 import { temporaryFolder } from "../support/support.ts";
 
@@ -110,7 +111,7 @@ test("every jar that is pinned has a licence that is allowed", () => {
 
 test("all that is bundled now may be passed on, and its texts go along", async () => {
   await write({ "node/LICENSE": "Node's terms" });
-  const inputs = await bundledFiles();
+  const { inputs } = await bundle("executable");
   for (const name of ["kafkajs", "mysql2", "echarts", "fastify", "@duckdb/node-api", "snappy"])
     assert.ok(
       inputs.some((path) => path.startsWith(`node_modules/${name}/`)),

@@ -17,11 +17,9 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 export async function packProgram(): Promise<{ path: string } & AsyncDisposable> {
   const folder = await mkdtemp(join(tmpdir(), "program-"));
   await mkdir(join(folder, "bin"));
-  for (const [name, entry] of [
-    ["main", "build/entry.ts"],
-    ["threads", "build/threads.ts"],
-  ] as const)
-    await writeFile(join(folder, "bin", `${name}.cjs`), (await bundle(entry, { within: "folder" })).code);
+  const { main, threads } = await bundle("folder");
+  await writeFile(join(folder, "bin/main.cjs"), main);
+  await writeFile(join(folder, "bin/threads.cjs"), threads);
   for (const own of ["sql", "http", "report", "local", "node_modules"])
     await symlink(join(root, own), join(folder, own));
   return {
