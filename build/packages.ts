@@ -6,9 +6,9 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { cacheFolder } from "../runtime/cache.ts";
+import { beginCached, cacheFolder, finishCached } from "../runtime/cache.ts";
 import { readPins } from "./pins.ts";
 
 /** What an executable can be made for. */
@@ -29,11 +29,11 @@ interface Wanted {
  * @throws where it is not the package that was pinned
  */
 export function fetchPackage({ name, version, integrity }: Wanted): string {
-  const cache = join(cacheFolder(), "build");
-  const folder = join(cache, `${name.replaceAll(/[@/]/g, "_")}-${version}`);
+  const base = `npm-${name.replaceAll(/[@/]/g, "_")}-${version}`;
+  const folder = join(cacheFolder(), base);
   if (existsSync(folder)) return folder;
-  const unfinished = `${folder}.${process.pid}`;
-  mkdirSync(unfinished, { recursive: true });
+  const unfinished = beginCached(base);
+  mkdirSync(unfinished);
   try {
     const npm = (args: string[]) => execFileSync("npm", args, { cwd: unfinished, encoding: "utf8" });
     const [file = ""] = npm(["pack", `${name}@${version}`, "--silent"])
@@ -46,7 +46,7 @@ export function fetchPackage({ name, version, integrity }: Wanted): string {
       throw new Error(`Cannot use ${name} ${version}: its integrity is "${found}", but "${integrity}" is pinned`);
     execFileSync("tar", ["-xzf", archive, "--strip-components=1", "-C", unfinished]);
     rmSync(archive);
-    renameSync(unfinished, folder);
+    finishCached(unfinished, base);
   } finally {
     rmSync(unfinished, { recursive: true, force: true });
   }
