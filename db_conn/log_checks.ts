@@ -7,7 +7,7 @@
 import { type Table, tables } from "../io.ts";
 import { fileNumber, grant, type LogPlace } from "./log.ts";
 import { ask, type Database } from "./query.ts";
-import { logEnd, noGtids } from "./snapshot.ts";
+import { logEnd, noGtids, noLog } from "./snapshot.ts";
 
 /** Says in one line what to set or to grant so that the log can be followed; `undefined` where it can be. */
 export async function canReadLog(db: Database): Promise<string | undefined> {
@@ -33,7 +33,7 @@ const cannot = (mends: string[]) => `Cannot follow the log of MySQL: ${mends.joi
 /** The variables that decide, which value is good, and what makes it so. One that a server lacks is good. */
 const wanted = {
   version: { good: /./, mend: "" },
-  log_bin: { good: /^ON$/, mend: "it keeps none; start it with --log-bin --server-id=1 --binlog-format=ROW" },
+  log_bin: { good: /^ON$/, mend: noLog },
   binlog_format: {
     good: /^ROW$/,
     mend: "binlog_format is not ROW; SET GLOBAL binlog_format = 'ROW', then let others connect anew",

@@ -68,7 +68,7 @@ async function openOnMariaDb(db: Database, state: State): Promise<Snapshot> {
   for (let tries = 0; ; tries++) {
     await ask(db, begin);
     const shown = await snapshotPlace(db);
-    if (!shown?.file) throw new UsageError(noLog);
+    if (!shown?.file) throw cannotFollow(noLog);
     const { file } = shown;
     const place: LogPlace = { ...shown, skip: 0 };
     const known = state.first?.file === file ? state.first : undefined;
@@ -87,9 +87,9 @@ async function openOnMariaDb(db: Database, state: State): Promise<Snapshot> {
 async function openOnMysql(db: Database): Promise<Snapshot> {
   await ask(db, "COMMIT");
   const [file, position = 0] = await logEnd(db);
-  if (file === undefined) throw new UsageError(noLog);
+  if (file === undefined) throw cannotFollow(noLog);
   const [[mode, owned = ""] = []] = await ask(db, "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.gtid_owned");
-  if (mode !== "ON") throw new UsageError(`Cannot follow the log of MySQL: ${noGtids}`);
+  if (mode !== "ON") throw cannotFollow(noGtids);
   const unseen = owned?.replace(/#\d+/g, ""); // the number of the session that owns it
   if (unseen) {
     const [[late] = []] = await ask(db, "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 50)", { values: [unseen] });
@@ -126,8 +126,9 @@ async function snapshotPlace(db: Database): Promise<{ file: string; position: nu
     : { file: file === "none" ? "" : file, position: Number(found.get("Binlog_snapshot_position")) };
 }
 
+const cannotFollow = (why: string) => new UsageError(`Cannot follow the log of MySQL: ${why}`);
+
 /** What to do where the server keeps no log, and where MySQL does not number its transactions. */
-export const noLog =
-  "Cannot follow the log of MySQL: it keeps none; start it with --log-bin --server-id=1 --binlog-format=ROW";
+export const noLog = "it keeps none; start it with --log-bin --server-id=1 --binlog-format=ROW";
 export const noGtids =
   "gtid_mode is not ON; SET GLOBAL enforce_gtid_consistency = ON, then SET GLOBAL gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON";
