@@ -1,13 +1,17 @@
 /** Where the programs of the services are looked for, system by system. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
+import { build } from "esbuild";
 import { spawnGuarded, startTime } from "../../local/processes.ts";
 import { findPrograms, installedMysql, type System, strip } from "../../local/programs.ts";
-import { cacheFolder } from "../../runtime/cache.ts";
+import { beginCached, cacheFolder } from "../../runtime/cache.ts";
 import { temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -157,5 +161,31 @@ test("the cache lies in an absolute folder, whatever the environment says", () =
     for (const [name, value] of Object.entries({ HOME, XDG_CACHE_HOME }))
       if (value === undefined) delete process.env[name];
       else process.env[name] = value;
+  }
+});
+
+test("each thread makes a folder of the cache by itself, and what dead programs left unfinished is deleted", async () => {
+  const { XDG_CACHE_HOME } = process.env;
+  process.env.XDG_CACHE_HOME = join(folder.path, "cache");
+  try {
+    const dead = spawnSync("true").pid;
+    const left = ["kafka-1", "natives-1.2"].map((name) => join(cacheFolder(), `.${name}.${dead}`));
+    for (const path of left) await mkdir(path, { recursive: true, mode: 0o700 });
+    const ours = beginCached("natives-1");
+    const { outputFiles } = await build({
+      stdin: {
+        contents: `import { parentPort } from "node:worker_threads"; import { beginCached } from "./runtime/cache.ts";
+          parentPort.postMessage(beginCached("natives-1"));`,
+        resolveDir: fileURLToPath(new URL("../../", import.meta.url)),
+      },
+      ...{ bundle: true, platform: "node", format: "cjs", write: false },
+    });
+    const thread = new Worker(outputFiles[0]?.text ?? "", { eval: true });
+    const [theirs] = await once(thread, "message");
+    assert.notEqual(theirs, ours);
+    assert.deepEqual(await readdir(cacheFolder()), []);
+  } finally {
+    if (XDG_CACHE_HOME === undefined) delete process.env.XDG_CACHE_HOME;
+    else process.env.XDG_CACHE_HOME = XDG_CACHE_HOME;
   }
 });
