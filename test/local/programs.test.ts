@@ -166,7 +166,7 @@ test("the cache lies in an absolute folder, whatever the environment says", () =
 
 test("each thread makes a folder of the cache by itself, and what dead programs left unfinished is deleted", async () => {
   const { XDG_CACHE_HOME } = process.env;
-  process.env.XDG_CACHE_HOME = join(folder.path, "cache");
+  process.env.XDG_CACHE_HOME = join(folder.path, "cache of threads");
   try {
     const dead = spawnSync("true").pid;
     const left = ["kafka-1", "natives-1.2"].map((name) => join(cacheFolder(), `.${name}.${dead}`));
