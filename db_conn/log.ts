@@ -15,6 +15,7 @@
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { connectMysql, type MysqlSettings } from "../db_conn.ts";
+import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { explainMysql } from "./errors.ts";
@@ -24,31 +25,6 @@ import { ask, core, type Database, type RowPacket, runCommand, whileAnswering } 
 
 /** What is native is loaded at first use: most of the program's starts need none. */
 const require = createRequire(import.meta.url);
-
-/** A place in the log of a server. */
-export interface LogPlace {
-  /** The file, such as `binlog.000014`. */
-  file: string;
-  /** Where a transaction begins in it, bytes. */
-  position: number;
-  /** How many rows of the table are done of the transaction that begins there. */
-  skip: number;
-  /**
-   * When the server began the file, s since 1970: after RESET MASTER another has its name. Not there while nobody has
-   * read the file.
-   */
-  made?: number;
-  /** When the last event before the place was written, s since 1970, as far as any was read. */
-  time?: number;
-}
-
-/** Says which of two places of one server's log comes first, as a number below, at or above 0. */
-export function comparePlaces(a: LogPlace, b: LogPlace): number {
-  return fileNumber(a.file) - fileNumber(b.file) || a.position - b.position || a.skip - b.skip;
-}
-
-/** The number at the end of a file's name. It grows by one with each file, beyond its six digits. */
-export const fileNumber = (file: string): number => Number(/\d+$/.exec(file)?.[0] ?? 0);
 
 /** Where the log has a table's key. */
 export async function logTable(db: Database, database: string, posted: Table): Promise<LogTable> {

@@ -4,8 +4,9 @@
  * @module
  */
 
+import { fileNumber, type LogPlace } from "../io/log_place.ts";
 import { type Table, tables } from "../io.ts";
-import { fileNumber, grant, type LogPlace } from "./log.ts";
+import { grant } from "./log.ts";
 import { ask, type Database } from "./query.ts";
 import { logEnd, noGtids, noLog } from "./snapshot.ts";
 

@@ -9,8 +9,8 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { LogPlace } from "../io/log_place.ts";
 import { UsageError } from "../runtime/errors.ts";
-import type { LogPlace } from "./log.ts";
 import { ask, type Database } from "./query.ts";
 
 /** A snapshot that a connection reads until its COMMIT. */

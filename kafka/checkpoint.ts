@@ -5,6 +5,7 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { isLogPlace, type LogPlace } from "../io/log_place.ts";
 import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
 import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
@@ -24,6 +25,11 @@ export interface Checkpoint {
   /** Greatest key posted, as decimal text, and how many rows were posted up to it. */
   lastKey: string | null;
   rows: number;
+  /**
+   * The rows up to `lastKey` are posted as the table had them at this place in the database's log; null where the log
+   * is not followed.
+   */
+  log?: LogPlace | null;
   /** The newest `--full` run: done, or to be finished by the next post. */
   full: { id: string; upTo: string | null; lastKey: string | null; rows: number; done: boolean } | null;
   /** Where the last row posted stands in the topic. */
@@ -110,6 +116,7 @@ function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefin
     [owner?.id, owner?.host, owner?.started].every(isText) &&
     [owner?.pid, found.claim, found.rows].every(Number.isSafeInteger) &&
     isKey(found.lastKey) &&
+    (found.log == null || isLogPlace(found.log)) &&
     (full === null ||
       (isText(full?.id) &&
         [full?.upTo, full?.lastKey].every(isKey) &&

@@ -6,9 +6,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { isTransientMysql } from "../../db_conn/errors.ts";
-import { comparePlaces, datePlace, type LogPlace, readChanges } from "../../db_conn/log.ts";
+import { datePlace, readChanges } from "../../db_conn/log.ts";
 import type { LogTable } from "../../db_conn/log_rows.ts";
 import { openSnapshot } from "../../db_conn/snapshot.ts";
+import { comparePlaces, type LogPlace } from "../../io/log_place.ts";
 import { type LogServer, openLogServer } from "../support/log_server.ts";
 
 let server: LogServer;
