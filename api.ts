@@ -36,6 +36,8 @@ interface PostOptions {
   kafka: KafkaSettings;
   /** Post every row again, or finish the full run that was broken off. Default false. */
   full?: boolean;
+  /** Go on until stopped. Default false: post what is there at the start. */
+  follow?: boolean;
   /** How long a database or broker may be away, ms. */
   waitMs: number;
   signal: AbortSignal;
@@ -43,17 +45,23 @@ interface PostOptions {
 }
 
 /**
- * Posts the rows of the three tables that are new since the last run, each table by its own thread.
+ * Posts what was inserted, updated or deleted in the three tables since the last run, each table by its own thread.
  *
- * It sees no row that was changed, deleted, or inserted below the last key posted.
+ * Where the log of the database can't be read, it sees new rows with keys above the last one posted, and no others.
  *
  * @throws `UsageError` where a table can't be posted or the checkpoint belongs to another database; `Error` where
  * another post is running, or a service stayed away longer than `waitMs`
  */
 export async function post(options: PostOptions): Promise<PostResult[]> {
-  const { mysql, kafka, full = false, waitMs, signal, onFact } = options;
+  const { mysql, kafka, full = false, follow = false, waitMs, signal, onFact } = options;
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
-  const threads = coordinate({ full, onFact });
+  const told = new Set<string>();
+  const tellOnce = (fact: PostFact) => {
+    // What all threads find is told once.
+    const isKnown = fact.fact === "warned" && told.size === told.add(fact.text).size;
+    if (!isKnown) onFact(fact);
+  };
+  const threads = coordinate({ full, onFact: tellOnce });
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const orStopAll = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -77,7 +85,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   const openThread = await threadOpener("api/table_thread.ts");
   const work = (table: Table) =>
     orStopAll(() => {
-      const job: Job = { kind: "post", table, owner, mysql, kafka, full, waitMs };
+      const job: Job = { kind: "post", table, owner, mysql, kafka, full, follow, waitMs };
       // A small young generation frees socket buffers sooner: saves 60 MB in all.
       const resourceLimits = { maxYoungGenerationSizeMb: 2 };
       const worker = openThread({ workerData: job, resourceLimits });

@@ -251,15 +251,20 @@ export async function countRows(db: Database, table: Table, upTo?: string): Prom
   return Number(rows);
 }
 
-/** Which rows to read: keys above `after` (all when undefined) up to `upTo`, at most `limit` of them, in key order. */
+/**
+ * Which rows to read, in key order: those of `keys`, or at most `limit` of those with keys above `after` (all when
+ * undefined) up to `upTo`. Keys are decimal text.
+ */
+type PageRows = { keys: string[] } | { after: string | undefined; upTo: string; limit: number };
+
+/** How to read them. */
 interface PageOptions {
-  after: string | undefined;
-  upTo: string;
-  limit: number;
   /** The page ends early when its rows are larger than this, bytes. Default: no bound. */
   maxBytes?: number;
   /** How long it may take, ms: a server that never answers must not hang the program. Default 60 s. */
   timeoutMs?: number;
+  /** Wait for the transactions that have written the rows, and read them as they are then. Default false. */
+  lock?: boolean;
 }
 
 /** What became of a page. */
@@ -273,11 +278,15 @@ export interface Page {
 type OnRow = (bytes: Buffer, start: number) => void;
 
 /** Reads one page of a table, row by row as they arrive, with the columns in the order of `source.columns`. */
-export function readPage(db: Database, source: SourceTable, options: PageOptions, onRow: OnRow): Promise<Page> {
-  const { after, upTo, limit, maxBytes = Number.POSITIVE_INFINITY, timeoutMs = pageTimeout } = options;
-  const { id, select } = selectOf(source);
-  const sql = `${select} WHERE ${after === undefined ? "" : `${id} > ? AND `}${id} <= ? ORDER BY ${id} LIMIT ?`;
-  const values = [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit];
+export function readPage(
+  db: Database,
+  source: SourceTable,
+  options: PageRows & PageOptions,
+  onRow: OnRow,
+): Promise<Page> {
+  const { maxBytes = Number.POSITIVE_INFINITY, timeoutMs = pageTimeout, lock = false } = options;
+  const { where, values } = pageQuery(source, options);
+  const sql = `${selectOf(source).select} ${where}${lock ? " LOCK IN SHARE MODE" : ""}`;
   const page = new Promise<Page>((resolve, reject) => {
     let rows = 0;
     let bytes = 0;
@@ -315,6 +324,15 @@ export function readPage(db: Database, source: SourceTable, options: PageOptions
     core(db).query(query);
   });
   return whileAnswering(db, page);
+}
+
+function pageQuery(source: SourceTable, rows: PageRows): { where: string; values: unknown[] } {
+  const { id } = selectOf(source);
+  if ("keys" in rows) return { where: `WHERE ${id} IN (?) ORDER BY ${id}`, values: [rows.keys.map(BigInt)] };
+  const { after, upTo, limit } = rows;
+  const above = after === undefined ? "" : `${id} > ? AND `;
+  const values = [...(after === undefined ? [] : [BigInt(after)]), BigInt(upTo), limit];
+  return { where: `WHERE ${above}${id} <= ? ORDER BY ${id} LIMIT ?`, values };
 }
 
 /** The parts of a query for whole rows: the quoted key, and what stands before WHERE. */

@@ -26,22 +26,30 @@ import { isBinary, ownText } from "./runtime/program.ts";
 async function runPost(context: Context, { mysql, kafka }: Connections) {
   const { terminal, signal, waitMs, flags } = context;
   const started = Date.now();
+  const [full, follow] = [flags.has("full"), flags.has("follow")];
   const progress = terminal.progress("post");
+  const all = { rows: 0, deleted: 0 };
+  const told = ({ rows, deleted }: typeof all) =>
+    `${count(rows)}${deleted > 0 ? `, ${count(deleted)} of them deleted` : ""}`;
   const onFact = (fact: PostFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
-    if (fact.fact === "posted") progress.add(fact.table, fact.rows);
-    if (fact.fact === "done") progress.finish(fact.table);
+    if (fact.fact === "posted") {
+      progress.add(fact.table, fact.rows);
+      all.rows += fact.rows;
+      all.deleted += fact.deleted;
+      if (follow && !terminal.isInteractive) terminal.say(`post    ${fact.table} ${told(fact)}`);
+    }
+    if (fact.fact === "done" || fact.fact === "upToDate") progress.finish(fact.table);
     terminal.notice(fact);
   };
   try {
-    const results = await post({ mysql, kafka, full: flags.has("full"), waitMs, signal, onFact });
-    const rows = results.map(
-      (r) => `${r.table} ${count(r.rows)}${r.lastKey === null ? "" : ` (up to key ${r.lastKey})`}`,
-    );
+    const results = await post({ mysql, kafka, full, follow, waitMs, signal, onFact });
+    const rows = results.map((r) => `${r.table} ${told(r)}${r.lastKey === null ? "" : ` (up to key ${r.lastKey})`}`);
     terminal.say(`post    ${rows.join(", ")} in ${seconds(started)}`);
     return results;
   } finally {
     progress.end();
+    if (follow) terminal.say(`post    ${told(all)} in ${seconds(started)}`);
   }
 }
 

@@ -18,14 +18,16 @@ export type PostFact =
   | { fact: "planned"; table: Table }
   | { fact: "counted"; table: Table; total: number }
   | Notice
-  | { fact: "posted"; table: Table; rows: number }
+  | { fact: "posted"; table: Table; rows: number; deleted: number }
+  | { fact: "upToDate"; table: Table }
   | { fact: "done"; table: Table; result: PostResult };
 
 /** What became of one table. */
 export interface PostResult {
   table: Table;
-  /** Rows posted by this run. */
+  /** Records posted by this run, and how many of them are deletes. */
   rows: number;
+  deleted: number;
   lastKey: string | null;
 }
 
@@ -47,6 +49,8 @@ export interface Job {
   kafka: KafkaSettings;
   /** A full run was asked for: it needs no earlier row in the topic. */
   full: boolean;
+  /** Go on until stopped. */
+  follow: boolean;
   waitMs: number;
 }
 

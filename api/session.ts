@@ -5,6 +5,7 @@
  */
 import type { Producer, Transaction } from "kafkajs";
 import type { SourceTable } from "../db_conn.ts";
+import type { LogPlace } from "../io/log_place.ts";
 import { keyBytes, type RecordView } from "../io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
 import { tables } from "../io.ts";
@@ -16,7 +17,7 @@ import { checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.
 import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets, partitionOf } from "../kafka/topics.ts";
 import { step } from "../runtime/steps.ts";
-import { type Job, leader, type PostFact } from "./protocol.ts";
+import { type Job, leader, type PostFact, unfinished } from "./protocol.ts";
 
 /** Bytes of one send, about, shared by its partitions; the topic's own limit may be lower. */
 const sendBytes = 4_000_000;
@@ -25,7 +26,10 @@ const leastBatchBytes = 256_000;
 /** A producer that owns its table's transactional id, and the checkpoint that it goes on from. */
 export interface Session {
   producer: Producer;
+  /** As committed, but for a place in the log at which nothing had to be posted. */
   checkpoint: Checkpoint;
+  /** The place in the log that was committed last, and when, ms since 1970. */
+  committed: { log: LogPlace | null; at: number };
   encoder: RowEncoder;
 }
 
@@ -106,7 +110,8 @@ export function sessionOpener(
       const maxBytes = Math.min(maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
       const { columns, key } = source;
       const encoder = rowEncoder({ columns, key, partitions, partitionOf, maxBytes });
-      return { producer, checkpoint: claimed, encoder };
+      const { log = null } = unfinished(claimed) ?? claimed;
+      return { producer, checkpoint: claimed, committed: { log, at: Date.now() }, encoder };
     } catch (error) {
       void producer.disconnect().catch(() => {});
       throw error;

@@ -1,64 +1,55 @@
 /**
- * What a posting thread runs: reads its table page by page and commits rows and checkpoint together.
+ * What a posting thread runs: reads its table round by round and commits records and checkpoint together.
  *
  * @module
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
+import { LogStopped, logTable } from "../db_conn/log.ts";
+import { canFollow } from "../db_conn/log_checks.ts";
+import type { LogTable } from "../db_conn/log_rows.ts";
 import type { Database } from "../db_conn/query.ts";
-import {
-  connectMysql,
-  countRows,
-  databaseId,
-  guessRows,
-  inspectTable,
-  type MysqlSettings,
-  readPage,
-  type SourceTable,
-  tryMs,
-} from "../db_conn.ts";
+import { databaseId, guessRows, inspectTable, type SourceTable } from "../db_conn.ts";
+import { comparePlaces } from "../io/log_place.ts";
 import type { RecordBatch } from "../io/record_batch.ts";
-import type { RowEncoder } from "../io/row_encoder.ts";
 import { tables } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
 import { sendAcknowledged } from "../kafka/client.ts";
 import { explainKafka } from "../kafka/errors.ts";
 import { topicOf } from "../kafka/settings.ts";
 import { waitForStableOffset } from "../kafka/topics.ts";
-import { type RetryOptions, retry } from "../runtime/retry.ts";
+import { retry } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
+import { countMismatch, countMismatchInLog, untold } from "./count_check.ts";
 import { type Command, isTransient, type Job, type Plan, type PostFact, unfinished } from "./protocol.ts";
+import { type Batch, openRounds, type Rounds, transactionRows } from "./rounds.ts";
 import { type Limits, type Session, sendCheckpoint, sessionOpener } from "./session.ts";
+import { goneKeys } from "./sweep.ts";
+import { openReader, type TableReader } from "./table_reader.ts";
 
-/** Rows in one transaction, about: fewer make commits count, more make a failed one costly. */
-const transactionRows = 10_000;
-/** Rows of a page at most; wide rows are read in smaller pages, so that one stays near `pageBytes`. */
-const pageRows = 5_000;
-const pageBytes = 4_000_000;
-const transactionBytes = 2 * pageBytes;
-/** A page is cut off at this size, since nobody knows beforehand how wide its rows are. */
-const maxPageBytes = 16_000_000;
-
-/** Rows of one transaction, ready to be sent. */
-interface Batch {
-  records: RecordBatch[];
-  rows: number;
-  bytes: number;
-  lastKey: string | null;
-  /** Nothing is left above `lastKey`. */
-  exhausted: boolean;
-}
+/** How often to look for changes, ms, and after how long a silence less often. */
+const look = { everyMs: 200, quietMs: 60_000, quietEveryMs: 1_000 };
+/** How often a place is committed at which nothing had to be posted, ms: the log before it may be removed then. */
+const placeEveryMs = 60_000;
+/** Above every key. */
+const greatestKey = String(2n ** 64n - 1n);
 
 /** What posting holds between its stages. */
 interface Posting {
   limits: Limits;
   source: SourceTable;
+  /** Where the log has the table's key; `undefined` where the log is not followed. */
+  logTable: LogTable | undefined;
   reader: TableReader;
+  rounds: Rounds;
   session: Session;
   /** Opens the next session, where the last one is in doubt. */
   openSession: () => Promise<Session>;
   emit: (fact: PostFact) => void;
+  /** Records posted by this run, and how many of them are deletes. */
+  sent: { rows: number; deleted: number };
 }
 
 /** Posts one table: looks at it, claims it, learns the plan, sends rows, and waits until they are readable. */
@@ -75,30 +66,34 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   try {
     const source = await reader.ask((db) => inspectTable(db, mysql.database, table));
     const database = await reader.ask((db) => databaseId(db, mysql));
+    const place = await reader.ask((db) => placeInLog(db, job, emit));
     const { maxMessageBytes } = await commands.waitFor("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
     const openNext = sessionOpener(limits, emit);
     const openSession = () => retry(() => openNext(source, database), retrying);
-    posting = { limits, source, reader, session: await openSession(), openSession, emit };
-    const { checkpoint: begun } = posting.session;
+    const rounds = openRounds({ reader, mysql, source, logTable: place, signal });
+    const session = await openSession();
+    const sent = { rows: 0, deleted: 0 };
+    posting = { limits, source, logTable: place, reader, rounds, session, openSession, emit, sent };
+    const { checkpoint: begun } = session;
     emit({ fact: "claimed", table, checkpoint: begun });
     const plan = await commands.waitFor("plan");
     // Beside the posting: to count ten million rows takes the database 20 s.
     if (plan.full === null && begun.lastKey !== null) counter = await openReader(mysql, retrying);
-    const counting = counter?.ask((db) => warnOfUnseenRows(db, begun, emit));
+    const counting = counter && warnOfMismatch(posting, counter, begun);
     counting?.catch(() => {}); // reported where it is awaited
     emit({ fact: "counted", table, total: await reader.ask((db) => estimateRows(db, source, plan, begun)) });
-    const rows = await postRows(posting, plan, async () => {
+    await postRows(posting, plan, async () => {
       emit({ fact: "planned", table });
       await commands.waitFor("send");
     });
     step("posted", table);
-    if (rows > 0) {
+    if (sent.rows > 0) {
       const text = await retry(() => waitForStableOffset(kafka, table), retrying);
       if (text) emit({ fact: "warned", text });
     }
     await counting;
-    emit({ fact: "done", table, result: { table, rows, lastKey: posting.session.checkpoint.lastKey } });
+    emit({ fact: "done", table, result: { table, ...sent, lastKey: posting.session.checkpoint.lastKey } });
   } finally {
     reader.close();
     counter?.close();
@@ -107,18 +102,45 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   }
 }
 
+/** Where the log has the table's key, or `undefined` where the log can't be followed, which is told. */
+async function placeInLog(db: Database, { table, mysql }: Job, emit: Posting["emit"]): Promise<LogTable | undefined> {
+  const why = await canFollow(db, table);
+  if (why) {
+    emit({ fact: "warned", text: `${why}; until then post sees only new rows with keys above the last one` });
+    return undefined;
+  }
+  for (const text of await untold(db, table)) emit({ fact: "warned", text });
+  return await logTable(db, mysql.database, table);
+}
+
+/** Counts what was posted before, beside the posting. */
+async function warnOfMismatch(
+  { limits: { job, signal }, logTable: place, emit }: Posting,
+  counter: TableReader,
+  begun: Checkpoint,
+): Promise<void> {
+  const { table, mysql } = job;
+  const text = await counter.ask((db) =>
+    place && begun.log
+      ? countMismatchInLog(db, table, { mysql, logTable: place, begun, signal })
+      : countMismatch(db, table, begun),
+  );
+  if (text) emit({ fact: "warned", text });
+  if (place && !begun.log) {
+    const since = `"${tables[table].source}" is followed in the log of MySQL from now on: post --full posts what was changed before`;
+    emit({ fact: "waited", text: since });
+  }
+}
+
 /**
- * Sends what is left to post, batch by batch, and reads the next one meanwhile.
+ * Sends what is left to post, round by round, and reads the next one meanwhile.
  *
  * @param planned is awaited once the plan stands in the checkpoint, before the first row is sent
- * @returns the number of rows
  */
-async function postRows(posting: Posting, plan: Plan, planned: () => Promise<void>): Promise<number> {
-  const { limits, source, reader, emit } = posting;
-  const { table, mysql, kafka, waitMs } = limits.job;
+async function postRows(posting: Posting, plan: Plan, planned: () => Promise<void>): Promise<void> {
+  const { limits, source, rounds, emit } = posting;
+  const { table, mysql, kafka, waitMs, follow } = limits.job;
   const greatest = source.keys?.greatest ?? null;
-  let rows = 0;
-  let size = pageRows;
   let ahead: Promise<Batch> | undefined;
   let troubleSince: number | undefined;
   let sending = false;
@@ -132,37 +154,100 @@ async function postRows(posting: Posting, plan: Plan, planned: () => Promise<voi
       }
       if (!sending) await planned();
       sending = true;
-      const { checkpoint, encoder } = session;
-      const full = unfinished(checkpoint);
-      const read = (after: string | null): Promise<Batch> => {
-        const reading = readBatch(reader, source, { after, upTo: full ? full.upTo : greatest, size, encoder });
+      const full = unfinished(session.checkpoint);
+      const upTo = full ? full.upTo : follow ? greatestKey : greatest;
+      const read = (from: Batch["after"]): Promise<Batch> => {
+        const reading = rounds.read(from, { upTo, encoder: session.encoder });
         reading.catch(() => {}); // reported where it is awaited
         return reading;
       };
-      const batch: Batch = await (ahead ?? read((full ?? checkpoint).lastKey));
-      size = nextPageSize(batch, size);
-      ahead = batch.exhausted ? undefined : read(batch.lastKey);
-      going = !batch.exhausted || full !== undefined;
-      if (batch.rows === 0 && !full) continue;
-      session.checkpoint = await commit(session, advance(checkpoint, batch), limits, batch.records);
-      encoder.release(batch.records);
-      rows += batch.rows;
+      const batch: Batch = await (ahead ?? read(full ?? session.checkpoint));
+      ahead = batch.exhausted ? undefined : read(batch.after);
+      await send(posting, batch, { last: batch.exhausted && !follow });
       troubleSince = undefined;
-      emit({ fact: "posted", table, rows: batch.rows });
+      if (!batch.exhausted) continue;
+      if (full) await finishFull(posting);
+      else going = follow && (await waitForChanges(posting));
     } catch (error) {
       limits.signal.throwIfAborted();
-      // From the first error on: a program that was itself frozen has lost no time.
-      troubleSince ??= Date.now();
-      if (!isTransient(error) || Date.now() - troubleSince > waitMs) {
-        throw explainKafka(explainMysql(error, mysql), kafka);
-      }
       await ahead?.catch(() => {});
       ahead = undefined;
-      going = true;
-      await recover(posting, error);
+      // From the first error on: a program that was itself frozen has lost no time.
+      troubleSince ??= Date.now();
+      const begins = error instanceof LogStopped && unfinished(posting.session.checkpoint);
+      if (!(begins || isTransient(error)) || Date.now() - troubleSince > waitMs) {
+        throw explainKafka(explainMysql(error, mysql), kafka);
+      }
+      if (begins) {
+        emit({ fact: "waited", text: `${(error as Error).message}: the full run of "${table}" begins again` });
+        const again = { ...begins, lastKey: null, rows: 0, log: null, piece: null };
+        posting.session.checkpoint = { ...posting.session.checkpoint, full: again };
+      } else await recover(posting, error);
     }
   }
-  return rows;
+}
+
+/** Posts a batch. A place alone is kept in mind, and committed now and then, or with the `last` batch of a run. */
+async function send(
+  { limits, session, emit, sent }: Posting,
+  batch: Batch,
+  { last }: { last: boolean },
+): Promise<void> {
+  const { checkpoint, encoder, committed } = session;
+  const { records, rows, deleted, after } = batch;
+  const full = unfinished(checkpoint);
+  const next = { ...checkpoint, ...(full ? { full: { ...full, ...after } } : after) };
+  const isMoved = after.log && !(committed.log && comparePlaces(after.log, committed.log) === 0);
+  const isDue = last || !committed.log || Date.now() - committed.at > placeEveryMs;
+  if (rows === 0 && !(isMoved && isDue)) {
+    session.checkpoint = next;
+    return;
+  }
+  session.checkpoint = await commit(session, next, limits, records);
+  encoder.release(records);
+  if (rows === 0) return;
+  sent.rows += rows;
+  sent.deleted += deleted;
+  emit({ fact: "posted", table: limits.job.table, rows, deleted });
+}
+
+/** Ends a full run, whose rows are all posted, with the deletes of what the table no longer has. */
+async function finishFull(posting: Posting): Promise<void> {
+  const { limits, source, logTable, reader, session, emit, sent } = posting;
+  const { job, signal } = limits;
+  const { table, mysql, kafka } = job;
+  const { encoder } = session;
+  const { log = null } = unfinished(session.checkpoint) ?? {};
+  const post = async (checkpoint: Checkpoint) => {
+    const { rows } = encoder;
+    session.checkpoint = await commit(session, checkpoint, limits, encoder.take());
+    sent.rows += rows;
+    sent.deleted += rows;
+    if (rows > 0) emit({ fact: "posted", table, rows, deleted: rows });
+  };
+  encoder.take();
+  for (const key of await goneKeys({ reader, mysql, kafka, source, logTable, log, signal })) {
+    encoder.remove(key);
+    if (encoder.rows === transactionRows) await post(session.checkpoint);
+  }
+  const { checkpoint } = session;
+  const { upTo, rows, ...full } = checkpoint.full as NonNullable<Checkpoint["full"]>;
+  // It has seen every row: new ones count from its end.
+  const seen = { lastKey: upTo, rows, log: full.log ?? null, piece: null };
+  await post({ ...checkpoint, ...seen, full: { ...full, upTo, rows, done: true } });
+}
+
+/** Waits until the log has something new; without a log, for a while. Returns true. */
+async function waitForChanges({ limits, session, rounds, emit }: Posting): Promise<boolean> {
+  const { job, signal } = limits;
+  emit({ fact: "upToDate", table: job.table });
+  const since = Date.now();
+  const { log } = session.checkpoint;
+  do {
+    const isQuiet = !log || Date.now() - since > look.quietMs;
+    await sleep(isQuiet ? look.quietEveryMs : look.everyMs, undefined, { signal });
+  } while (log && !(await rounds.moved(log)));
+  return true;
 }
 
 /** After a transient error: a new connection to MySQL, or a new session that fences the one in doubt. */
@@ -195,66 +280,6 @@ function receiveCommands(port: NonNullable<typeof parentPort>, stop: AbortContro
   };
 }
 
-const nextPageSize = ({ rows, bytes }: Batch, size: number): number =>
-  rows === 0 ? size : Math.max(1, Math.min(pageRows, size * 10, Math.floor((pageBytes * rows) / bytes)));
-
-/** A connection to MySQL that can be opened again. */
-interface TableReader {
-  db: Database;
-  /** Asks, and asks again while the server is away. */
-  ask<T>(question: (db: Database) => Promise<T>): Promise<T>;
-  reconnect(): Promise<void>;
-  close(): void;
-}
-
-async function openReader(mysql: MysqlSettings, retrying: RetryOptions): Promise<TableReader> {
-  const connectOnce = () => connectMysql(mysql, { waitMs: tryMs(retrying.waitMs) });
-  const connect = () => retry(connectOnce, retrying);
-  const reader: TableReader = {
-    db: await connect(),
-    ask: (question) =>
-      retry(async () => {
-        try {
-          return await question(reader.db);
-        } catch (error) {
-          if (isTransientMysql(error)) {
-            reader.close();
-            reader.db = await connectOnce(); // once: a server that is away must not be waited for twice
-          }
-          throw explainMysql(error, mysql);
-        }
-      }, retrying),
-    async reconnect() {
-      reader.close();
-      reader.db = await connect();
-    },
-    close: () => reader.db.destroy(),
-  };
-  return reader;
-}
-
-/** Reads and encodes the rows of one transaction: pages until there are enough rows or bytes. */
-async function readBatch(
-  reader: TableReader,
-  source: SourceTable,
-  options: { after: string | null; upTo: string | null; size: number; encoder: RowEncoder },
-): Promise<Batch> {
-  const { upTo, size, encoder } = options;
-  let lastKey = options.after;
-  let exhausted = upTo === null;
-  encoder.take(); // of a page that failed
-  while (!exhausted && encoder.rows < transactionRows && encoder.bytes < transactionBytes) {
-    const limit = Math.min(size, transactionRows - encoder.rows);
-    const page = { after: lastKey ?? undefined, upTo: upTo as string, limit, maxBytes: maxPageBytes };
-    const { rows, cut } = await readPage(reader.db, source, page, encoder.add);
-    if (cut) await reader.reconnect();
-    if (rows > 0) lastKey = encoder.lastKey;
-    exhausted = !cut && rows < limit;
-  }
-  const { rows, bytes } = encoder;
-  return { records: encoder.take(), rows, bytes, lastKey, exhausted };
-}
-
 /**
  * Sends records and the checkpoint after them in one transaction.
  *
@@ -262,13 +287,13 @@ async function readBatch(
  * @throws whatever left the outcome in doubt: the session must then be thrown away
  */
 async function commit(
-  { producer }: Session,
+  session: Session,
   checkpoint: Checkpoint,
   { job: { table, kafka }, maxMessageBytes, signal }: Limits,
   records: RecordBatch[] = [],
 ): Promise<Checkpoint> {
   const topic = topicOf(kafka, table);
-  const transaction = await producer.transaction();
+  const transaction = await session.producer.transaction();
   step("begun", table);
   let { last } = checkpoint;
   for (const { value, lastKey } of records) {
@@ -296,30 +321,8 @@ async function commit(
   step("committing", table);
   await transaction.commit();
   step("committed", table);
+  session.committed = { log: (unfinished(committed) ?? committed).log ?? null, at: Date.now() };
   return committed;
-}
-
-/** The checkpoint after a batch, but for the place of its last row. */
-function advance(checkpoint: Checkpoint, { rows, lastKey, exhausted }: Batch): Checkpoint {
-  const full = unfinished(checkpoint);
-  if (!full) return { ...checkpoint, lastKey, rows: checkpoint.rows + rows };
-  const next = { ...full, lastKey, rows: full.rows + rows, done: exhausted };
-  // A finished full run has seen every row: new ones count from its end.
-  const seen = next.done ? { lastKey: next.upTo, rows: next.rows } : {};
-  return { ...checkpoint, ...seen, full: next };
-}
-
-async function warnOfUnseenRows(db: Database, checkpoint: Checkpoint, emit: (fact: PostFact) => void): Promise<void> {
-  const { table, lastKey, rows } = checkpoint;
-  if (lastKey === null) return;
-  const there = await countRows(db, table, lastKey);
-  if (there < rows) {
-    const text = `"${tables[table].source}" has ${rows - there} rows less up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver`;
-    return emit({ fact: "warned", text });
-  }
-  if (there === rows) return;
-  const text = `"${tables[table].source}" has ${there - rows} more rows up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
-  emit({ fact: "warned", text });
 }
 
 /** Rows to post, for the progress display: exact where keys have no gaps, else about right. */

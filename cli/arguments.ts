@@ -17,7 +17,7 @@ const commands = {
   reset: ["reset", "delete the data of those services and the lake"],
   explore: ["explore", "show one post: pin_result, geo_result, user_result"],
   emulate: ["emulate", "post random rows as users would, until --limit or until stopped"],
-  post: ["post", "post the rows that are new in MySQL to Kafka, each exactly once"],
+  post: ["post", "post what was inserted, updated or deleted in MySQL to Kafka, exactly once"],
   clean: ["clean", "land the topics, clean them, write Parquet and rejects"],
   serve: ["serve", "HTTP API for posts, and the live page, until stopped"],
   report: ["report", "answer the questions of sql/answers from the clean rows"],
@@ -94,8 +94,12 @@ const options = {
     text: "SQL files to use before the program's own",
     only: ["run", "clean", "serve", "report", "status"],
   },
-  full: { type: "boolean", text: "post every row again", only: ["run", "post"] },
-  follow: { type: "boolean", text: "go on until stopped", only: ["clean"] },
+  full: {
+    type: "boolean",
+    text: "post every row again, and a delete for every key that MySQL lacks",
+    only: ["run", "post"],
+  },
+  follow: { type: "boolean", text: "go on until stopped", only: ["post", "clean"] },
   rebuild: {
     type: "boolean",
     text: "make silver, rejects and gold again from bronze, with sql/ as it is",

@@ -115,6 +115,12 @@ export async function datePlace(settings: MysqlSettings, table: LogTable, place:
   return made === undefined ? place : { ...place, made };
 }
 
+/** Makes sure that the log still has a place that was read before, in the same file. */
+export async function checkPlace(settings: MysqlSettings, table: LogTable, place: LogPlace): Promise<void> {
+  const { made } = await datePlace(settings, table, place);
+  if (place.made !== undefined && made !== place.made) throw stopped(table, place, otherFile(place.file));
+}
+
 /** Follows the place in the log; the events of one or more dumps go through it. */
 function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
   const rows = rowCounter(table, { skip: from.skip, most });
@@ -133,7 +139,7 @@ function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
   };
   const takeFormat = ({ bytes, time: began }: LogEvent) => {
     if (made !== undefined && made !== began) {
-      throw new Error(`"${file}" is another file than it was: the log was reset`);
+      throw new Error(otherFile(file));
     }
     made = began;
     // The last but four bytes say whether the file's events end with a checksum; that of this one is there in any case.
@@ -227,9 +233,13 @@ async function dump(
   }
 }
 
-/** The error of a log that does not tell what happened to a table. */
-const stopped = ({ table }: LogTable, { file, position }: LogPlace, why: string, cause?: unknown): Error =>
-  new Error(`Cannot follow "${table}" in the log of MySQL from ${file}:${position}: ${why}; run post --full`, {
+const otherFile = (file: string) => `"${file}" is another file than it was: the log was reset`;
+
+/** The log does not tell what happened to a table; a full run mends it. */
+export class LogStopped extends Error {}
+
+const stopped = ({ table }: LogTable, { file, position }: LogPlace, why: string, cause?: unknown): LogStopped =>
+  new LogStopped(`Cannot follow "${table}" in the log of MySQL from ${file}:${position}: ${why}; run post --full`, {
     cause,
   });
 

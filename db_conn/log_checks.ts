@@ -29,6 +29,16 @@ export async function canReadLog(db: Database): Promise<string | undefined> {
   return mends.length > 0 ? cannot(mends) : undefined;
 }
 
+/** The same of one table. */
+export async function canFollow(db: Database, table: Table): Promise<string | undefined> {
+  const { source } = tables[table];
+  const sql = "SELECT table_type FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+  const [[type] = []] = await ask(db, sql, { values: [source] });
+  if (type === "VIEW")
+    return `Cannot follow "${source}" in the log of MySQL: it is a view, and the log names its tables`;
+  return await canReadLog(db);
+}
+
 const cannot = (mends: string[]) => `Cannot follow the log of MySQL: ${mends.join("; ")}`;
 
 /** The variables that decide, which value is good, and what makes it so. One that a server lacks is good. */

@@ -26,10 +26,13 @@ interface RowEncoderOptions {
 export interface RowEncoder {
   /** Adds the row that stands in `bytes` from `start` on: its columns as texts, each after its length (MySQL's text protocol). */
   add(bytes: Buffer, start: number): void;
-  /** Since the last `take`. */
+  /** Adds a delete: a record with this key and no value. */
+  remove(key: string): void;
+  /** Records since the last `take`, deletes among them, and how many of them are deletes. */
   rows: number;
+  deleted: number;
   bytes: number;
-  /** Of the last row added, until its batch is released. */
+  /** Of the last record added, until its batch is released. */
   lastKey: string;
   /** The batches so far, in order; new rows begin new ones. */
   take(): RecordBatch[];
@@ -108,6 +111,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
 
   const encoder: RowEncoder = {
     rows: 0,
+    deleted: 0,
     bytes: 0,
     get lastKey() {
       return last ? keyOf(last) : "";
@@ -214,11 +218,31 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
       batch.rows++;
       last = batch;
     },
+    remove(removed) {
+      const partition = partitions === 1 ? 0 : partitionOf(removed, partitions);
+      let batch = growing[partition];
+      const room = removed.length + 40;
+      if (batch && batch.end + room > usual) {
+        seal(partition, batch);
+        batch = undefined;
+      }
+      batch ??= begin(partition, room);
+      const end = writeDelete(batch.buffer, batch.end, { delta: batch.rows, key: removed });
+      batch.keyEnd = end - 2;
+      batch.keyStart = batch.keyEnd - removed.length;
+      encoder.rows++;
+      encoder.deleted++;
+      encoder.bytes += end - batch.end;
+      batch.end = end;
+      batch.rows++;
+      last = batch;
+    },
     take() {
       for (const [partition, batch] of growing.entries()) if (batch) seal(partition, batch);
       const taken = sealed;
       sealed = [];
       encoder.rows = 0;
+      encoder.deleted = 0;
       encoder.bytes = 0;
       return taken;
     },
@@ -262,6 +286,19 @@ function writeHead(
   o = writeVarint(buffer, o, delta);
   o = writeVarint(buffer, o, keyLength) + keyLength;
   return writeVarint(buffer, o, value);
+}
+
+/** Writes a record without a value, whose length is -1; returns where it ends. */
+function writeDelete(buffer: Buffer, start: number, { delta, key }: { delta: number; key: string }): number {
+  let o = writeVarint(buffer, start, 4 + varintSize(delta) + varintSize(key.length) + key.length);
+  buffer[o++] = 0; // attributes
+  buffer[o++] = 0; // time delta
+  o = writeVarint(buffer, o, delta);
+  o = writeVarint(buffer, o, key.length);
+  o += buffer.write(key, o, "latin1");
+  buffer[o++] = 1; // -1 as a zigzag varint
+  buffer[o++] = 0; // headers
+  return o;
 }
 
 function writeVarint(buffer: Buffer, start: number, n: number): number {

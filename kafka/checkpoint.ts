@@ -15,14 +15,9 @@ import { fetchOnce, unread } from "./fetch.ts";
 import { checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
 import { listOffsets, openTransaction, type PartitionOffsets } from "./topics.ts";
 
-/** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
-export interface Checkpoint {
-  table: Table;
-  database: string;
-  /** Who posted last; `claim` rises with every start, so that two posters notice each other. */
-  owner: { id: string; host: string; pid: number; started: string };
-  claim: number;
-  /** Greatest key posted, as decimal text, and how many rows were posted up to it. */
+/** How far the rows of a table are posted. */
+export interface Progress {
+  /** Greatest key posted, as decimal text, and how many rows the table had up to it. */
   lastKey: string | null;
   rows: number;
   /**
@@ -30,9 +25,20 @@ export interface Checkpoint {
    * is not followed.
    */
   log?: LogPlace | null;
+  /** Of the keys that the log names between `log` and `to`, those up to `done` are posted too. */
+  piece?: { to: LogPlace; done: string } | null;
+}
+
+/** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
+export interface Checkpoint extends Progress {
+  table: Table;
+  database: string;
+  /** Who posted last; `claim` rises with every start, so that two posters notice each other. */
+  owner: { id: string; host: string; pid: number; started: string };
+  claim: number;
   /** The newest `--full` run: done, or to be finished by the next post. */
-  full: { id: string; upTo: string | null; lastKey: string | null; rows: number; done: boolean } | null;
-  /** Where the last row posted stands in the topic. */
+  full: (Progress & { id: string; upTo: string | null; done: boolean }) | null;
+  /** Where the last record posted stands in the topic. */
   last: { partition: number; offset: number; key: string } | null;
   /** Kafka's id of the topic that the rows were posted to, where it gives one. */
   topicId?: string;
@@ -107,24 +113,25 @@ function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefin
   } catch {
     return undefined;
   }
-  const isKey = (key: unknown) => key === null || (typeof key === "string" && /^-?\d+$/.test(key));
-  const isText = (value: unknown) => typeof value === "string";
   const { owner, full, last } = found ?? {};
   const fits =
     found?.table === table &&
     [found.database, found.topicId ?? ""].every(isText) &&
     [owner?.id, owner?.host, owner?.started].every(isText) &&
-    [owner?.pid, found.claim, found.rows].every(Number.isSafeInteger) &&
-    isKey(found.lastKey) &&
-    (found.log == null || isLogPlace(found.log)) &&
-    (full === null ||
-      (isText(full?.id) &&
-        [full?.upTo, full?.lastKey].every(isKey) &&
-        Number.isSafeInteger(full?.rows) &&
-        typeof full?.done === "boolean")) &&
+    [owner?.pid, found.claim].every(Number.isSafeInteger) &&
+    isProgress(found) &&
+    (full === null || (isText(full?.id) && isKey(full?.upTo) && typeof full?.done === "boolean" && isProgress(full))) &&
     (last === null || (isText(last?.key) && [last?.partition, last?.offset].every(Number.isSafeInteger)));
   return fits ? (found as Checkpoint) : undefined;
 }
+
+const isText = (value: unknown) => typeof value === "string";
+const isKey = (key: unknown) => key === null || (typeof key === "string" && /^-?\d+$/.test(key));
+const isProgress = ({ lastKey, rows, log, piece }: Partial<Progress>) =>
+  isKey(lastKey) &&
+  Number.isSafeInteger(rows) &&
+  (log == null || isLogPlace(log)) &&
+  (piece == null || (isKey(piece.done) && isLogPlace(piece.to)));
 
 // Its sender is fenced, so the broker should have ended it.
 const lostMark = (topic: string, { partition, lastStable: stable }: PartitionOffsets): string =>

@@ -1,0 +1,81 @@
+/**
+ * Compares the number of rows that were posted with what the table has: what the log did not tell shows there.
+ *
+ * @module
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { readChanges } from "../db_conn/log.ts";
+import { cascades } from "../db_conn/log_checks.ts";
+import type { LogTable } from "../db_conn/log_rows.ts";
+import { ask, type Database } from "../db_conn/query.ts";
+import { openSnapshot } from "../db_conn/snapshot.ts";
+import { countRows, type MysqlSettings } from "../db_conn.ts";
+import { comparePlaces } from "../io/log_place.ts";
+import { type Table, tables } from "../io.ts";
+import type { Progress } from "../kafka/checkpoint.ts";
+
+/** Pause between two looks, ms. */
+const pause = 200;
+
+/** Counts the rows up to the last key posted; says in one line what is wrong, if anything is. */
+export async function countMismatch(
+  db: Database,
+  table: Table,
+  { lastKey, rows }: Progress,
+): Promise<string | undefined> {
+  if (lastKey === null) return undefined;
+  const more = (await countRows(db, table, lastKey)) - rows;
+  const { source } = tables[table];
+  if (more < 0) {
+    return `"${source}" has ${-more} rows less up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver; post --full posts the deletes`;
+  }
+  if (more === 0) return undefined;
+  return `"${source}" has ${more} more rows up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
+}
+
+/**
+ * The same where the log is followed: the rows as of a snapshot, and what the log tells up to it. MySQL's snapshots may
+ * show more than its log up to then, so that only a difference that stays is one.
+ */
+export async function countMismatchInLog(
+  db: Database,
+  table: Table,
+  {
+    mysql,
+    logTable,
+    begun,
+    signal,
+  }: { mysql: MysqlSettings; logTable: LogTable; begun: Progress; signal: AbortSignal },
+): Promise<string | undefined> {
+  const { lastKey } = begun;
+  if (lastKey === null || !begun.log) return undefined;
+  const { source } = tables[table];
+  let { rows, log } = begun;
+  for (let last: number | undefined; ; ) {
+    const { place: to } = await openSnapshot(db);
+    const there = await countRows(db, table, lastKey);
+    await ask(db, "COMMIT");
+    while (comparePlaces(log, to) < 0) {
+      const { keys, place } = await readChanges(mysql, { table: logTable, from: log, to, most: 100_000, signal });
+      for (const [key, more] of keys) if (BigInt(key) <= BigInt(lastKey)) rows += more;
+      log = place;
+    }
+    const more = there - rows;
+    if (more === 0) return undefined;
+    const much = more > 0 ? `${more} more rows` : `${-more} rows less`;
+    if (more === last) {
+      return `"${source}" has ${much} up to key ${lastKey} than the log of MySQL tells: post --full posts every row again, and deletes`;
+    }
+    last = more;
+    await sleep(pause, undefined, { signal });
+  }
+}
+
+/** Says which rows the log will not name, if any. */
+export async function untold(db: Database, table: Table): Promise<string[]> {
+  return (await cascades(db, table)).map(
+    ({ constraint, parent }) =>
+      `The foreign key "${constraint}" changes rows of "${tables[table].source}" with those of "${parent}", and the log of MySQL does not tell: post --full finds them`,
+  );
+}

@@ -1,0 +1,214 @@
+/**
+ * Reads what one transaction posts:
+ *
+ * > As of one snapshot of the database, which stands at a place of its log: the rows up to the last key that the log
+ * > names between the last place and this one (a row that is gone is a delete), then the next rows above the last key.
+ *
+ * So after every transaction the topic holds, for the keys up to the last one, what the table had at that place. The
+ * first load, catching up and following are the same.
+ *
+ * @module
+ */
+
+import { checkPlace, datePlace, readChanges } from "../db_conn/log.ts";
+import type { LogTable } from "../db_conn/log_rows.ts";
+import { ask } from "../db_conn/query.ts";
+import { logEnd, openSnapshot } from "../db_conn/snapshot.ts";
+import { type MysqlSettings, readPage, type SourceTable } from "../db_conn.ts";
+import { comparePlaces, type LogPlace } from "../io/log_place.ts";
+import type { RecordBatch } from "../io/record_batch.ts";
+import type { RowEncoder } from "../io/row_encoder.ts";
+import type { Progress } from "../kafka/checkpoint.ts";
+import type { TableReader } from "./table_reader.ts";
+
+/** Records in one transaction, about: fewer make commits count, more make a failed one costly. */
+export const transactionRows = 10_000;
+/** Rows of a page at most; wide rows are read in smaller pages, so that one stays near `pageBytes`. */
+const pageRows = 5_000;
+const pageBytes = 4_000_000;
+const transactionBytes = 2 * pageBytes;
+/** A page is cut off at this size, since nobody knows beforehand how wide its rows are. */
+const maxPageBytes = 16_000_000;
+/** Keys that are taken from the log at once, about 60 bytes each. */
+const mostChanges = 100_000;
+
+/** What one transaction is to post. */
+export interface Batch {
+  records: RecordBatch[];
+  /** Records, and how many of them are deletes. */
+  rows: number;
+  deleted: number;
+  /** How far the table is posted with them. */
+  after: Progress;
+  /** Nothing more was there to post. */
+  exhausted: boolean;
+}
+
+/** Where rounds read from. */
+interface RoundsOptions {
+  reader: TableReader;
+  mysql: MysqlSettings;
+  source: SourceTable;
+  /** Where the log has the table's key; `undefined` where the log is not followed. */
+  logTable: LogTable | undefined;
+  signal: AbortSignal;
+}
+
+/** Reads one round after the other. */
+export interface Rounds {
+  /** Reads what comes after `from`, of new rows those up to the key `upTo`, into the encoder. */
+  read(from: Progress, options: { upTo: string | null; encoder: RowEncoder }): Promise<Batch>;
+  /** Whether the log has anything behind a place. */
+  moved(place: LogPlace): Promise<boolean>;
+}
+
+/** Opens rounds over a connection, of which they have snapshots while they read. */
+export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOptions): Rounds {
+  let size = pageRows;
+  let changes: LogChanges | undefined;
+  let checked = false;
+
+  /** Reads rows into the encoder until a transaction is full; returns how many of the keys are done. */
+  const readKeys = async (keys: string[], { lock, encoder }: { lock: boolean; encoder: RowEncoder }) => {
+    let done = 0;
+    let cut = false;
+    while (!cut && done < keys.length && roomIn(encoder) > 0) {
+      const some = keys.slice(done, done + Math.min(size, roomIn(encoder)));
+      let next = 0;
+      const removeBelow = (key: string | undefined) => {
+        for (; next < some.length && some[next] !== key; next++) encoder.remove(some[next] as string);
+      };
+      const page = { keys: some, maxBytes: maxPageBytes, lock };
+      ({ cut } = await readPage(reader.db, source, page, (bytes, start) => {
+        encoder.add(bytes, start);
+        const { lastKey } = encoder;
+        removeBelow(lastKey);
+        next++;
+      }));
+      if (!cut) removeBelow(undefined);
+      done += next;
+      size = nextPageSize(size, encoder);
+    }
+    return { done, cut };
+  };
+
+  /** Reads rows above a key into the encoder until a transaction is full. */
+  const readAbove = async (after: string | null, upTo: string | null, { lock, encoder }: ReadOptions) => {
+    let lastKey = after;
+    let exhausted = upTo === null;
+    let cut = false;
+    while (!exhausted && !cut && roomIn(encoder) > 0) {
+      const limit = Math.min(size, roomIn(encoder));
+      const page = { after: lastKey ?? undefined, upTo: upTo as string, limit, maxBytes: maxPageBytes, lock };
+      const read = await readPage(reader.db, source, page, encoder.add);
+      cut = read.cut;
+      if (read.rows > 0) lastKey = encoder.lastKey;
+      exhausted = !cut && read.rows < limit;
+      size = nextPageSize(size, encoder);
+    }
+    return { lastKey, exhausted, cut };
+  };
+
+  /** What the log names behind a place; of a piece that is begun, the same as before. */
+  const changesSince = async (from: Progress & { log: LogPlace }, end: LogPlace): Promise<LogChanges> => {
+    const to = from.piece?.to ?? end;
+    if (changes && same(changes.from, from.log) && same(changes.to, to)) return changes;
+    const read = { table: logTable as LogTable, from: from.log, to, most: mostChanges, signal };
+    const { keys, place } = await readChanges(mysql, read);
+    const posted = [...keys].filter(([key]) => from.lastKey !== null && BigInt(key) <= BigInt(from.lastKey));
+    changes = {
+      ...{ from: from.log, to, place, more: posted.reduce((sum, [, more]) => sum + more, 0) },
+      keys: posted.map(([key]) => BigInt(key)).sort((a, b) => (a < b ? -1 : 1)),
+    };
+    return changes;
+  };
+
+  const readWithLog = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
+    const { place: end, mustLock } = await openSnapshot(reader.db);
+    const options = { lock: mustLock, encoder };
+    const after: Progress = { ...from, piece: null };
+    let whole = true;
+    let cut = false;
+    if (!from.log) after.log = await datePlace(mysql, logTable as LogTable, end);
+    else if (from.piece || comparePlaces(from.log, end) !== 0) {
+      const found = await changesSince({ ...from, log: from.log }, end);
+      const begun = from.piece ? BigInt(from.piece.done) : undefined;
+      const keys = found.keys.filter((key) => begun === undefined || key > begun).map(String);
+      const read = await readKeys(keys, options);
+      whole = read.done === keys.length;
+      cut = read.cut;
+      if (whole) [after.log, after.rows] = [found.place, from.rows + found.more];
+      else after.piece = { to: found.to, done: keys[read.done - 1] as string };
+      // Rows above the last key as of now would be taken for new once more by the log up to now.
+      whole &&= comparePlaces(found.place, end) === 0;
+    }
+    const changed = encoder.rows;
+    let exhausted = false;
+    if (whole && roomIn(encoder) > 0) {
+      const read = await readAbove(from.lastKey, upTo, options);
+      ({ exhausted, cut } = read);
+      [after.lastKey, after.rows] = [read.lastKey, after.rows + encoder.rows - changed];
+    }
+    if (cut) await reader.reconnect();
+    else await ask(reader.db, "COMMIT");
+    // A locked read shows what was written meanwhile, too, which the log would name once more.
+    if (mustLock && (await moved(end))) return undefined;
+    return { after, exhausted };
+  };
+
+  const readWithout = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
+    const { lastKey, exhausted, cut } = await readAbove(from.lastKey, upTo, { lock: false, encoder });
+    if (cut) await reader.reconnect();
+    // Without the log, nobody knows what has changed up to here.
+    return { after: { lastKey, rows: from.rows + encoder.rows, log: null, piece: null }, exhausted };
+  };
+
+  const moved = async (place: LogPlace) => {
+    const [file, position] = await logEnd(reader.db);
+    return file !== place.file || position !== place.position;
+  };
+
+  return {
+    moved,
+    async read(from, options) {
+      const { encoder } = options;
+      if (logTable && from.log && !checked) await checkPlace(mysql, logTable, from.log);
+      checked = true;
+      for (;;) {
+        encoder.take(); // of a page that failed
+        const read = logTable ? await readWithLog(from, options) : await readWithout(from, options);
+        if (!read) continue;
+        const { rows, deleted } = encoder;
+        return { ...read, rows, deleted, records: encoder.take() };
+      }
+    },
+  };
+}
+
+/** How rows are read. */
+interface ReadOptions {
+  lock: boolean;
+  encoder: RowEncoder;
+}
+
+/** The keys up to the last one that the log names between two places, in order. */
+interface LogChanges {
+  from: LogPlace;
+  to: LogPlace;
+  keys: bigint[];
+  /** How many more rows the table has up to the last key. */
+  more: number;
+  /** Up to where they were read. */
+  place: LogPlace;
+}
+
+const same = (a: LogPlace, b: LogPlace): boolean => a.file === b.file && comparePlaces(a, b) === 0;
+
+/** How many records a transaction still takes. */
+const roomIn = ({ rows, bytes }: RowEncoder): number => (bytes < transactionBytes ? transactionRows - rows : 0);
+
+/** As many rows as have about `pageBytes`, by those of the transaction so far. */
+const nextPageSize = (size: number, { rows, deleted, bytes }: RowEncoder): number =>
+  rows === deleted
+    ? size
+    : Math.max(1, Math.min(pageRows, size * 10, Math.floor((pageBytes * (rows - deleted)) / bytes)));

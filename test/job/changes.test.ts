@@ -1,0 +1,187 @@
+/** Rows that are inserted, updated and deleted after they were posted. */
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Connection } from "mysql2/promise";
+import { connectMysql, type MysqlSettings } from "../../db_conn.ts";
+import { tableNames } from "../../io.ts";
+import { kafkaClient } from "../../kafka/client.ts";
+import type { KafkaSettings } from "../../kafka/settings.ts";
+import { assertPosted, differences, newest } from "../support/changes.ts";
+import { keysOf } from "../support/oracle.ts";
+import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
+import { ok, run, start, struck } from "../support/support.ts";
+
+let services: SharedServices;
+let at: string[];
+let mysql: MysqlSettings;
+let kafka: KafkaSettings;
+let db: Connection;
+
+before(async () => {
+  services = await shareServices({ rows: 1500, name: "changes" });
+  ({ at, mysql, kafka } = services);
+  db = (await connectMysql(mysql)) as unknown as Connection;
+});
+
+after(async () => {
+  await db?.end();
+  await services?.close();
+});
+
+const sql = (text: string) => db.query(text);
+const post = (...args: string[]) => run(["post", ...at, ...args]);
+const posted = (stdout: string) => {
+  const { posted: tables } = JSON.parse(stdout) as { posted: { table: string; rows: number; deleted: number }[] };
+  return Object.fromEntries(tables.map(({ table, rows, deleted }) => [table, [rows, deleted]]));
+};
+
+test("post sees what was inserted, updated and deleted since, and posts it once", async () => {
+  const args = ["--prefix", "seen", "--json"];
+  ok(await post(...args));
+  await sql("UPDATE user_data SET age = 61, first_name = 'Zoë' WHERE ind IN (3, 1499)");
+  await sql("DELETE FROM user_data WHERE ind = 7");
+  await sql("UPDATE user_data SET ind = 9000 WHERE ind = 8"); // a key that moves above the last one
+  await sql("INSERT INTO user_data VALUES (7, 'Back', 'Again', 30, NULL), (-1, 'Below', 'All', 30, NULL)");
+  await sql("DELETE FROM user_data WHERE ind = 10");
+  await sql(
+    "INSERT INTO geolocation_data SELECT ind + 5000, timestamp, latitude, longitude, country FROM geolocation_data",
+  );
+  await sql("DELETE FROM pinterest_data");
+  const { stdout, stderr } = ok(await post(...args));
+  // 3, 1499, 7, 8 and -1, 10, and 9000 as a row above the last key.
+  assert.deepEqual(posted(stdout), { pin: [1500, 1500], geo: [1500, 0], user: [7, 2] });
+  assert.doesNotMatch(stderr, /Warning/);
+  for (const table of tableNames) await assertPosted(kafka, "seen", db, table);
+  assert.deepEqual(posted(ok(await post(...args)).stdout), { pin: [0, 0], geo: [0, 0], user: [0, 0] });
+  assert.equal((await readTopic(kafka, "seen.user")).length, 1507);
+});
+
+test("a transaction that is rolled back, and another database's table of that name, are no changes", async () => {
+  await sql("START TRANSACTION");
+  await sql("UPDATE user_data SET age = 99");
+  await sql("ROLLBACK");
+  await sql("CREATE DATABASE pinterest_changes_other");
+  await sql("CREATE TABLE pinterest_changes_other.user_data (ind INT PRIMARY KEY)");
+  await sql("INSERT INTO pinterest_changes_other.user_data VALUES (1), (2)");
+  await sql("TRUNCATE pinterest_changes_other.user_data");
+  assert.deepEqual(posted(ok(await post("--prefix", "seen", "--json")).stdout).user, [0, 0]);
+});
+
+test("a transaction of more rows than one of Kafka's is posted once, killed in its midst or not", async () => {
+  await sql("CREATE TABLE digits (d INT)");
+  await sql("INSERT INTO digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)");
+  const numbers = "a.d + 10 * b.d + 100 * c.d + 1000 * e.d";
+  await sql(
+    `INSERT INTO user_data SELECT 10000 + 4 * (${numbers}) + f.d, 'Many', 'Rows', 20, NULL
+     FROM digits a, digits b, digits c, digits e, digits f WHERE f.d < 4`,
+  );
+  ok(await post("--prefix", "seen"));
+  const before = (await readTopic(kafka, "seen.user")).length;
+  await sql("START TRANSACTION");
+  await sql("UPDATE user_data SET age = age + 1 WHERE ind >= 10000");
+  await sql("DELETE FROM user_data WHERE ind BETWEEN 20000 AND 20999");
+  await sql("COMMIT");
+  // Three transactions of Kafka's with records of this table before the fourth.
+  const env = struck(join(services.folder.path, "many"), "kill 3 ^committed user");
+  assert.equal((await run(["post", ...at, "--prefix", "seen"], { env })).signal, "SIGKILL");
+  await sql("UPDATE user_data SET age = 5 WHERE ind = 10000"); // of a key that is posted already
+  ok(await post("--prefix", "seen"));
+  await assertPosted(kafka, "seen", db, "user");
+  const messages = await readTopic(kafka, "seen.user");
+  assert.equal(messages.length, before + 40_000 + 1);
+  await sql("DELETE FROM user_data WHERE ind >= 10000");
+});
+
+test("post --follow goes on until it is stopped, and a second post takes over from it", async () => {
+  const following = start(["post", "--follow", ...at, "--prefix", "seen"]);
+  await following.said(/post {4}user [\d,]+, [\d,]+ of them deleted/);
+  const write = async (age: number) => {
+    const began = Date.now();
+    await sql(`UPDATE user_data SET age = ${age} WHERE ind = 1`);
+    for (;;) {
+      const found = newest(await readTopic(kafka, "seen.user")).get("1") ?? "";
+      if (found.includes(`"age":${age},`)) return Date.now() - began;
+      assert.ok(Date.now() - began < 20_000, `the topic has ${found}`);
+      await sleep(20);
+    }
+  };
+  await write(41);
+  await write(42);
+  await assertPosted(kafka, "seen", db, "user");
+  ok(await post("--prefix", "seen"));
+  await sql("UPDATE user_data SET age = 43 WHERE ind = 1");
+  const { code, stderr } = await following.done;
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: Another post of "\w+" is running: process \d+ on /);
+  const last = start(["post", "--follow", ...at, "--prefix", "seen"]);
+  await last.said(/post {4}user 1\n/);
+  last.kill("SIGTERM");
+  assert.equal((await last.done).code, 143);
+  await assertPosted(kafka, "seen", db, "user");
+});
+
+test("TRUNCATE stops post, which names it; --full posts every row, and a delete for what is gone", async () => {
+  const producer = kafkaClient(kafka).producer();
+  await producer.connect();
+  // What others have posted: a key above the last one, one that no number fits, and one that MySQL has.
+  const keys = ["77777", "x", "123456789012345678901", "12"];
+  await producer.send({ topic: "seen.geo", messages: keys.map((key) => ({ key, value: "{}" })) });
+  await producer.disconnect();
+  await sql("CREATE TABLE kept AS SELECT * FROM geolocation_data WHERE ind < 300");
+  await sql("TRUNCATE geolocation_data");
+  await sql("INSERT INTO geolocation_data SELECT * FROM kept");
+  const stopped = ok(await post("--prefix", "seen"), 1);
+  assert.match(
+    stopped.stderr,
+    /Error: Cannot follow "geolocation_data" in the log of MySQL from \S+:\d+: .*TRUNCATE.*; run post --full\n$/,
+  );
+  const { stdout } = ok(await post("--prefix", "seen", "--full", "--json"));
+  assert.deepEqual(posted(stdout).geo, [300 + 2700 + 1, 2701]);
+  await sql("DELETE FROM geolocation_data WHERE ind = 0");
+  ok(await post("--prefix", "seen"));
+  assert.deepEqual(
+    (await differences(kafka, "seen", db, "geo")).map(({ key }) => key),
+    ["x", "123456789012345678901"],
+  );
+  for (const table of ["pin", "user"] as const) await assertPosted(kafka, "seen", db, table);
+  assert.equal(posted(ok(await post("--prefix", "seen", "--full", "--json")).stdout).geo?.[1], 0);
+});
+
+test("where the log can't be read, post says in one line what to grant, and sees only new keys", async () => {
+  const user = `'limited'@'%'`;
+  await sql(`CREATE USER ${user} IDENTIFIED BY 'secret'`);
+  await sql(`GRANT SELECT ON ${mysql.database}.* TO ${user}`);
+  const path = join(services.folder.path, "limited.yaml");
+  const text = (await readFile(services.creds, "utf8"))
+    .replace(/USER: .*/, "USER: limited")
+    .replace(/PASSWORD: .*/, "PASSWORD: secret");
+  await writeFile(path, text, { mode: 0o600 });
+  const args = ["post", "--creds", path, "--data", services.data, "--prefix", "limited"];
+  const warnings = ({ stderr }: { stderr: string }) => stderr.split("\n").filter((line) => line.startsWith("Warning"));
+  assert.deepEqual(warnings(ok(await run(args))), [
+    "Warning: Cannot follow the log of MySQL: run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'limited'; until then post sees only new rows with keys above the last one",
+  ]);
+  await sql("INSERT INTO user_data VALUES (-2, 'Below', 'All', 30, NULL), (9500, 'Above', 'All', 30, NULL)");
+  const { stderr } = ok(await run(args));
+  assert.match(
+    stderr,
+    /Warning: "user_data" has 1 more rows up to key 9000 than were posted: post sees only keys above/,
+  );
+  await sql(`GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO ${user}`);
+  const granted = ok(await run(args));
+  assert.match(
+    granted.stderr,
+    /"user_data" is followed in the log of MySQL from now on: post --full posts what was changed before/,
+  );
+  await sql("UPDATE user_data SET age = 50 WHERE ind = 9500");
+  ok(await run(args));
+  assert.deepEqual(
+    (await differences(kafka, "limited", db, "user")).map(({ key }) => key),
+    ["-2"],
+  );
+  ok(await run([...args, "--full"]));
+  await assertPosted(kafka, "limited", db, "user");
+});
