@@ -53,7 +53,7 @@ export async function countMismatchInLog(
   const { source } = tables[table];
   let { rows, log } = begun;
   for (let last: number | undefined; ; ) {
-    const { place: to } = await openSnapshot(db);
+    const { place: to } = await openSnapshot(db, mysql);
     const there = await countRows(db, table, lastKey);
     await ask(db, "COMMIT");
     while (comparePlaces(log, to) < 0) {

@@ -124,7 +124,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
   };
 
   const readWithLog = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
-    const { place: end, mustLock } = await openSnapshot(reader.db);
+    const { place: end, mustLock } = await openSnapshot(reader.db, mysql);
     const options = { lock: mustLock, encoder };
     const after: Progress = { ...from, piece: null };
     let whole = true;

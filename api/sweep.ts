@@ -44,7 +44,7 @@ export async function goneKeys(options: SweepOptions): Promise<Iterable<string>>
   const { reader, mysql, source, logTable, log, signal } = options;
   const gone = await keysInTopic(options);
   if (logTable && log) {
-    const { place: to } = await openSnapshot(reader.db);
+    const { place: to } = await openSnapshot(reader.db, mysql);
     for (let from = log; comparePlaces(from, to) < 0; ) {
       const read = await readChanges(mysql, { table: logTable, from, to, most: pageKeys, signal });
       for (const key of read.keys.keys()) for (const set of gone) set.delete(BigInt(key));

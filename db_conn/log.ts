@@ -115,6 +115,18 @@ export async function datePlace(settings: MysqlSettings, table: LogTable, place:
   return made === undefined ? place : { ...place, made };
 }
 
+/** Where the first transaction of a file of the log begins, bytes, its own head counted in; `undefined` of a new file. */
+export async function firstTransaction(settings: MysqlSettings, file: string): Promise<number | undefined> {
+  let first: number | undefined;
+  const onEvent = ({ type, end }: LogEvent) => {
+    if (transactionTypes.has(type)) first = end;
+    return first !== undefined;
+  };
+  const table = { table: "the database" };
+  await dump(settings, { table, place: { file, position: 4, skip: 0 }, onEvent });
+  return first;
+}
+
 /** Makes sure that the log still has a place that was read before, in the same file. */
 export async function checkPlace(settings: MysqlSettings, table: LogTable, place: LogPlace): Promise<void> {
   const { made } = await datePlace(settings, table, place);
@@ -200,7 +212,12 @@ function nextFile(bytes: Buffer): string {
 /** Has the server send its log from a place on; tells whether `onEvent` ended that, or the log did. */
 async function dump(
   settings: MysqlSettings,
-  options: { table: LogTable; place: LogPlace; onEvent: (event: LogEvent) => boolean; signal?: AbortSignal },
+  options: {
+    table: Pick<LogTable, "table">;
+    place: LogPlace;
+    onEvent: (event: LogEvent) => boolean;
+    signal?: AbortSignal;
+  },
 ): Promise<"over" | "end of log"> {
   const { table, place, onEvent, signal } = options;
   const body = Buffer.alloc(11 + place.file.length);
@@ -238,7 +255,12 @@ const otherFile = (file: string) => `"${file}" is another file than it was: the 
 /** The log does not tell what happened to a table; a full run mends it. */
 export class LogStopped extends Error {}
 
-const stopped = ({ table }: LogTable, { file, position }: LogPlace, why: string, cause?: unknown): LogStopped =>
+const stopped = (
+  { table }: Pick<LogTable, "table">,
+  { file, position }: LogPlace,
+  why: string,
+  cause?: unknown,
+): LogStopped =>
   new LogStopped(`Cannot follow "${table}" in the log of MySQL from ${file}:${position}: ${why}; run post --full`, {
     cause,
   });

@@ -9,8 +9,10 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { MysqlSettings } from "../db_conn.ts";
 import type { LogPlace } from "../io/log_place.ts";
 import { UsageError } from "../runtime/errors.ts";
+import { firstTransaction } from "./log.ts";
 import { ask, type Database } from "./query.ts";
 
 /** A snapshot that a connection reads until its COMMIT. */
@@ -31,18 +33,19 @@ const [looks, pause] = [5, 10];
 /**
  * Begins a consistent snapshot, which ends what the connection had begun before.
  *
+ * @param settings how to reach the server, whose log is looked at where a new file of it was begun
  * @throws `UsageError` where the server's settings give no proof of what a snapshot shows
  */
-export async function openSnapshot(db: Database): Promise<Snapshot> {
+export async function openSnapshot(db: Database, settings: MysqlSettings): Promise<Snapshot> {
   const state = prepared.get(db) ?? (await prepare(db));
-  return state.isMariaDb ? openOnMariaDb(db, state) : openOnMysql(db);
+  return state.isMariaDb ? openOnMariaDb(db, settings, state) : openOnMysql(db);
 }
 
 /** What is known of a connection. */
 interface State {
   isMariaDb: boolean;
-  /** The first place that was seen in the newest file. */
-  first?: LogPlace;
+  /** Of the newest file: a place up to there proves nothing. */
+  unproven?: { file: string; position: number };
 }
 
 const prepared = new WeakMap<Database, State>();
@@ -61,21 +64,20 @@ async function prepare(db: Database): Promise<State> {
 
 /**
  * MariaDB says where its snapshots stand. But while it begins a new file of the log it already names that, though the
- * last transactions of the old one cannot be seen yet (11.4.5): the first place that is seen in a file proves nothing, a
- * later one does. Where somebody writes there soon is one.
+ * last transactions of the old one cannot be seen yet (11.4.5): a place proves nothing before the end of the first
+ * transaction in its file. Where somebody writes there soon is one.
  */
-async function openOnMariaDb(db: Database, state: State): Promise<Snapshot> {
+async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State): Promise<Snapshot> {
   for (let tries = 0; ; tries++) {
     await ask(db, begin);
     const shown = await snapshotPlace(db);
     if (!shown?.file) throw cannotFollow(noLog);
-    const { file } = shown;
-    const place: LogPlace = { ...shown, skip: 0 };
-    const known = state.first?.file === file ? state.first : undefined;
-    state.first = known ?? place;
-    const mustLock = place.position <= state.first.position;
+    const { file, position } = shown;
+    const isKnown = state.unproven?.file === file;
+    if (!isKnown) state.unproven = { file, position: ((await firstTransaction(settings, file)) ?? position + 1) - 1 };
+    const mustLock = position <= (state.unproven as { position: number }).position;
     // Nobody writes where the place was the same before.
-    if (!mustLock || (known && tries === 0) || tries === looks) return { place, mustLock };
+    if (!mustLock || (isKnown && tries === 0) || tries === looks) return { place: { ...shown, skip: 0 }, mustLock };
     await sleep(pause);
   }
 }

@@ -26,7 +26,7 @@ const sql = (text: string) => server.root.query(text);
 
 /** Where the log ends, and all before it can be seen. */
 async function end(): Promise<LogPlace> {
-  const { place } = await openSnapshot(server.reader);
+  const { place } = await openSnapshot(server.reader, server.mysql);
   await server.reader.query("COMMIT");
   return place;
 }

@@ -20,9 +20,9 @@ after(() => server?.close());
 const sql = (text: string) => server.root.query(text);
 
 test("sample posts stay out of the log", async () => {
-  const { place } = await openSnapshot(server.reader);
+  const { place } = await openSnapshot(server.reader, server.mysql);
   await loadSample(server.mysql, { rows: 500 });
-  const { place: after } = await openSnapshot(server.reader);
+  const { place: after } = await openSnapshot(server.reader, server.mysql);
   await server.reader.query("COMMIT");
   assert.deepEqual(after, place);
 });
@@ -36,9 +36,9 @@ test("a table's key is found where the log has it", async () => {
   await sql("CREATE TABLE pinterest_moved.geolocation_data (a TEXT, b INT, ind BIGINT UNSIGNED PRIMARY KEY)");
   const moved = await logTable(reader, "pinterest_moved", "geo");
   assert.deepEqual(moved, { database: "pinterest_moved", table: "geolocation_data", column: 2, unsigned: true });
-  const { place: from } = await openSnapshot(reader);
+  const { place: from } = await openSnapshot(reader, server.mysql);
   await sql("INSERT INTO pinterest_moved.geolocation_data VALUES ('', 1, 18446744073709551615)");
-  const { place: to } = await openSnapshot(reader);
+  const { place: to } = await openSnapshot(reader, server.mysql);
   await reader.query("COMMIT");
   const { keys } = await readChanges(settings, { table: moved, from, to, most: 10 });
   assert.deepEqual([...keys], [["18446744073709551615", 1]]);
@@ -49,10 +49,10 @@ test("a snapshot stays as it is, whatever level of isolation the server gives", 
   try {
     await sql("CREATE TABLE still (k INT PRIMARY KEY)");
     await db.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
-    const { place } = await openSnapshot(db);
+    const { place } = await openSnapshot(db, server.mysql);
     await sql("INSERT INTO still VALUES (1)");
     assert.deepEqual((await db.query("SELECT * FROM still"))[0], []);
-    const { place: later } = await openSnapshot(db);
+    const { place: later } = await openSnapshot(db, server.mysql);
     assert.equal(((await db.query("SELECT * FROM still"))[0] as unknown[]).length, 1);
     assert.equal(later.file, place.file);
     assert.ok(later.position > place.position, `${later.position}`);
@@ -68,14 +68,14 @@ test("a snapshot whose place proves nothing can be read with locks, also of a ro
     await sql("CREATE TABLE locked (k INT PRIMARY KEY, n INT)");
     await sql("INSERT INTO locked VALUES (1, 0)");
     await db.query("SET SESSION innodb_snapshot_isolation = ON");
-    const idle = await openSnapshot(db);
-    assert.equal(idle.mustLock, true, "the first place of a file");
+    const { mustLock } = await openSnapshot(db, server.mysql);
+    assert.equal(mustLock, false, "a transaction stands in the file before it");
+    await sql("FLUSH BINARY LOGS");
+    assert.equal((await openSnapshot(db, server.mysql)).mustLock, true, "a new file");
     await sql("UPDATE locked SET n = 1");
     const [rows] = await db.query("SELECT n FROM locked LOCK IN SHARE MODE");
     assert.deepEqual(rows, [{ n: 1 }]);
-    assert.equal((await openSnapshot(db)).mustLock, false, "a later place");
-    await sql("FLUSH BINARY LOGS");
-    assert.equal((await openSnapshot(db)).mustLock, true, "a new file");
+    assert.equal((await openSnapshot(db, server.mysql)).mustLock, false, "a later place");
   } finally {
     db.destroy();
   }
@@ -87,9 +87,9 @@ test("an account without the privilege is told what to grant", async () => {
   await sql("CREATE USER plain IDENTIFIED BY 'secret'");
   await sql("GRANT ALL ON `pinterest\\_%`.* TO plain");
   const plain = { ...settings, user: "plain", password: "secret" };
-  const { place: from } = await openSnapshot(reader);
+  const { place: from } = await openSnapshot(reader, server.mysql);
   await sql("INSERT INTO still VALUES (2)");
-  const { place: to } = await openSnapshot(reader);
+  const { place: to } = await openSnapshot(reader, server.mysql);
   await reader.query("COMMIT");
   const db = await connectMysql(plain);
   try {
@@ -118,7 +118,7 @@ test("a server without a log is told how to be started", async () => {
   const without = await openLogServer(["--skip-log-bin"]);
   try {
     assert.match((await canReadLog(without.reader)) ?? "", /it keeps none; start it with --log-bin --server-id=1/);
-    await assert.rejects(openSnapshot(without.reader), { name: "UsageError", message: /it keeps none/ });
+    await assert.rejects(openSnapshot(without.reader, server.mysql), { name: "UsageError", message: /it keeps none/ });
     assert.equal(await logBehind(without.reader, { file: "binlog.000001", position: 4, skip: 0 }), undefined);
   } finally {
     await without.close();
@@ -130,9 +130,9 @@ test("a data folder that was made without a log gets one", async () => {
   try {
     assert.equal(await canReadLog(again.reader), undefined);
     await again.root.query("CREATE TABLE t (k INT PRIMARY KEY)");
-    const { place: from } = await openSnapshot(again.reader);
+    const { place: from } = await openSnapshot(again.reader, server.mysql);
     await again.root.query("INSERT INTO t VALUES (1)");
-    const { place: to } = await openSnapshot(again.reader);
+    const { place: to } = await openSnapshot(again.reader, server.mysql);
     const table: LogTable = { database: again.mysql.database, table: "t", column: 0, unsigned: false };
     assert.deepEqual([...(await readChanges(again.mysql, { table, from, to, most: 10 })).keys], [["1", 1]]);
   } finally {
@@ -147,7 +147,7 @@ test("a MySQL that does not number its transactions is told how to be set", asyn
     const message =
       /^Cannot follow the log of MySQL: gtid_mode is not ON; SET GLOBAL enforce_gtid_consistency = ON, then/;
     assert.match((await canReadLog(without.reader)) ?? "", message);
-    await assert.rejects(openSnapshot(without.reader), { name: "UsageError", message });
+    await assert.rejects(openSnapshot(without.reader, server.mysql), { name: "UsageError", message });
   } finally {
     await without.close();
   }
@@ -167,9 +167,9 @@ test("foreign keys that pass changes on are found, since the log does not tell o
   await sql("INSERT INTO boards VALUES (1)");
   await sql("UPDATE pinterest_data SET board = 1 WHERE `index` < 5");
   const table = await logTable(reader, settings.database, "pin");
-  const { place: from } = await openSnapshot(reader);
+  const { place: from } = await openSnapshot(reader, server.mysql);
   await sql("DELETE FROM boards WHERE id = 1");
-  const { place: to } = await openSnapshot(reader);
+  const { place: to } = await openSnapshot(reader, server.mysql);
   await reader.query("COMMIT");
   const [[left]] = (await sql("SELECT COUNT(*) AS n FROM pinterest_data WHERE `index` < 5")) as unknown as [
     { n: number }[],
@@ -181,9 +181,9 @@ test("foreign keys that pass changes on are found, since the log does not tell o
 test("how far a place is behind is told in bytes and seconds, in the same file and in others", async () => {
   const { reader, mysql: settings } = server;
   const table: LogTable = { database: settings.database, table: "still", column: 0, unsigned: false };
-  const { place: from } = await openSnapshot(reader);
+  const { place: from } = await openSnapshot(reader, server.mysql);
   await sql("INSERT INTO still VALUES (10)");
-  const { place: to } = await openSnapshot(reader);
+  const { place: to } = await openSnapshot(reader, server.mysql);
   await reader.query("COMMIT");
   const { place } = await readChanges(settings, { table, from, to, most: 10 });
   assert.deepEqual(await logBehind(reader, place), { seconds: 0, bytes: 0, files: 0 });

@@ -48,14 +48,14 @@ async function race(fileSize: number) {
   await root.query("CREATE TABLE race (k INT PRIMARY KEY)");
   const numbers = "a.d + 10*b.d + 100*c.d + 1000*e.d + 10000*f.d";
   await root.query(`INSERT INTO race SELECT ${numbers} FROM digits a, digits b, digits c, digits e, digits f`);
-  let { place } = await openSnapshot(reader);
+  let { place } = await openSnapshot(reader, settings);
   const files = new Set<string>();
   let [rounds, locked, read, stale] = [0, 0, 0, 0];
   const writers = startWriters(8);
   const until = Date.now() + 5_000;
   try {
     while (Date.now() < until) {
-      const { place: to, mustLock } = await openSnapshot(reader);
+      const { place: to, mustLock } = await openSnapshot(reader, settings);
       const changes = await readChanges(settings, { table, from: place, to, most: 1_000_000 });
       const keys = [...changes.keys.keys()];
       const sql = `SELECT k FROM race WHERE k IN (?)${mustLock ? " LOCK IN SHARE MODE" : ""}`;
