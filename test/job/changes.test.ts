@@ -1,6 +1,5 @@
 /** Rows that are inserted, updated and deleted after they were posted. */
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +9,6 @@ import { tableNames } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { assertPosted, differences, newest } from "../support/changes.ts";
-import { keysOf } from "../support/oracle.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
 import { ok, run, start, struck } from "../support/support.ts";
 
@@ -148,40 +146,4 @@ test("TRUNCATE stops post, which names it; --full posts every row, and a delete 
   );
   for (const table of ["pin", "user"] as const) await assertPosted(kafka, "seen", db, table);
   assert.equal(posted(ok(await post("--prefix", "seen", "--full", "--json")).stdout).geo?.[1], 0);
-});
-
-test("where the log can't be read, post says in one line what to grant, and sees only new keys", async () => {
-  const user = `'limited'@'%'`;
-  await sql(`CREATE USER ${user} IDENTIFIED BY 'secret'`);
-  await sql(`GRANT SELECT ON ${mysql.database}.* TO ${user}`);
-  const path = join(services.folder.path, "limited.yaml");
-  const text = (await readFile(services.creds, "utf8"))
-    .replace(/USER: .*/, "USER: limited")
-    .replace(/PASSWORD: .*/, "PASSWORD: secret");
-  await writeFile(path, text, { mode: 0o600 });
-  const args = ["post", "--creds", path, "--data", services.data, "--prefix", "limited"];
-  const warnings = ({ stderr }: { stderr: string }) => stderr.split("\n").filter((line) => line.startsWith("Warning"));
-  assert.deepEqual(warnings(ok(await run(args))), [
-    "Warning: Cannot follow the log of MySQL: run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'limited'; until then post sees only new rows with keys above the last one",
-  ]);
-  await sql("INSERT INTO user_data VALUES (-2, 'Below', 'All', 30, NULL), (9500, 'Above', 'All', 30, NULL)");
-  const { stderr } = ok(await run(args));
-  assert.match(
-    stderr,
-    /Warning: "user_data" has 1 more rows up to key 9000 than were posted: post sees only keys above/,
-  );
-  await sql(`GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO ${user}`);
-  const granted = ok(await run(args));
-  assert.match(
-    granted.stderr,
-    /"user_data" is followed in the log of MySQL from now on: post --full posts what was changed before/,
-  );
-  await sql("UPDATE user_data SET age = 50 WHERE ind = 9500");
-  ok(await run(args));
-  assert.deepEqual(
-    (await differences(kafka, "limited", db, "user")).map(({ key }) => key),
-    ["-2"],
-  );
-  ok(await run([...args, "--full"]));
-  await assertPosted(kafka, "limited", db, "user");
 });

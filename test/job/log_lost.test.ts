@@ -1,0 +1,177 @@
+/** What happens where the database's log does not tell what was changed, on a server of the file's own. */
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Connection } from "mysql2/promise";
+import { stringify } from "yaml";
+import { connectMysql } from "../../db_conn.ts";
+import type { KafkaSettings } from "../../kafka/settings.ts";
+import { loadSample } from "../../local/sample/load.ts";
+import { assertPosted, differences } from "../support/changes.ts";
+import { type LogServer, openLogServer } from "../support/log_server.ts";
+import { type SharedServices, shareServices } from "../support/services.ts";
+import { ok, run, struck } from "../support/support.ts";
+
+let services: SharedServices;
+let server: LogServer;
+let root: Connection;
+let kafka: KafkaSettings;
+let creds: string;
+let db: Connection;
+
+before(async () => {
+  services = await shareServices({ rows: 1, name: "log" });
+  ({ kafka } = services);
+  server = await openLogServer();
+  ({ root } = server);
+  const { host: HOST, port: PORT, user: USER, password: PASSWORD, database: DATABASE } = server.mysql;
+  creds = join(services.folder.path, "own.yaml");
+  const text = stringify({ HOST, PORT, USER, PASSWORD, DATABASE, KAFKA: { BROKERS: kafka.brokers } });
+  await writeFile(creds, text, { mode: 0o600 });
+  await loadSample(server.mysql, { rows: 300 });
+  db = (await connectMysql(server.mysql)) as unknown as Connection;
+});
+
+after(async () => {
+  await db?.end();
+  await server?.close();
+  await services?.close();
+});
+
+const sql = (text: string) => db.query(text);
+const post = (prefix: string, ...args: string[]) =>
+  run(["post", "--creds", creds, "--data", services.data, "--prefix", prefix, ...args]);
+
+/** Removes all files of the log but the newest; MariaDB keeps one that InnoDB may need for a while. */
+async function purge(): Promise<void> {
+  const files = async () =>
+    ((await root.query("SHOW BINARY LOGS"))[0] as { Log_name: string }[]).map((f) => f.Log_name);
+  await root.query("FLUSH BINARY LOGS");
+  for (let tries = 0; (await files()).length > 1; tries++) {
+    assert.ok(tries < 100, String(await files()));
+    await root.query(`PURGE BINARY LOGS TO '${(await files()).at(-1)}'`);
+    await sleep(50);
+  }
+}
+
+for (const [name, lose, pattern] of [
+  ["reset", () => root.query("RESET MASTER"), /the log was reset|another file than it was|impossible position/i],
+  ["purged", purge, /could not find|not find/i],
+] as const) {
+  test(`post stops where the log was ${name}, and --full mends it`, async () => {
+    ok(await post(name));
+    await sql("UPDATE user_data SET age = age + 1 WHERE ind = 1");
+    await lose();
+    await sql("DELETE FROM user_data ORDER BY ind LIMIT 1");
+    const { stderr } = ok(await post(name), 1);
+    assert.match(stderr, /Error: Cannot follow "\w+" in the log of MySQL from \S+:\d+: .*; run post --full\n$/);
+    assert.match(stderr, pattern);
+    ok(await post(name, "--full"));
+    await assertPosted(kafka, name, db, "user");
+  });
+}
+
+test("a log that was reset and ends at the very place of the checkpoint is another one all the same", async () => {
+  await root.query("RESET MASTER");
+  ok(await post("same"));
+  await sql("UPDATE user_data SET age = age + 1 WHERE ind = 1");
+  await sleep(1_100); // files tell their second
+  await root.query("RESET MASTER");
+  assert.match(ok(await post("same"), 1).stderr, /is another file than it was: the log was reset; run post --full\n$/);
+  ok(await post("same", "--full"));
+  await assertPosted(kafka, "same", db, "user");
+});
+
+test("a full run whose log is lost in its midst begins again", async () => {
+  ok(await post("again"));
+  const env = struck(join(services.folder.path, "again"), "kill 1 ^sent");
+  assert.equal(
+    (await run(["post", "--creds", creds, "--data", services.data, "--prefix", "again", "--full"], { env })).signal,
+    "SIGKILL",
+  );
+  await sql("UPDATE user_data SET age = age + 1");
+  ok(await post("again"));
+  await assertPosted(kafka, "again", db, "user");
+  const second = struck(join(services.folder.path, "again too"), "kill 2 ^committed user");
+  const killed = await run(["post", "--creds", creds, "--data", services.data, "--prefix", "again", "--full"], {
+    env: second,
+  });
+  assert.equal(killed.signal, "SIGKILL");
+  await sql("UPDATE user_data SET age = age + 1");
+  await root.query("RESET MASTER");
+  ok(await post("again"));
+  await assertPosted(kafka, "again", db, "user");
+});
+
+test("a foreign key that deletes rows is warned about, and so are the rows that the log did not name", async () => {
+  await sql("CREATE TABLE people (id INT PRIMARY KEY)");
+  await sql("INSERT INTO people SELECT ind FROM user_data");
+  await sql(
+    "ALTER TABLE user_data ADD CONSTRAINT of_people FOREIGN KEY (ind) REFERENCES people (id) ON DELETE CASCADE",
+  );
+  const begun = ok(await post("cascade"));
+  const cascade =
+    /Warning: The foreign key "of_people" changes rows of "user_data" with those of "people", and the log/;
+  assert.match(begun.stderr, cascade);
+  assert.doesNotMatch(ok(await post("cascade")).stderr, /rows less/);
+  await sql("DELETE FROM people WHERE id BETWEEN 10 AND 12");
+  const { stderr } = ok(await post("cascade"));
+  assert.match(stderr, /Warning: "user_data" has 3 rows less up to key 299 than the log of MySQL tells: post --full/);
+  ok(await post("cascade", "--full"));
+  await assertPosted(kafka, "cascade", db, "user");
+  await sql("ALTER TABLE user_data DROP FOREIGN KEY of_people");
+});
+
+test("a view has no log of its own: post says so, and sees only new keys", async () => {
+  await sql("RENAME TABLE geolocation_data TO places");
+  await sql("CREATE VIEW geolocation_data AS SELECT * FROM places WHERE ind < 200");
+  const { stderr } = ok(await post("view"));
+  assert.match(
+    stderr,
+    /Warning: Cannot follow "geolocation_data" in the log of MySQL: it is a view, and the log names/,
+  );
+  await sql("DELETE FROM places WHERE ind = 5");
+  assert.match(ok(await post("view")).stderr, /Warning: "geolocation_data" has 1 rows less up to key 199/);
+  ok(await post("view", "--full"));
+  assert.deepEqual(await differences(kafka, "view", db, "geo"), []);
+  await sql("DROP VIEW geolocation_data");
+  await sql("RENAME TABLE places TO geolocation_data");
+});
+
+test("where the log can't be read, post says in one line what to grant, and sees only new keys", async () => {
+  const user = `'limited'@'%'`;
+  await root.query(`CREATE USER ${user} IDENTIFIED BY 'secret'`);
+  await root.query(`GRANT SELECT ON ${server.mysql.database}.* TO ${user}`);
+  const path = join(services.folder.path, "limited.yaml");
+  const text = (await readFile(creds, "utf8"))
+    .replace(/USER: .*/, "USER: limited")
+    .replace(/PASSWORD: .*/, "PASSWORD: secret");
+  await writeFile(path, text, { mode: 0o600 });
+  const args = ["post", "--creds", path, "--data", services.data, "--prefix", "limited"];
+  const warnings = ({ stderr }: { stderr: string }) => stderr.split("\n").filter((line) => line.startsWith("Warning"));
+  assert.deepEqual(warnings(ok(await run(args))), [
+    "Warning: Cannot follow the log of MySQL: run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'limited'; until then post sees only new rows with keys above the last one",
+  ]);
+  await sql("INSERT INTO user_data VALUES (-2, 'Below', 'All', 30, NULL), (9500, 'Above', 'All', 30, NULL)");
+  const { stderr } = ok(await run(args));
+  assert.match(
+    stderr,
+    /Warning: "user_data" has 1 more rows up to key 299 than were posted: post sees only keys above/,
+  );
+  await root.query(`GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO ${user}`);
+  const granted = ok(await run(args));
+  assert.match(
+    granted.stderr,
+    /"user_data" is followed in the log of MySQL from now on: post --full posts what was changed before/,
+  );
+  await sql("UPDATE user_data SET age = 50 WHERE ind = 9500");
+  ok(await run(args));
+  assert.deepEqual(
+    (await differences(kafka, "limited", db, "user")).map(({ key }) => key),
+    ["-2"],
+  );
+  ok(await run([...args, "--full"]));
+  await assertPosted(kafka, "limited", db, "user");
+});
