@@ -8,17 +8,10 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
-import {
-  type BronzeFile,
-  blockOfFile,
-  bronzeColumns,
-  landedOffsets,
-  largeMessage,
-  laterOffsets,
-  messagesIn,
-} from "../lake/bronze.ts";
-import { literal, literals, numbers, openDuckDb, parquet, parquetRows } from "../lake/duckdb.ts";
-import { fileSize, type Offsets, paths, temporaryPath } from "../lake/files.ts";
+import { type BronzeFile, blockOfFile, landedOffsets, laterOffsets, messagesIn } from "../lake/bronze.ts";
+import { bronzeQuery } from "../lake/bronze_query.ts";
+import { literal, numbers, openDuckDb, parquet, parquetRows } from "../lake/duckdb.ts";
+import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockOf } from "../lake/silver.ts";
 import { explainSql, readSql } from "../lake/sql_files.ts";
@@ -35,23 +28,6 @@ export function unapplied({ bronze, rejects }: TableRun): BronzeFile[] {
 /** Cleans what was landed before the program was stopped, or before Kafka went away. */
 export async function finishLanded(at: TableRun): Promise<void> {
   for (const files of await at.run.batches(unapplied(at))) await applyBatch(at, files);
-}
-
-const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;
-
-/** Reads bronze as it is: no quotes, no escapes, an empty field is NULL. */
-async function bronzeQuery(files: BronzeFile[]): Promise<string> {
-  const sizes = await Promise.all(files.map((file) => fileSize(file.path)));
-  // Six bytes a byte at worst: base64 of a key and of a value of `largeMessage` bytes.
-  const usual = 2 * largeMessage;
-  const read = (some: BronzeFile[], line: number) =>
-    `SELECT * FROM read_csv(${literals(some.map(({ path }) => path))}, columns = ${bronzeTypes}, auto_detect = false,
-      hive_partitioning = false, delim = '\\t', quote = '', escape = '', header = false, new_line = '\\n', strict_mode = true, max_line_size = ${line}, buffer_size = ${2 * line})`;
-  const small = files.filter((file, i) => file.messages !== 1 || (sizes[i] as number) <= usual);
-  const large = files.filter((file) => !small.includes(file));
-  const parts = small.length > 0 ? [read(small, usual)] : [];
-  for (const file of large) parts.push(read([file], sizes[files.indexOf(file)] as number));
-  return parts.join(" UNION ALL ");
 }
 
 /** Cleans one batch and publishes it: silver blocks first, then the rejects, which mark it done. */
