@@ -16,6 +16,7 @@ import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockOf } from "../lake/silver.ts";
 import { explainSql, readSql } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
+import { deletedBlocks, finishDeletes, readDeletes } from "./deletes.ts";
 import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
 import { allOf, cleaning, type TableRun } from "./run.ts";
 
@@ -27,10 +28,11 @@ export function unapplied({ bronze, rejects }: TableRun): BronzeFile[] {
 
 /** Cleans what was landed before the program was stopped, or before Kafka went away. */
 export async function finishLanded(at: TableRun): Promise<void> {
+  await finishDeletes(at, unapplied(at));
   for (const files of await at.run.batches(unapplied(at))) await applyBatch(at, files);
 }
 
-/** Cleans one batch and publishes it: silver blocks first, then the rejects, which mark it done. */
+/** Cleans one batch and publishes it: silver blocks with their deletes first, then the rejects, which mark it done. */
 export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<void> {
   const { run, table, connection } = at;
   const some = files.filter((file) => file.messages > 0);
@@ -47,7 +49,7 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
         const [line = ""] = /CSV Error.*/.exec(error.message) ?? [];
         throw line ? damaged(some, `cannot be read (${line})`, error) : explainSql(`clean_${table}.sql`, error);
       });
-      const read = made.clean + made.rejected;
+      const read = made.clean + made.deleted + made.rejected;
       if (read !== messages) throw damaged(some, `hold ${read} messages, but their names say ${messages}`);
       for (const [block, rows] of made.blocks) {
         run.signal.throwIfAborted();
@@ -58,7 +60,9 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
     run.signal.throwIfAborted();
     await publishRejects(at, { next, begun, rejected });
   } finally {
-    await connection.run("DROP TABLE IF EXISTS cleaned; DROP TABLE IF EXISTS rejected");
+    await connection.run(
+      "DROP TABLE IF EXISTS cleaned; DROP TABLE IF EXISTS deleted; DROP TABLE IF EXISTS candidates; DROP TABLE IF EXISTS rejected",
+    );
     await rm(folder, { recursive: true, force: true });
   }
   run.cleaned.messages += messages;
@@ -89,16 +93,17 @@ const damaged = (files: BronzeFile[], what: string, cause?: unknown): Error =>
 /** What cleaning has made of a batch: numbers of messages, and the new rows by block. */
 interface Cleaned {
   clean: number;
+  deleted: number;
   rejected: number;
   blocks: Map<number, NewRows>;
 }
 
 /**
- * Cleans a batch by the SQL of `sql/`; what is rejected goes into the table `rejected`.
+ * Cleans a batch by the SQL of `sql/`; deletes go into the table `deleted`, what is rejected into `rejected`.
  *
  * Bronze files whose keys are of one block go straight from the parser to that block's Parquet file, which takes a
- * quarter less time than by way of a table. So what was rejected is found afterwards: as what is nowhere, which is
- * mostly nothing.
+ * quarter less time than by way of a table. So deletes and what was rejected are found afterwards: in the files of
+ * which some message became no row, which are mostly none.
  */
 async function cleanBatch(
   at: TableRun,
@@ -119,6 +124,7 @@ async function cleanBatch(
     else byBlock.set(block, [...(byBlock.get(block) ?? []), file]);
   }
   let rows = 0;
+  const incomplete: BronzeFile[] = [];
   const mixed: string[] = [];
   const cleanBlock = async (free: DuckDBConnection, block: number, some: BronzeFile[]) => {
     run.signal.throwIfAborted();
@@ -132,6 +138,8 @@ async function cleanBatch(
         return 0;
       },
     );
+    if (others.includes(some[0] as BronzeFile)) return;
+    if (written < messagesIn(some)) incomplete.push(...some);
     if (written === 0) return;
     rows += written;
     // The file's block is that of the messages' keys; what counts is that of the rows.
@@ -146,24 +154,31 @@ async function cleanBatch(
   }
   if (others.length > 0) {
     const bronze = await bronzeQuery(others);
-    rows += await insert(at, { into: "cleaned", bronze, query: `SELECT *, ${blockOf} FROM (${clean})` });
+    const added = await insert(at, { into: "cleaned", bronze, query: `SELECT *, ${blockOf} FROM (${clean})` });
+    if (added < messagesIn(others)) incomplete.push(...others);
+    rows += added;
   }
   for (const [block] of (await connection.runAndReadAll("SELECT DISTINCT block FROM cleaned")).getRows()) {
     blocks.set(Number(block), { ...blocks.get(Number(block)), inTable: true });
   }
   const messages = messagesIn(files);
-  if (rows === messages) return { clean: rows, rejected: 0, blocks };
+  if (rows === messages) return { clean: rows, deleted: 0, rejected: 0, blocks };
+  const deleted = await readDeletes(at, incomplete);
+  for (const block of await deletedBlocks(at)) blocks.set(block, { ...blocks.get(block), deletes: true });
+  if (rows + deleted === messages) return { clean: rows, deleted, rejected: 0, blocks };
   const written = [...blocks.values()].flatMap(({ file }) => (file === undefined ? [] : [parquetRows(file)]));
-  const offsets = [...written, "SELECT * FROM cleaned"].map((from) => `SELECT _partition, _offset FROM (${from})`);
+  const offsets = [...written, "FROM cleaned", "FROM deleted"].map(
+    (from) => `SELECT _partition, _offset FROM (${from})`,
+  );
   await connection.run(`CREATE OR REPLACE TEMP TABLE rejected ("table" VARCHAR, _partition INT, _offset BIGINT,
     _posted_at TIMESTAMPTZ, key BLOB, reason VARCHAR, detail VARCHAR, raw BLOB)`);
   const rejected = await insert(at, {
     into: "rejected",
-    bronze: `SELECT * FROM (${await bronzeQuery(files)}) ANTI JOIN (${offsets.join(" UNION ALL ")}) USING (_partition, _offset)`,
+    bronze: `SELECT * FROM (${await bronzeQuery(incomplete)}) ANTI JOIN (${offsets.join(" UNION ALL ")}) USING (_partition, _offset)`,
     query: `SELECT '${table}', _partition, _offset, _posted_at, reject_key, reject_reason, reject_detail, reject_raw
       FROM (${sql}) WHERE reject_reason IS NOT NULL`,
   });
-  return { clean: rows, rejected, blocks };
+  return { clean: rows, deleted, rejected, blocks };
 }
 
 /** Runs a statement that writes what the cleaning SQL makes of `bronze`; gives the number of rows. */

@@ -1,5 +1,6 @@
 /**
- * Publishes a cleaned batch: silver blocks first, then the rejects that mark it as done, then the ledger.
+ * Publishes a cleaned batch: silver blocks, each with its deletes, then the rejects that mark it as done, then the
+ * ledger.
  *
  * @module
  */
@@ -8,55 +9,56 @@ import { join } from "node:path";
 import { laterOffsets } from "../lake/bronze.ts";
 import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
 import { fileSize, type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
-import { doneOffsets, metadataClause, noState } from "../lake/footers.ts";
+import { doneOffsets, metadataClause, noState, notIn } from "../lake/footers.ts";
 import { checkLedger, type LedgerRow, ledgerRow, writeLedger } from "../lake/ledger.ts";
 import { blockName } from "../lake/silver.ts";
+import { publishWithDeletes, rank } from "./deletes.ts";
 import type { CleanRun, TableRun } from "./run.ts";
 
-/** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, or in both. */
+/** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, in both or nowhere. */
 export interface NewRows {
   file?: string;
   inTable?: boolean;
+  /** Whether the table `deleted` has deletes of the block. */
+  deletes?: boolean;
 }
-
-/** Messages that a file does not hold yet. */
-const notIn = (applied: Offsets): string =>
-  [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
-  "true";
 
 /** Puts a block's new rows in place, or writes the block anew with them; the newest message of an ind wins. */
 export async function publishBlock(
-  { run, table, connection, silver }: TableRun,
-  { block, rows: { file, inTable }, next }: { block: number; rows: NewRows; next: Offsets },
+  at: TableRun,
+  { block, rows: { file, inTable, deletes = false }, next }: { block: number; rows: NewRows; next: Offsets },
 ): Promise<void> {
+  const { run, table, connection, silver } = at;
   const name = blockName(block);
   const state = silver.get(name);
   const path = join(paths(run.root).silver(table), `${name}.parquet`);
   const made = file === undefined ? [] : [parquetRows(file)];
-  if (inTable) made.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
+  if (inTable || made.length === 0) made.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
   const fresh = `SELECT * FROM (${made.join(" UNION ALL BY NAME ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
   const both = state ? `${fresh} UNION ALL BY NAME ${parquetRows(path)}` : fresh;
+  // Files may be grouped otherwise after a stop: for some partition the block can be ahead of this batch.
+  const applied = laterOffsets(next, state?.applied ?? []);
+  if (deletes || at.deletes.get(name)?.rows) {
+    return await publishWithDeletes(at, { block, path, fresh, both, applied, hasNew: deletes });
+  }
   const [news = 0] = await numbers(connection, `SELECT count(*) FROM (${fresh})`);
   if (news === 0) return;
   const [losers = 0] = await numbers(connection, `SELECT count(*) - count(DISTINCT ind) FROM (${both})`);
-  // Files may be grouped otherwise after a stop: for some partition the block can be ahead of this batch.
-  const applied = laterOffsets(next, state?.applied ?? []);
   const superseded = (state?.superseded ?? 0) + losers;
+  const { deletes: beside } = state ?? noState;
   let temporary = file;
   let rows = news;
   if (temporary === undefined || inTable || state || losers > 0) {
     temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
     // Ranking sorts whole rows: only where an ind comes twice.
-    const rank =
-      "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
     const winners = losers === 0 ? both : `SELECT * FROM (${both}) QUALIFY ${rank} = 1 ORDER BY ind`;
     [rows = 0] = await numbers(
       connection,
-      `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded })})`,
+      `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded, deletes: beside })})`,
     );
   }
   await putInPlace(temporary, path);
-  silver.set(name, { ...noState, rows, applied, superseded });
+  silver.set(name, { ...noState, rows, applied, superseded, deletes: beside });
 }
 
 /** Rejects files are added to up to this size, bytes; then a new one is begun. */
@@ -96,11 +98,12 @@ export async function publishRejects(
 
 /** Writes the ledger as of the last batch, and fails where it does not add up. */
 export async function writeCheckedLedger({ lake, tables }: CleanRun): Promise<LedgerRow[]> {
-  const rows = tables.map(({ table, bronze, silver, rejects }) => {
+  const rows = tables.map(({ table, bronze, silver, deletes, rejects }) => {
     const { applied } = doneOffsets(rejects);
     return ledgerRow(table, {
       files: bronze.filter((file) => file.next <= (applied.get(file.partition) ?? 0)),
       silver: [...silver.values()],
+      deletes: [...deletes.values()],
       rejects: [...rejects.values()],
     });
   });

@@ -1,14 +1,14 @@
 /**
- * Rebuilds silver and rejects from bronze with the current SQL, and swaps the result in file by file.
+ * Rebuilds silver, deletes and rejects from bronze with the current SQL, and swaps the result in file by file.
  *
  * @module
  */
 
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { byTable, type Table, tableNames } from "../io.ts";
+import { byTableInTurn, type Table, tableNames } from "../io.ts";
 import { messagesIn } from "../lake/bronze.ts";
-import { explainDisk, paths, syncPath } from "../lake/files.ts";
+import { explainDisk, names, paths, syncPath } from "../lake/files.ts";
 import { readLedger } from "../lake/ledger.ts";
 import { lockLake, readIdentity, writeIdentity } from "../lake/owner.ts";
 import { sqlHash } from "../lake/sql_files.ts";
@@ -25,7 +25,7 @@ import {
 } from "./run.ts";
 
 /**
- * Makes silver and rejects again from bronze alone, with the SQL as it is now. The new files are made aside, and
+ * Makes silver, deletes and rejects again from bronze alone, with the SQL as it is now. The new files are made aside, and
  * replace the old ones only when all are there; broken off before, nothing has changed, and after, the next clean
  * goes on with it.
  */
@@ -48,12 +48,14 @@ export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   } finally {
     run.close();
   }
-  const names = await Promise.all(tableNames.map((table) => readdir(paths(making).silver(table))));
-  const blocks = byTable((_, i) => names[i]);
-  await writeFile(
-    join(making, "plan.json"),
-    JSON.stringify({ sql, blocks, rejects: await readdir(paths(making).rejects) }),
-  );
+  const made = paths(making);
+  const plan: Plan = {
+    sql,
+    blocks: await byTableInTurn((table) => names(made.silver(table))),
+    deletes: await byTableInTurn((table) => names(made.deletes(table))),
+    rejects: await names(made.rejects),
+  };
+  await writeFile(join(making, "plan.json"), JSON.stringify(plan));
   await syncPath(join(making, "plan.json"));
   step("written", readyFolder(lake));
   await rename(making, readyFolder(lake));
@@ -87,6 +89,16 @@ async function checkBronzeIsWhole({ lake, tables }: CleanRun): Promise<void> {
   }
 }
 
+/** Which files a finished rebuild consists of; others in the same folders go. */
+interface Plan {
+  sql: string;
+  // Without a table that was added after the rebuild: it has no silver there.
+  blocks: { [T in Table]?: string[] };
+  // Missing where an earlier version has made it.
+  deletes?: { [T in Table]?: string[] };
+  rejects: string[];
+}
+
 const makingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
 const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
 
@@ -95,19 +107,14 @@ export async function finishRebuild(lake: string): Promise<void> {
   const ready = readyFolder(lake);
   const plan = await readFile(join(ready, "plan.json"), "utf8").catch(() => undefined);
   if (plan === undefined) return;
-  const { sql, blocks, rejects } = JSON.parse(plan) as {
-    sql: string;
-    // Without a table that was added after the rebuild: it has no silver there.
-    blocks: { [T in Table]?: string[] };
-    rejects: string[];
-  };
+  const { sql, blocks, deletes, rejects } = JSON.parse(plan) as Plan;
   const replace = async (from: string, to: string, wanted: string[]) => {
     await mkdir(to, { recursive: true });
-    for (const name of await readdir(from)) {
+    for (const name of await names(from)) {
       await rename(join(from, name), join(to, name));
       step("replaced", join(to, name));
     }
-    for (const name of await readdir(to)) {
+    for (const name of await names(to)) {
       if (name.endsWith(".parquet") && !wanted.includes(name)) await rm(join(to, name));
     }
     await syncPath(to);
@@ -115,6 +122,8 @@ export async function finishRebuild(lake: string): Promise<void> {
   for (const table of tableNames) {
     const wanted = blocks[table];
     if (wanted) await replace(paths(ready).silver(table), paths(lake).silver(table), wanted);
+    const [from, to] = [paths(ready).deletes(table), paths(lake).deletes(table)];
+    if (deletes?.[table]?.length || (await names(to)).length > 0) await replace(from, to, deletes?.[table] ?? []);
   }
   await replace(paths(ready).rejects, paths(lake).rejects, rejects);
   const identity = await readIdentity(lake);

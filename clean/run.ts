@@ -77,6 +77,7 @@ export interface TableRun {
   bronze: BronzeFile[];
   /** By name of the file without its ending. */
   silver: Map<string, FileState>;
+  deletes: Map<string, FileState>;
   rejects: Map<string, FileState>;
 }
 
@@ -130,7 +131,7 @@ export async function openRun(lake: string, options: LandedOptions, root = lake)
 async function removeUnfinished(folder: string): Promise<void> {
   for (const name of await names(folder)) {
     const owner = /-(\d+)(?:-\d+)?(?:\.\w+)?$/.exec(name)?.[1];
-    if (/^(land|clean|silver|rejects)-|^rebuild$/.test(name) || (owner && !isAlive(Number(owner)))) {
+    if (/^(land|clean|silver|deletes|rejects)-|^rebuild$/.test(name) || (owner && !isAlive(Number(owner)))) {
       await rm(join(folder, name), { recursive: true, force: true });
     }
   }
@@ -165,7 +166,8 @@ async function openTable(run: CleanRun, table: Table, connection: DuckDBConnecti
   const columns = await silverColumns(connection, table);
   await checkColumns(connection, { lake: root, table, columns });
   const silver = await fileStates(connection, paths(root).silver(table));
-  return { run, table, connection, columns, bronze, silver, rejects };
+  const deletes = await fileStates(connection, paths(root).deletes(table));
+  return { run, table, connection, columns, bronze, silver, deletes, rejects };
 }
 
 /** Waits until all have ended, then throws the first failure: what is tried again would write the same files as what still runs. */

@@ -4,13 +4,14 @@
  * ```
  * bronze/<table>/<partition>-<first offset>-<next offset>-<messages>.tsv   the messages as they came
  * silver/<table>/<block>.parquet                                           cleaned, one row per ind
+ * deletes/<table>/<block>.parquet                                          inds whose newest message is a delete, kept for ever
  * rejects/<table>-<number>.parquet                                         what could not be read, and why
  * gold/<name>.parquet, gold/report.html                                    ledger and answers
  * tmp/                                                                     unfinished files
  * ```
  *
  * File names and Parquet metadata are the only state: a bronze file's name says what was landed, a silver block's metadata
- * what was applied to it, and a table's newest rejects file, written last, what is done.
+ * what was applied to it and to the deletes beside it, and a table's newest rejects file, written last, what is done.
  *
  * @module
  */
@@ -27,6 +28,7 @@ export type Offsets = Map<number, number>;
 export const paths = (lake: string) => ({
   bronze: (table: Table) => join(lake, "bronze", table),
   silver: (table: Table) => join(lake, "silver", table),
+  deletes: (table: Table) => join(lake, "deletes", table),
   rejects: join(lake, "rejects"),
   gold: join(lake, "gold"),
   tmp: join(lake, "tmp"),

@@ -16,14 +16,27 @@ export interface FileState {
   applied: Offsets;
   /** Of a rejects file: the offset that the lake begins with. */
   begun: Offsets;
-  /** Of a silver block: how many clean messages lost to a newer one with the same ind. */
+  /** Of a silver block: how many clean messages and deletes lost to a newer one with the same ind. */
   superseded: number;
+  /** Of a silver block: what the deletes beside it have `applied`; empty if it never had any. */
+  deletes: Offsets;
   /** Of a rejects file: how many of each reason. */
   reasons: Record<string, number>;
 }
 
 /** What a file says that has no rows and no metadata. */
-export const noState: FileState = { rows: 0, applied: new Map(), begun: new Map(), superseded: 0, reasons: {} };
+export const noState: FileState = {
+  ...{ rows: 0, applied: new Map(), begun: new Map() },
+  ...{ superseded: 0, deletes: new Map(), reasons: {} },
+};
+
+/** Messages that a file does not hold yet, as a condition. */
+export const notIn = (applied: Offsets): string =>
+  [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
+  "true";
+
+export const sameOffsets = (one: Offsets, other: Offsets): boolean =>
+  one.size === other.size && [...one].every(([partition, next]) => other.get(partition) === next);
 
 /** The metadata of all Parquet files in a folder whose names begin with `prefix`, by name without its ending. */
 export async function fileStates(db: DuckDBConnection, folder: string, prefix = ""): Promise<Map<string, FileState>> {
@@ -52,6 +65,7 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
     if (name === "applied") state.applied = parseOffsets(String(value));
     if (name === "begun") state.begun = parseOffsets(String(value));
     if (name === "superseded") state.superseded = Number(value);
+    if (name === "deletes") state.deletes = parseOffsets(String(value));
     if (name === "reasons") state.reasons = JSON.parse(String(value)) as Record<string, number>;
   }
   return states;
@@ -68,6 +82,7 @@ export function metadataClause(state: Pick<FileState, "applied"> & Partial<FileS
   const entries = [`applied: ${offsets(state.applied)}`];
   if (state.begun) entries.push(`begun: ${offsets(state.begun)}`);
   if (state.superseded !== undefined) entries.push(`superseded: ${literal(String(state.superseded))}`);
+  if (state.deletes?.size) entries.push(`deletes: ${offsets(state.deletes)}`);
   if (state.reasons) entries.push(`reasons: ${literal(JSON.stringify(state.reasons))}`);
   return `KV_METADATA {${entries.join(", ")}}`;
 }

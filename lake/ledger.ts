@@ -1,5 +1,5 @@
 /**
- * The ledger: messages = clean + superseded + rejected, each counted independently.
+ * The ledger: messages = clean + superseded + deleted + rejected, each counted independently.
  *
  * @module
  */
@@ -21,12 +21,13 @@ export interface LedgerRow {
   messages: number;
   clean: number;
   superseded: number;
+  deleted: number;
   rejected: number;
   reasons: Record<string, number>;
 }
 
-export const addsUp = ({ messages, clean, superseded, rejected }: LedgerRow): boolean =>
-  messages === clean + superseded + rejected;
+export const addsUp = ({ messages, clean, superseded, deleted, rejected }: LedgerRow): boolean =>
+  messages === clean + superseded + deleted + rejected;
 
 /** @throws where the ledger of a table does not add up, with the numbers */
 export function checkLedger(rows: LedgerRow[], lake: string): void {
@@ -34,7 +35,7 @@ export function checkLedger(rows: LedgerRow[], lake: string): void {
   if (wrong.length === 0) return;
   const sums = wrong.map(
     (r) =>
-      `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.rejected} rejected`,
+      `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.deleted} deleted + ${r.rejected} rejected`,
   );
   throw new Error(
     `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver and rejects again from bronze`,
@@ -85,9 +86,14 @@ export async function lakeState(lake: string, tries = 5): Promise<Record<Table, 
 async function tableState(connection: DuckDBConnection, lake: string, table: Table): Promise<TableState> {
   const rejects = await fileStates(connection, paths(lake).rejects, `${table}-`);
   const blocks = await fileStates(connection, paths(lake).silver(table));
+  const deletes = await fileStates(connection, paths(lake).deletes(table));
   const { files } = await listBronze(lake, table);
   const { applied: cleaned } = doneOffsets(rejects);
-  const parts = { silver: [...blocks.values()], rejects: [...rejects.values()] };
+  const parts = {
+    silver: [...blocks.values()],
+    deletes: [...deletes.values()],
+    rejects: [...rejects.values()],
+  };
   const isCleaned = (partition: number, next: number) => next <= (cleaned.get(partition) ?? 0);
   const done = files.filter(({ partition, next }) => isCleaned(partition, next));
   const publishing = parts.silver.some(({ applied }) => ![...applied].every(([p, next]) => isCleaned(p, next)));
@@ -102,7 +108,7 @@ async function tableState(connection: DuckDBConnection, lake: string, table: Tab
 /** Adds up what is known of a table's files. */
 export function ledgerRow(
   table: Table,
-  { files, silver, rejects }: { files: BronzeFile[]; silver: FileState[]; rejects: FileState[] },
+  { files, silver, deletes, rejects }: { files: BronzeFile[] } & Record<"silver" | "deletes" | "rejects", FileState[]>,
 ): LedgerRow {
   const reasons: Record<string, number> = {};
   for (const { reasons: some } of rejects) {
@@ -113,6 +119,7 @@ export function ledgerRow(
     messages: messagesIn(files),
     clean: sum(silver, (block) => block.rows),
     superseded: sum(silver, (block) => block.superseded),
+    deleted: sum(deletes, (file) => file.rows),
     rejected: sum(rejects, (file) => file.rows),
     reasons,
   };
@@ -124,11 +131,13 @@ export async function readLedger(db: DuckDBConnection, lake: string): Promise<Le
   if (!(await names(paths(lake).gold)).includes("ledger.parquet")) return undefined;
   const ledger = await rowsOf("ledger");
   const counts = await rowsOf("rejects_by_reason");
-  return ledger.getRows().map(([table, messages, clean, superseded, rejected]) => ({
+  return ledger.getRowObjects().map(({ table, messages, clean, superseded, deleted, rejected }) => ({
     table: table as Table,
     messages: Number(messages),
     clean: Number(clean),
     superseded: Number(superseded),
+    // Earlier versions knew of no deletes.
+    deleted: Number(deleted ?? 0),
     rejected: Number(rejected),
     reasons: Object.fromEntries(
       counts
@@ -142,7 +151,9 @@ export async function readLedger(db: DuckDBConnection, lake: string): Promise<Le
 /** Writes the ledger to gold. */
 export async function writeLedger(db: DuckDBConnection, lake: string, rows: LedgerRow[]): Promise<void> {
   const values = (tuples: string[]) => `(VALUES ${tuples.join(", ")})`;
-  const ledger = rows.map((r) => `(${literal(r.table)}, ${r.messages}, ${r.clean}, ${r.superseded}, ${r.rejected})`);
+  const ledger = rows.map(
+    (r) => `(${literal(r.table)}, ${r.messages}, ${r.clean}, ${r.superseded}, ${r.deleted}, ${r.rejected})`,
+  );
   const reasons = rows.flatMap((r) =>
     Object.entries(r.reasons)
       .sort()
@@ -150,7 +161,8 @@ export async function writeLedger(db: DuckDBConnection, lake: string, rows: Ledg
   );
   await publishQuery(db, lake, "ledger", {
     query: `SELECT "table", messages::BIGINT AS messages, clean::BIGINT AS clean, superseded::BIGINT AS superseded,
-      rejected::BIGINT AS rejected FROM ${values(ledger)} t("table", messages, clean, superseded, rejected)`,
+      deleted::BIGINT AS deleted, rejected::BIGINT AS rejected
+      FROM ${values(ledger)} t("table", messages, clean, superseded, deleted, rejected)`,
   });
   const none = reasons.length === 0;
   await publishQuery(db, lake, "rejects_by_reason", {

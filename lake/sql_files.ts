@@ -65,7 +65,7 @@ export function explainSql(name: string, error: unknown): Error {
 /** A hash of what silver depends on: prelude, cleaning, and which keys share a file. */
 export function sqlHash(): string {
   const hash = createHash("sha256").update(`${blockKeys} ${sharedFrom}`);
-  for (const name of ["prelude.duckdb.sql", ...tableNames.map((table) => `clean_${table}.sql`)]) {
+  for (const name of ["prelude.duckdb.sql", "deletes.sql", ...tableNames.map((table) => `clean_${table}.sql`)]) {
     hash.update(readSql(name));
   }
   return hash.digest("hex");

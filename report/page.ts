@@ -76,8 +76,8 @@ ${limitsSection(facts, world)}
 }
 
 function ledgerSection({ ledger, matches }: PageData): Html {
-  const kinds = ["clean", "superseded", "rejected"] as const;
-  const colors = { clean: "accent", superseded: "faint", rejected: "second" };
+  const kinds = ["clean", "superseded", "deleted", "rejected"] as const;
+  const colors = { clean: "accent", superseded: "faint", deleted: "gone", rejected: "second" };
   const total = (kind: (typeof kinds)[number] | "messages") => sum(ledger, (row) => row[kind]);
   const told = (row: LedgerRow) => kinds.map((kind) => `${count(row[kind])} ${kind}`).join(", ");
   const wrong = ledger.filter((row) => !addsUp(row)).map((row) => row.table);
@@ -109,7 +109,7 @@ ${pair(
   }),
   table({
     id: "table-ledger",
-    caption: "Messages = clean + superseded + rejected",
+    caption: "Messages = clean + superseded + deleted + rejected",
     columns: ["table", "messages", ...kinds, "adds up"],
     rows: ledger.map((row) => [row.table, row.messages, ...kinds.map((kind) => row[kind]), addsUp(row) ? "yes" : "NO"]),
   }),

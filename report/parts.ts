@@ -45,7 +45,7 @@ const headings: Record<string, string> = {
   with_user: "With a user",
   with_both: "With both",
 };
-const isCount = /_count$|^number_|^\d+$|^(pins|with_.*|messages|clean|superseded|rejected|rows|of)$/;
+const isCount = /_count$|^number_|^\d+$|^(pins|with_.*|messages|clean|superseded|deleted|rejected|rows|of)$/;
 
 /** A table of rows as they are in Parquet. */
 export function table({

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Table, tableNames } from "../../io.ts";
 import { lockLake } from "../../lake/owner.ts";
-import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
+import { makeLake, readDeletes, readRejects, readSilver } from "../support/lake_of.ts";
 import { cleanTable, type Message } from "../support/oracle.ts";
 import { query, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
@@ -190,10 +190,14 @@ test("what the keys of messages say makes no difference to where their rows go, 
       [...wanted.rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1)),
     );
     assert.deepEqual(
+      await readDeletes(lake, "geo"),
+      [...wanted.deletes.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1)),
+    );
+    assert.deepEqual(
       (await readRejects(lake, "geo")).map(({ _offset, reason }) => [_offset, reason]),
       wanted.rejects.map(({ _offset, reason }) => [Number(_offset), reason]),
     );
-    assert.equal(ledger[1]?.superseded, wanted.superseded);
+    assert.deepEqual([ledger[1]?.superseded, ledger[1]?.deleted], [wanted.superseded, wanted.deletes.size]);
   }
 });
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { byTable, type Table, tableNames } from "../../io.ts";
 import { report } from "../../report/report.ts";
-import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
+import { makeLake, readDeletes, readRejects, readSilver } from "../support/lake_of.ts";
 import { hostileMessages } from "../support/messages.ts";
 import { answers, cleanTable, leftOpen, reasons } from "../support/oracle.ts";
 import { temporaryFolder } from "../support/support.ts";
@@ -21,6 +21,9 @@ const hostile = byTable((table) =>
 const messagesWith = (open: boolean) =>
   byTable((table) => hostile[table].flatMap(({ message, isOpen }) => (isOpen === open ? [message] : [])));
 
+const byInd = <T extends { ind: bigint }>(rows: Map<bigint, T>): T[] =>
+  [...rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1));
+
 test("thousands of hostile messages give what an independent reading of the spec gives, row for row", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const lake = `${folder.path}/hostile`;
@@ -31,8 +34,7 @@ test("thousands of hostile messages give what an independent reading of the spec
   for (const table of tableNames) {
     const wanted = cleanTable(table, messages[table]);
     clean[table] = wanted.rows;
-    const rows = [...wanted.rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1));
-    assert.deepEqual(await readSilver(lake, table), rows);
+    assert.deepEqual(await readSilver(lake, table), byInd(wanted.rows));
     const rejects = [...wanted.rejects].sort(
       (a, b) => a._partition - b._partition || Number(a._offset) - Number(b._offset),
     );
@@ -55,6 +57,9 @@ test("thousands of hostile messages give what an independent reading of the spec
     const row = ledger.find((r) => r.table === table);
     assert.equal(row?.messages, messages[table].length);
     assert.equal(row?.superseded, wanted.superseded);
+    assert.deepEqual(await readDeletes(lake, table), byInd(wanted.deletes));
+    assert.ok(wanted.deletes.size > 100);
+    assert.equal(row?.deleted, wanted.deletes.size);
   }
   assert.deepEqual([...seen].sort(), [...reasons].filter((reason) => reason !== "too_big").sort());
 
@@ -77,7 +82,7 @@ test("messages whose reading the spec leaves open are cleaned or rejected, and e
   for (const row of ledger) {
     assert.ok(row.messages > 50);
     assert.equal(row.messages, messages[row.table].length);
-    assert.equal(row.clean + row.superseded + row.rejected, row.messages);
+    assert.equal(row.clean + row.superseded + row.deleted + row.rejected, row.messages);
   }
 });
 
@@ -87,6 +92,7 @@ test("the batches in which messages come make no difference", async () => {
   const a = await makeLake(one, messages, { perFile: 10_000 });
   const b = await makeLake(many, messages, { perFile: 7 });
   assert.deepEqual(await readSilver(many, "geo"), await readSilver(one, "geo"));
+  assert.deepEqual(await readDeletes(many, "geo"), await readDeletes(one, "geo"));
   assert.deepEqual(await readRejects(many, "geo"), await readRejects(one, "geo"));
   assert.deepEqual(b.ledger, a.ledger);
 });

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { cleanLanded, rebuild } from "../../clean/rebuild.ts";
 import type { BronzeFile } from "../../lake/bronze.ts";
 import { type Step, steps } from "../../runtime/steps.ts";
-import { landMessages, makeLake, readRejects, readSilver } from "../support/lake_of.ts";
+import { landMessages, makeLake, readDeletes, readRejects, readSilver } from "../support/lake_of.ts";
 import type { Message } from "../support/oracle.ts";
 import { temporaryFolder } from "../support/support.ts";
 
@@ -24,7 +24,7 @@ function dice(seed: number): (below: number) => number {
   };
 }
 
-/** Users of three partitions whose keys repeat, in several blocks of silver; some cannot be read. */
+/** Users of three partitions whose keys repeat, in several blocks of silver; some are deleted, some cannot be read. */
 function someMessages(roll: (below: number) => number): Message[] {
   const next = [0, 0, 0];
   return Array.from({ length: 150 }, (_, i) => {
@@ -33,7 +33,7 @@ function someMessages(roll: (below: number) => number): Message[] {
     next[partition] = offset + 1 + roll(2);
     const ind = roll(3) * 65_536 + roll(20);
     const row = { ind, first_name: `A${i}`, last_name: null, age: roll(30) === 0 ? "old" : 21, date_joined: null };
-    const value = Buffer.from(JSON.stringify(row));
+    const value = roll(4) === 0 ? null : Buffer.from(JSON.stringify(row));
     return { partition, offset, postedAt: 1_700_000_000_000 + i, key: Buffer.from(String(ind)), value };
   });
 }
@@ -87,6 +87,7 @@ test("stopped at any rename, any number of times, and grouped anew: silver, reje
     }
     assert.ok(stops > 3, `${stops} stops`);
     assert.deepEqual(await readSilver(lake, "user"), await readSilver(whole, "user"));
+    assert.deepEqual(await readDeletes(lake, "user"), await readDeletes(whole, "user"));
     assert.deepEqual(await readRejects(lake, "user"), await readRejects(whole, "user"));
   }
 });

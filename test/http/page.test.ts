@@ -216,7 +216,8 @@ test("a ledger that does not add up is shown by the page, by status and by repor
   const tampered = name.replace(/-(\d+)\.tsv$/, (_, messages: string) => `-${Number(messages) - 1}.tsv`);
   assert.notEqual(tampered, name);
   await rename(join(bronze, name), join(bronze, tampered));
-  const told = /The ledger does not add up: geo: \d+ messages, but \d+ clean \+ \d+ superseded \+ \d+ rejected\./;
+  const told =
+    /The ledger does not add up: geo: \d+ messages, but \d+ clean \+ \d+ superseded \+ \d+ deleted \+ \d+ rejected\./;
   try {
     await wrong.waitFor();
     assert.equal(await wrong.textContent(), "The ledger does not add up");

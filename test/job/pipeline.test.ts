@@ -77,7 +77,7 @@ test("the whole job: every row is in its topic once and in order, and silver is 
     assert.deepEqual(await readRejects(lake, table), []);
     assert.deepEqual(
       result.ledger.find((row) => row.table === table),
-      { table, messages: 2000, clean: 2000, superseded: 0, rejected: 0, reasons: {} },
+      { table, messages: 2000, clean: 2000, superseded: 0, deleted: 0, rejected: 0, reasons: {} },
     );
   }
   for (const name of ["ledger", "rejects_by_reason", "matches", "top_country", "users_joined_by_year"]) {

@@ -139,7 +139,7 @@ test("a silver file that was deleted is noticed: the ledger does not add up, and
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /Error: The ledger does not add up: geo: 2000 messages, but 0 clean \+ 0 superseded \+ 0 rejected\..*clean --rebuild/,
+    /Error: The ledger does not add up: geo: 2000 messages, but 0 clean \+ 0 superseded \+ 0 deleted \+ 0 rejected\..*clean --rebuild/,
   );
   ok(await run([...args, "--rebuild"]));
   ok(await run(args));

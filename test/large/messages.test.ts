@@ -31,5 +31,13 @@ test("messages made to take far more memory parsed than as text are cleaned piec
   );
   const messages = Array.from({ length: 30 }, (_, offset) => ({ partition: 0, offset, postedAt: 1, key: null, value }));
   const { ledger } = await makeLake(lake, { geo: messages });
-  assert.deepEqual(ledger[1], { table: "geo", messages: 30, clean: 1, superseded: 29, rejected: 0, reasons: {} });
+  assert.deepEqual(ledger[1], {
+    table: "geo",
+    messages: 30,
+    clean: 1,
+    superseded: 29,
+    deleted: 0,
+    rejected: 0,
+    reasons: {},
+  });
 });

@@ -12,7 +12,7 @@ import { bronzeLines } from "../../io/bronze_lines.ts";
 import type { RecordView } from "../../io/record_batch.ts";
 import { type Table, tableNames } from "../../io.ts";
 import { bronzeName, largeMessage } from "../../lake/bronze.ts";
-import { paths } from "../../lake/files.ts";
+import { names, paths } from "../../lake/files.ts";
 import { writeIdentity } from "../../lake/owner.ts";
 import type { Message } from "./oracle.ts";
 import { query } from "./support.ts";
@@ -78,6 +78,15 @@ export async function readSilver(lake: string, table: Table, where = "true"): Pr
     }
   }
   return rows;
+}
+
+/** The deletes that stand beside a table's silver, as the oracle writes them, by ind. */
+export async function readDeletes(lake: string, table: Table): Promise<Record<string, unknown>[]> {
+  if ((await names(paths(lake).deletes(table))).length === 0) return [];
+  return await query(
+    `SELECT ind, _partition, _offset, epoch_us(_posted_at) AS _posted_at
+      FROM read_parquet('${paths(lake).deletes(table)}/*.parquet', hive_partitioning = false) ORDER BY ind`,
+  );
 }
 
 /** Rejects of one table, keys and raw values as Buffers. */

@@ -10,7 +10,8 @@ import type { Message } from "./oracle.ts";
 
 /**
  * Messages in three partitions, offsets rising with gaps. There are half as many inds as messages, the same ones in
- * every table, and few posted times, so that rows supersede each other, ties included, and the tables join.
+ * every table, and few posted times, so that rows and deletes supersede each other, ties included, and the tables
+ * join.
  */
 export function hostileMessages(table: Table, count: number, seed: number): Message[] {
   const dice = new Random(seed * tableNames.length + tableNames.indexOf(table));
@@ -21,11 +22,16 @@ export function hostileMessages(table: Table, count: number, seed: number): Mess
     const offset = offsets[partition] ?? 0;
     offsets[partition] = offset + (dice.chance(0.1) ? 1 + dice.below(1000) : 1);
     const postedAt = dice.chance(0.1) ? dice.pick(oddTimes) : 1_666_000_000_000 + Math.floor((at * 5) / count);
-    const key = dice.chance(0.05) ? dice.pick([null, "", "a\u0000é"]) : `${ind}`;
-    const value = hostileValue(table, ind, dice);
+    const value = dice.chance(0.15) ? null : hostileValue(table, ind, dice);
+    const key = dice.chance(0.05) ? dice.pick(oddKeys(ind)) : `${ind}`;
     return { partition, offset, postedAt, key: key === null ? null : Buffer.from(key), value };
   });
 }
+
+const oddKeys = (ind: number): (string | null)[] => [
+  ...[null, null, "", "a\u0000é", `0${ind}`, `00000000000000000000${ind}`, `-${ind}`, `+${ind}`, ` ${ind}`, `${ind}\n`],
+  ...[`${ind}.0`, "12345678901234567890", "9223372036854775807", "9223372036854775808", "７", "\u0000"],
+];
 
 const oddTimes = [null, null, null, 0, 1, -1, -1000, 253402300799999, 253402300800000, Number.MAX_SAFE_INTEGER];
 

@@ -37,23 +37,44 @@ export interface Reject {
 /** A silver row, its columns in order. */
 export type Row<T extends Table> = { ind: bigint } & ReturnType<(typeof rules)[T]> & ReturnType<typeof origin>;
 
-/** Cleans all messages of a table; `superseded` counts the clean ones that another message with their ind outdid. */
+/**
+ * Cleans all messages of a table; `deletes` are those of the inds whose newest message is one, `superseded` counts the
+ * clean messages and the deletes that another message with their ind outdid.
+ */
 export function cleanTable<T extends Table>(table: T, messages: Iterable<Message>) {
-  const rows = new Map<bigint, Row<T>>();
+  const newest = new Map<bigint, { delete: Delete } | { row: Row<T> }>();
   const rejects = [];
   let superseded = 0;
   for (const message of messages) {
-    const result = cleanMessage(table, message);
+    const ind = deletedKey(message);
+    const result = ind === undefined ? cleanMessage(table, message) : { delete: { ind, ...origin(message) } };
     if ("reject" in result) {
       rejects.push({ table, ...origin(message), key: message.key, ...result.reject, raw: message.value });
       continue;
     }
-    const { row } = result;
-    const other = rows.get(row.ind);
+    const one = "row" in result ? result.row : result.delete;
+    const other = newest.get(one.ind);
     if (other !== undefined) superseded++;
-    if (other === undefined || isNewer(row, other)) rows.set(row.ind, row);
+    if (other === undefined || isNewer(one, "row" in other ? other.row : other.delete)) newest.set(one.ind, result);
   }
-  return { rows, superseded, rejects };
+  const rows = new Map<bigint, Row<T>>();
+  const deletes = new Map<bigint, Delete>();
+  for (const [ind, winner] of newest) {
+    if ("row" in winner) rows.set(ind, winner.row);
+    else deletes.set(ind, winner.delete);
+  }
+  return { rows, deletes, superseded, rejects };
+}
+
+/** A message that deletes the row of an ind. */
+type Delete = { ind: bigint } & ReturnType<typeof origin>;
+
+/** The ind that a message deletes: the digits of its key, where it has no value. */
+function deletedKey({ key, value }: Message): bigint | undefined {
+  const text = key?.toString("latin1") ?? "";
+  if (value !== null || text === "" || [...text].some((digit) => digit < "0" || digit > "9")) return undefined;
+  const ind = BigInt(text);
+  return ind > maxInt64 ? undefined : ind;
 }
 
 function isNewer(one: ReturnType<typeof origin>, other: ReturnType<typeof origin>): boolean {

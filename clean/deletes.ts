@@ -1,0 +1,160 @@
+/**
+ * Deletes: messages with a key and no value, which take their row out of silver and stand beside it from then on, so
+ * that an older row that comes later stays out.
+ *
+ * A block's deletes are put in place after its silver, which says up to which offsets they go. Where clean was stopped
+ * between the two, they are made once more before anything else is cleaned: whoever publishes a block finds both as of
+ * the same messages, however files are grouped then.
+ *
+ * @module
+ */
+
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { BronzeFile } from "../lake/bronze.ts";
+import { bronzeQuery } from "../lake/bronze_query.ts";
+import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
+import { type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
+import { metadataClause, noState, notIn, sameOffsets } from "../lake/footers.ts";
+import { blockName, blockOf } from "../lake/silver.ts";
+import { explainSql, readSql } from "../lake/sql_files.ts";
+import { step } from "../runtime/steps.ts";
+import type { TableRun } from "./run.ts";
+
+/** Whether a row is newer than another one, as in the contract: a message without a time is the oldest. */
+const isNewer = (one: string, other: string): string => {
+  const age = (row: string) => `row(coalesce(epoch_us(${row}._posted_at), -1), ${row}._partition, ${row}._offset)`;
+  return `${age(one)} > ${age(other)}`;
+};
+
+/** The place of a row among those with its ind: 1 is the newest. */
+export const rank =
+  "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
+
+/** Takes the deletes among the messages of some files into the table `deleted`; gives how many there are. */
+export async function readDeletes({ table, connection }: TableRun, files: BronzeFile[]): Promise<number> {
+  step("deletes", table);
+  await connection.run(
+    "CREATE OR REPLACE TEMP TABLE deleted (ind BIGINT, _partition INT, _offset BIGINT, _posted_at TIMESTAMPTZ, block BIGINT)",
+  );
+  await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(files)}`);
+  const columns = "ind, _partition, _offset, _posted_at";
+  // In order, so that looking for a block's passes over the others'.
+  const [deletes = 0] = await numbers(
+    connection,
+    `INSERT INTO deleted SELECT ${columns}, ${blockOf} AS block FROM (${readSql("deletes.sql")}) ORDER BY block`,
+  ).catch((error: unknown) => {
+    throw explainSql("deletes.sql", error);
+  });
+  return deletes;
+}
+
+/** The blocks that `deleted` has deletes of. */
+export async function deletedBlocks({ connection }: TableRun): Promise<number[]> {
+  const found = await connection.runAndReadAll("SELECT DISTINCT block FROM deleted");
+  return found.getRows().map(([block]) => Number(block));
+}
+
+const deletesPath = ({ run, table }: TableRun, name: string): string =>
+  join(paths(run.root).deletes(table), `${name}.parquet`);
+
+/** Gathers a block's deletes in the table `candidates`: those that stand beside it, and those of `deleted` that `which` takes. */
+async function gather(at: TableRun, block: number, which: string | undefined): Promise<void> {
+  const name = blockName(block);
+  const parts = at.deletes.has(name) ? [`SELECT *, false AS fresh FROM (${parquetRows(deletesPath(at, name))})`] : [];
+  if (which !== undefined) {
+    parts.push(`SELECT * EXCLUDE (block), true AS fresh FROM deleted WHERE block = ${block} AND ${which}`);
+  }
+  await at.connection.run(`CREATE OR REPLACE TEMP TABLE candidates AS ${parts.join(" UNION ALL BY NAME ")}`);
+}
+
+const newest = `SELECT * EXCLUDE (fresh) FROM candidates QUALIFY ${rank} = 1`;
+
+/** A block of silver to be published with its deletes. */
+interface BlockWithDeletes {
+  block: number;
+  path: string;
+  /** Queries for the block's new rows, and for all of them. */
+  fresh: string;
+  both: string;
+  applied: Offsets;
+  /** Whether `deleted` has some of the block. */
+  hasNew: boolean;
+}
+
+/** Publishes a block that has deletes, or gets some: silver first, with the counts, then the deletes that no row beats. */
+export async function publishWithDeletes(
+  at: TableRun,
+  { block, path, fresh, both, applied, hasNew }: BlockWithDeletes,
+): Promise<void> {
+  const { run, table, connection, silver } = at;
+  const name = blockName(block);
+  const state = silver.get(name) ?? noState;
+  await gather(at, block, hasNew ? notIn(state.applied) : undefined);
+  const [rowsNew = 0, deletesNew = 0, touched = 0] = await numbers(
+    connection,
+    `SELECT (SELECT count(*) FROM (${fresh})), (SELECT count(*) FROM candidates WHERE fresh),
+      (SELECT count(*) FROM (${fresh}) SEMI JOIN candidates USING (ind))`,
+  );
+  if (rowsNew + deletesNew === 0) return;
+  const [losers = 0, doubles = 0] = await numbers(
+    connection,
+    `SELECT count(*) - count(DISTINCT ind), count(*) FILTER (is_row) - count(DISTINCT ind) FILTER (is_row)
+      FROM (SELECT ind, true AS is_row FROM (${both}) UNION ALL SELECT ind, false FROM candidates)`,
+  );
+  const rows = doubles === 0 ? both : `SELECT * FROM (${both}) QUALIFY ${rank} = 1`;
+  const winners = `SELECT * FROM (${rows}) AS one ANTI JOIN (${newest}) AS other
+    ON one.ind = other.ind AND ${isNewer("other", "one")}${losers === 0 ? "" : " ORDER BY ind"}`;
+  const superseded = state.superseded + losers;
+  const isOther = deletesNew + touched > 0;
+  const deletes = isOther ? applied : state.deletes;
+  const temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
+  const [count = 0] = await numbers(
+    connection,
+    `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded, deletes })})`,
+  );
+  await putInPlace(temporary, path);
+  silver.set(name, { ...noState, rows: count, applied, superseded, deletes });
+  run.signal.throwIfAborted();
+  if (isOther) await publishDeletes(at, { block, path, applied });
+}
+
+/** Puts those of `candidates` beside the block that neither another delete nor a row of silver beats. */
+async function publishDeletes(
+  at: TableRun,
+  { block, path, applied }: { block: number; path: string; applied: Offsets },
+): Promise<void> {
+  const { run, table, connection } = at;
+  const name = blockName(block);
+  await mkdir(paths(run.root).deletes(table), { recursive: true });
+  const temporary = temporaryPath(run.lake, `deletes-${table}`, ".parquet");
+  const [rows = 0] = await numbers(
+    connection,
+    `COPY (SELECT * FROM (${newest}) AS one ANTI JOIN (${parquetRows(path)}) AS other
+      ON one.ind = other.ind AND ${isNewer("other", "one")} ORDER BY ind)
+      TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied })})`,
+  );
+  await putInPlace(temporary, deletesPath(at, name));
+  at.deletes.set(name, { ...noState, rows, applied });
+}
+
+/** Makes the deletes that silver was published with, and that a stop kept from being put beside it; `files` are not cleaned yet. */
+export async function finishDeletes(at: TableRun, files: BronzeFile[]): Promise<void> {
+  const { run, table, connection } = at;
+  const behind = [...at.silver].filter(
+    ([name, { deletes }]) => deletes.size > 0 && !sameOffsets(deletes, at.deletes.get(name)?.applied ?? new Map()),
+  );
+  if (behind.length === 0) return;
+  const inWork = files.filter((f) => behind.some(([, { applied }]) => f.first < (applied.get(f.partition) ?? 0)));
+  try {
+    if (inWork.length > 0) await readDeletes(at, inWork);
+    for (const [name, { deletes }] of behind) {
+      run.signal.throwIfAborted();
+      await gather(at, Number(name), inWork.length > 0 ? `NOT (${notIn(deletes)})` : undefined);
+      const path = join(paths(run.root).silver(table), `${name}.parquet`);
+      await publishDeletes(at, { block: Number(name), path, applied: deletes });
+    }
+  } finally {
+    await connection.run("DROP TABLE IF EXISTS deleted; DROP TABLE IF EXISTS candidates");
+  }
+}
