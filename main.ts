@@ -99,7 +99,9 @@ async function runReport(context: Context, connections: Connections | undefined)
       const { columns, rows } = found.answers[name] as Answer;
       terminal.print(`\n${title} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
     }
-    terminal.print(`\nLedger: messages = clean + superseded + rejected\n${formatLedger(found.ledger, sources)}`);
+    terminal.print(
+      `\nLedger: messages = clean + superseded + deleted + rejected\n${formatLedger(found.ledger, sources)}`,
+    );
     terminal.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
     terminal.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
   }

@@ -209,14 +209,15 @@ export function formatTable(
 
 /** The ledger as a table with what MySQL and the checkpoints say, where that is known; then the rejects by reason. */
 export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source>): string {
-  const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), "messages", "clean", "superseded", "rejected"];
+  const counted = ["messages", "clean", "superseded", "deleted", "rejected"] as const;
   const rows = ledger.map((row) => {
     const source = sources?.[row.table];
-    const sums = [row.messages, row.clean, row.superseded, row.rejected, addsUp(row) ? "yes" : "NO"];
-    return [row.table, ...(source ? [source.in_mysql, source.posted] : []), ...sums];
+    const sums = counted.map((name) => row[name]);
+    return [row.table, ...(source ? [source.in_mysql, source.posted] : []), ...sums, addsUp(row) ? "yes" : "NO"];
   });
   const reasons = formatReasons(ledger);
-  return formatTable([...columns, "adds up"], rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
+  const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), ...counted, "adds up"];
+  return formatTable(columns, rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
 }
 
 /** Rejects by reason; empty where there are none. */

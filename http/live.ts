@@ -144,8 +144,8 @@ export function addLiveSchemas(app: FastifyInstance): void {
     last_key: maybe("string"),
     ...each(maybe("integer"), "in_mysql", "posted", "in_topic", "lag"),
     ...each({ type: "object", additionalProperties: whole }, "landed", "cleaned", "reasons"),
-    ...each(whole, "messages", "clean", "superseded", "rejected"),
-    adds_up: { type: "boolean", description: "messages = clean + superseded + rejected, of what is cleaned" },
+    ...each(whole, "messages", "clean", "superseded", "deleted", "rejected"),
+    adds_up: { type: "boolean", description: "messages = clean + superseded + deleted + rejected, of what is cleaned" },
   };
   const post = {
     key: text,

@@ -43,7 +43,7 @@ export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
     seconds,
     ["method", "route", "status"],
   );
-  const stages = "in MySQL, posted by post, landed in bronze, in silver, superseded, rejected";
+  const stages = "in MySQL, posted by post, landed in bronze, in silver, superseded, deleted, rejected";
   const tableRows = gauge("pipeline_rows", `Rows at a stage: ${stages}`, ["table", "stage"]);
   const lag = gauge("pipeline_lag_offsets", "Offsets of the topic that are not cleaned yet", ["table"]);
   for (const table of tableNames) rows.inc({ table, outcome: "stored" }, 0);
@@ -57,8 +57,9 @@ export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
       for (const table of tableNames) {
         const found = tables?.[table];
         if (!found) continue;
-        const { in_mysql, posted, messages: landed, clean, superseded, rejected } = found;
-        for (const [stage, n] of Object.entries({ in_mysql, posted, landed, clean, superseded, rejected })) {
+        const { in_mysql, posted, messages: landed, clean, superseded, deleted, rejected } = found;
+        const counts = { in_mysql, posted, landed, clean, superseded, deleted, rejected };
+        for (const [stage, n] of Object.entries(counts)) {
           if (n !== null) tableRows.set({ table, stage }, n);
         }
         if (found.lag !== null) lag.set({ table }, found.lag);

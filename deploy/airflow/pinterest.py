@@ -145,7 +145,7 @@ def delta_ledger():
     from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook
 
     hook = DatabricksSqlHook(settings["databricks_connection"], sql_endpoint_name=settings["databricks_warehouse"])
-    names = ("table", "messages", "clean", "superseded", "rejected")
+    names = ("table", "messages", "clean", "superseded", "deleted", "rejected")
     columns = ", ".join(f"`{name}`" for name in names)
     rows = hook.get_records(f"SELECT {columns} FROM {settings['databricks_schema']}.ledger")
     return {row[0]: dict(zip(names, row)) for row in rows}
@@ -162,14 +162,17 @@ def check(state: dict, cleaned: dict | None):
     params = get_current_context()["params"]
     wrong = []
     for table, row in state.items():
-        messages, clean, superseded, rejected = (
-            int(row[name]) for name in ("messages", "clean", "superseded", "rejected")
+        messages, clean, superseded, deleted, rejected = (
+            int(row[name]) for name in ("messages", "clean", "superseded", "deleted", "rejected")
         )
-        sums = f"{messages:,} messages, {clean:,} clean + {superseded:,} superseded + {rejected:,} rejected"
+        sums = (
+            f"{messages:,} messages, {clean:,} clean + {superseded:,} superseded + {deleted:,} deleted"
+            f" + {rejected:,} rejected"
+        )
         share = rejected / max(1, messages)
         log.info("%s: %s; lag %s", table, sums, row.get("lag"))
         # The program's messages are also those that are landed only: it says itself whether the rest adds up.
-        if not row.get("adds_up", messages == clean + superseded + rejected):
+        if not row.get("adds_up", messages == clean + superseded + deleted + rejected):
             wrong.append(f"the ledger of {table} does not add up: {sums}")
         if share > params["max_reject_share"]:
             wrong.append(f"{share:.2%} of all {table} messages are rejects, over {params['max_reject_share']:.2%}")

@@ -99,7 +99,7 @@ function makeCard(table) {
   });
   const topic = el("span", { class: "topic-name" });
   const sums = el("strong", { class: "wrong", "data-sums": table });
-  const superseded = el("span", { class: "superseded muted" });
+  const [superseded, deleted] = ["superseded", "deleted"].map((kind) => el("span", { class: `${kind} sum muted` }));
   const curve = svg("svg", { viewBox: `0 0 ${kept - 1} 32`, preserveAspectRatio: "none", class: "curve", role: "img" });
   const [areaIn, lineIn, lineOut] = ["area", "line in", "line out"].map((name) => svg("path", { class: name }));
   curve.append(areaIn, lineIn, lineOut);
@@ -112,6 +112,7 @@ function makeCard(table) {
       el("h3", { id: `name-${table}` }, names[table]),
       topic,
       superseded,
+      deleted,
       rejected,
       sums,
       lag,
@@ -119,7 +120,7 @@ function makeCard(table) {
     el("div", { class: "card-body" }, list, curve),
   );
   $("tables").append(card);
-  return { numbers, rates, lag, rejected, topic, superseded, sums, curve, areaIn, lineIn, lineOut, list };
+  return { numbers, rates, lag, rejected, topic, superseded, deleted, sums, curve, areaIn, lineIn, lineOut, list };
 }
 
 const history = [];
@@ -180,6 +181,7 @@ function showTables(snapshot) {
     say(card.rejected, `${number(found.rejected)} rejected`);
     say(card.sums, found.adds_up ? "" : "The ledger does not add up");
     say(card.superseded, found.superseded > 0 ? `${number(found.superseded)} superseded` : "");
+    say(card.deleted, found.deleted > 0 ? `${number(found.deleted)} deleted` : "");
     const into = history.map((_, i) => rateOf((p) => p.tables[table].in_topic, i));
     const out = history.map((_, i) => rateOf((p) => total(p.tables[table].landed), i));
     const top = Math.max(1, ...into, ...out);
