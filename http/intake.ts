@@ -90,7 +90,7 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
       "404": proxyError("40401 unknown topic, 40402 unknown partition"),
       "413": proxyError("Body over 4 MB, over 10,000 records, or a record that is too large for the topic"),
       "415": proxyError("Content-Type is not application/vnd.kafka.json.v2+json"),
-      "422": proxyError("Not of this form"),
+      "422": proxyError("Not of this form, or a delete without a row's key"),
       "503": proxyError("50003 as 503 of /send-data", retry),
     },
   };
@@ -120,8 +120,8 @@ function addSchemas(app: FastifyInstance): void {
   add("Place", object({ partition: whole, offset: whole }));
   add("Stored", object({ topic: text, stored: whole, offsets: list(ref("Place")) }));
   const record = {
-    key: { description: "Without one the row's own key counts" },
-    value: { description: "The row; null is a tombstone" },
+    key: { description: "The row's key, as text or number. Without one the row's own counts; a delete must have one" },
+    value: { description: "The row; null deletes the row with that key" },
     partition: maybe("integer"),
   };
   add("Records", { ...object({ records: { ...list({ ...object(record, ["value"]), ...open }), ...most } }), ...open });
@@ -188,6 +188,12 @@ function keyText(raw: string | undefined): string | null {
   return raw !== undefined && /^-?\d+$/.test(raw) ? raw : null;
 }
 
+/** The greatest that silver's keys can hold. */
+const greatestKey = 2n ** 63n - 1n;
+
+/** Whether a row can have this key, as the cleaning sees it: digits that fit 64 bits. */
+const isRowKey = (key: string | null) => key !== null && /^0*\d{1,19}$/.test(key) && BigInt(key) <= greatestKey;
+
 async function readRecord(text: string, at: number, table: Table, topics: Topics): Promise<Row> {
   const record = rawObject(text);
   const value = record.get("value");
@@ -195,7 +201,13 @@ async function readRecord(text: string, at: number, table: Table, topics: Topics
   const given = record.get("key");
   // Text and whole numbers stand as they are, as in post's own keys; others as their JSON.
   const key = given === undefined || given === "null" ? keyOf(table, value) : (keyText(given) ?? given);
-  const row: Row = { key, value: value === "null" ? null : value };
+  const isDelete = value === "null";
+  if (isDelete && !isRowKey(key)) {
+    const found = given === undefined ? "there is none" : `not ${given.slice(0, 100)}`;
+    const rule = `its "key" must be a whole number from 0 to ${greatestKey} in digits`;
+    throw new Refusal(422, `Record ${at} has no value, which deletes a row: ${rule}, ${found}`);
+  }
+  const row: Row = { key, value: isDelete ? null : value };
   const partition = parsed(record.get("partition")) ?? null;
   if (partition === null) return row;
   if (typeof partition !== "number" || !Number.isInteger(partition)) {

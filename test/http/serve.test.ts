@@ -98,6 +98,22 @@ test("topics answers as the Kafka REST proxy does, with keys and partitions as g
   );
 });
 
+test("a record with a key and no value deletes: its key is stored, and no value", async () => {
+  const greatest = "9223372036854775807";
+  const keys = `7, "8", "007", 0, ${greatest}, "${greatest}"`.split(", ");
+  const { status, body } = await produce("api.user", `{"records": [${keys.map(deletes).join()}]}`);
+  assert.equal(status, 200, JSON.stringify(body));
+  const messages = await readTopic(services.kafka, "api.user");
+  const stored = (body.offsets as { offset: number }[]).map((place) => messages.find((m) => m.offset === place.offset));
+  assert.deepEqual(
+    stored.map((message) => [message?.key?.toString(), message?.value]),
+    ["7", "8", "007", "0", greatest, greatest].map((key) => [key, null]),
+  );
+});
+
+/** A record that deletes, as text: its key is JSON. */
+const deletes = (key: string) => `{"key": ${key}, "value": null}`;
+
 test("what is wrong is told, and nothing of it is stored", async () => {
   const count = async () => {
     const all = [];
@@ -138,6 +154,27 @@ test("what is wrong is told, and nothing of it is stored", async () => {
     [produce("pin", { records: [{ key: 1 }] }), 422, /Record 0 must be an object with a "value"/, 422],
     [produce("pin", { records: [{ value: {}, partition: 7 }] }), 404, /Partition 7/, 40402],
     [produce("pin", { records: [{ value: {}, partition: "0" }] }), 422, /whole number/, 422],
+    [
+      produce("pin", { records: [{ value: {} }, { value: null }] }),
+      422,
+      /^Record 1 has no value, .*, there is none$/,
+      422,
+    ],
+    [
+      produce("pin", { records: [{ key: null, value: null }] }),
+      422,
+      /from 0 to 9223372036854775807 .*, not null$/,
+      422,
+    ],
+    ...['"k"', '""', "-1", '"-1"', "1.0", '"1.0"', '" 1"', "9223372036854775808", "true", '{"a": 1}', "[1]"].map(
+      (key): (typeof cases)[number] => [
+        produce("pin", `{"records": [${deletes(key)}]}`),
+        422,
+        new RegExp(`^Record 0 has no value, which deletes a row: .*, not ${key.replace(/[[{]/g, "\\$&")}$`),
+        422,
+      ],
+    ),
+    [sendData({ topic_name: "pin", data: null }), 400, /Row 0 of "data" must be an object/],
     [produce("pin", "nothing"), 400, /not valid JSON/, 400],
     [typed("/topics/pin", json["content-type"]), 415, /must be application\/vnd\.kafka\.json\.v2\+json, not "app/, 415],
     [typed("/topics/pin", "text/plain"), 415, /must be application\/vnd\.kafka\.json\.v2\+json, not "text\/p/, 415],
