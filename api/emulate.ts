@@ -8,7 +8,6 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { explainMysql } from "../db_conn/errors.ts";
 import type { Database } from "../db_conn/query.ts";
 import {
@@ -28,6 +27,7 @@ import { openPublisher } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { ensureTopics, waitForStableOffset } from "../kafka/topics.ts";
 import type { Notice } from "../runtime/notice.ts";
+import { pauses, steadily } from "../runtime/pace.ts";
 import { Random } from "../runtime/random.ts";
 import { retry } from "../runtime/retry.ts";
 import { isTransient } from "./protocol.ts";
@@ -191,32 +191,4 @@ async function readPosts({ db, tables: sources }: Source, fractions: number[]) {
     }
   }
   return { posts, skipped };
-}
-
-/** Tells how many posts are due, at least one and at most the number given; waits until then. */
-type Pace = (most: number) => Promise<number>;
-
-/** One post, then a pause of 0 to 1 s. */
-function pauses(real: () => number, signal: AbortSignal): Pace {
-  let first = true;
-  return async () => {
-    if (!first) await sleep(real() * 1000, undefined, { signal });
-    first = false;
-    return 1;
-  };
-}
-
-/** As many per second as `rate` says; time that was lost by more than a second is not made up for. */
-function steadily(rate: number, signal: AbortSignal): Pace {
-  let next = performance.now();
-  return async (most) => {
-    const early = next - performance.now();
-    if (early > 0) await sleep(early, undefined, { signal });
-    signal.throwIfAborted();
-    const now = performance.now();
-    next = Math.max(next, now - 1000);
-    const due = Math.min(most, 1 + Math.floor(((now - next) * rate) / 1000));
-    next += (due * 1000) / rate;
-    return due;
-  };
 }
