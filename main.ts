@@ -11,7 +11,7 @@ import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Command, help, readArguments } from "./cli/arguments.ts";
-import { down, eject, explore, reset, runEmulate, runServe, status, up } from "./cli/commands.ts";
+import { down, eject, explore, reset, runChanges, runEmulate, runServe, status, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
@@ -167,7 +167,8 @@ type Runnable =
 const both = { mysql: true, kafka: true };
 const mysql = { mysql: true, kafka: false };
 const kafka = { mysql: false, kafka: true };
-const commands: Record<Command | "rebuild", Runnable> = {
+/** By command, or by the option that makes another one of it. */
+const commands: Record<Command | "rebuild" | "changes", Runnable> = {
   run: { needs: both, run: runAll },
   up: { needs: both, run: async (...given) => ({ result: await up(...given) }) },
   down: { run: async (context) => void (await down(context)) },
@@ -175,6 +176,7 @@ const commands: Record<Command | "rebuild", Runnable> = {
   eject: { run: async (context) => void eject(context) },
   explore: { needs: mysql, run: async (...given) => void (await explore(...given)) },
   emulate: { needs: both, run: async (...given) => ({ result: await runEmulate(...given) }) },
+  changes: { needs: mysql, run: async (...given) => ({ result: await runChanges(...given) }) },
   post: { needs: both, run: async (...given) => ({ result: { posted: await runPost(...given) } }) },
   clean: {
     needs: kafka,
@@ -210,7 +212,7 @@ async function main(args: Arguments, signal: AbortSignal): Promise<number> {
     useSqlFolder(args.sql);
     terminal.say(`sql     from "${args.sql}"`);
   }
-  const command = commands[args.flags.has("rebuild") ? "rebuild" : args.command];
+  const command = commands[(["rebuild", "changes"] as const).find((flag) => args.flags.has(flag)) ?? args.command];
   if (!command.needs) return finish(await command.run(context));
   await command.check?.(context);
   await using connections = await connect(context, command.needs);

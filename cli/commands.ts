@@ -9,13 +9,15 @@ import { readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { type EmulateFact, type EmulateResult, emulate } from "../api/emulate.ts";
-import { explainMysql } from "../db_conn/errors.ts";
-import { connectMysql, inspectTable, keysAt, readRows } from "../db_conn.ts";
+import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
+import { ask } from "../db_conn/query.ts";
+import { connectMysql, inspectTable, keysAt, readRows, tryMs } from "../db_conn.ts";
 import type { ServeFact } from "../http/server.ts";
 import { count, printable, some, sum } from "../io/text.ts";
 import { rowToJson, tableNames, tables } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
+import { type ChangeFact, type ChangeResult, changeRows, type Session } from "../local/sample/changes.ts";
 import { stopServices } from "../local/services.ts";
 import { openStatus } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
@@ -49,6 +51,38 @@ export async function runEmulate(context: Context, { mysql, kafka }: Connections
   const lost = result.skipped > 0 ? `, ${count(result.skipped)} skipped` : "";
   terminal.say(`emulate ${some(result.posts, "post")}${lost} in ${seconds(started)}`);
   return result;
+}
+
+/** Changes rows of the program's own database, as users would. */
+export async function runChanges(context: Context, { mysql }: Connections): Promise<ChangeResult> {
+  const { terminal, waitMs, flags, limit, rate } = context;
+  const signal = AbortSignal.any([context.signal, terminal.readerGone]);
+  const seed = context.seed ?? Math.floor(Math.random() * 2 ** 32);
+  const started = Date.now();
+  const onFact = async (fact: ChangeFact) => {
+    terminal.notice(fact);
+    if (fact.fact !== "changed" || flags.has("quiet") || flags.has("json")) return;
+    for (const { text } of fact.changes) terminal.print(printable(`change  ${text}`));
+    await terminal.printed();
+  };
+  const connect = async (): Promise<Session> => {
+    const db = await connectMysql(mysql, { waitMs: tryMs(waitMs) });
+    // What it gives of a statement without rows is mysql2's own.
+    return { query: (sql, values = []) => ask(db, sql, { values }), destroy: () => db.destroy() };
+  };
+  terminal.say(`Changing rows with seed ${seed}`);
+  const options = { ...(limit !== undefined && { limit }), ...(rate !== undefined && { rate }) };
+  const retrying = { waitMs, signal, isTransient: isTransientMysql };
+  try {
+    const result = await changeRows({ connect, seed, ...options, retrying, onFact });
+    const { inserted, updated, deleted } = result;
+    const rows = (counts: Record<string, number>) => sum(Object.values(counts));
+    const told = `${some(rows(inserted), "row")} inserted, ${count(rows(updated))} updated, ${count(rows(deleted))} deleted`;
+    terminal.say(`emulate ${some(result.changes, "change")}: ${told} in ${seconds(started)}`);
+    return result;
+  } catch (error) {
+    throw explainMysql(error, mysql);
+  }
 }
 
 export async function runServe(context: Context, { mysql, kafka }: Connections): Promise<void> {

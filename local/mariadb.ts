@@ -11,6 +11,9 @@ import { answers, type Guarded, untilReady } from "./processes.ts";
 import type { MysqlProgram, Tools } from "./programs.ts";
 import { type MysqlAddress, writePrivate } from "./state.ts";
 
+/** How the names of these servers begin (report_host). */
+export const ownServers = "embedded-";
+
 /**
  * Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. For
  * tests: `flags` are the server's own, which win over those made here.
@@ -58,7 +61,7 @@ export async function startMysql(
   }
   // Checkpoints and lakes belong to one database: its name must go with its data, and outlive another port.
   const identity = join(data, "pipeline-identity.txt");
-  if (!existsSync(identity)) writePrivate(identity, `embedded-${randomUUID()}`);
+  if (!existsSync(identity)) writePrivate(identity, `${ownServers}${randomUUID()}`);
 
   const setup = join(folder, "mariadb-init.sql");
   writePrivate(setup, accounts(address));

@@ -78,6 +78,11 @@ interface Found {
 /** The comment of a table is its mark: who made it, and how far, also while it is being filled. There is one seed only. */
 const mark = (from: number, to: number) => `Sample posts, seed 1, ${from === to ? to : `${from} to ${to}`}`;
 
+const marks = /^Sample posts, seed 1, (\d+)(?: to (\d+))?$/;
+
+/** Whether the comment of a table says that it was made here. */
+export const isSample = (comment: string): boolean => marks.test(comment);
+
 async function find(connection: Connection, table: SampleTable): Promise<Found | "foreign"> {
   const { source, key } = tables[table];
   const where = `FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '${source}'`;
@@ -85,7 +90,7 @@ async function find(connection: Connection, table: SampleTable): Promise<Found |
   // MariaDB says so instead of an error.
   if (/^Lock wait timeout/.test(String(comment))) throw Object.assign(new Error(), { code: "ER_LOCK_WAIT_TIMEOUT" });
   if (comment === undefined) return { exists: false, total: 0, next: 0 };
-  const [, from, to] = /^Sample posts, seed 1, (\d+)(?: to (\d+))?$/.exec(String(comment))?.map(Number) ?? [];
+  const [, from, to] = marks.exec(String(comment))?.map(Number) ?? [];
   if (from === undefined) return "foreign";
   const state = { exists: true, total: from, next: from };
   if (!to) return state;

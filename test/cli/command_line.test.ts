@@ -63,6 +63,7 @@ test("--help names every command, option and exit code, and goes to stdout", asy
     "any-prefix",
     "sql",
     "licences",
+    "changes",
   ]) {
     assert.match(stdout, new RegExp(`^ {2}--${option} `, "m"));
   }
