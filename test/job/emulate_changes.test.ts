@@ -40,10 +40,10 @@ const differing = (a: Map<string, Row>, b: Map<string, Row>) =>
 
 /** Runs something; gives by table the keys that the log names since, with how many rows more. */
 async function loggedWhile(action: () => Promise<void>): Promise<Record<Table, Map<string, number>>> {
-  const { place: from } = await openSnapshot(db);
+  const { place: from } = await openSnapshot(db, services.mysql);
   await db.query("COMMIT");
   await action();
-  const { place: to } = await openSnapshot(db);
+  const { place: to } = await openSnapshot(db, services.mysql);
   await db.query("COMMIT");
   const { mysql } = services;
   return byTableInTurn(async (name) => {
