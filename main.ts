@@ -27,14 +27,16 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
   const { terminal, signal, waitMs, flags } = context;
   const started = Date.now();
   const [full, follow] = [flags.has("full"), flags.has("follow")];
-  const progress = terminal.progress("post");
+  const progress = terminal.progress("post", { follow });
   const all = { rows: 0, deleted: 0 };
   const told = ({ rows, deleted }: typeof all) =>
-    `${count(rows)}${deleted > 0 ? `, ${count(deleted)} of them deleted` : ""}`;
+    [...(rows > 0 || deleted === 0 ? [count(rows)] : []), ...(deleted > 0 ? [some(deleted, "delete")] : [])].join(
+      " and ",
+    );
   const onFact = (fact: PostFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
     if (fact.fact === "posted") {
-      progress.add(fact.table, fact.rows);
+      progress.add(fact.table, fact.rows + fact.deleted);
       all.rows += fact.rows;
       all.deleted += fact.deleted;
       if (follow && !terminal.isInteractive) terminal.say(`post    ${fact.table} ${told(fact)}`);
@@ -57,7 +59,7 @@ async function runClean(context: Context, connections: Connections | undefined):
   const { terminal, signal, waitMs, flags, lake } = context;
   const started = Date.now();
   const follow = flags.has("follow");
-  const progress = terminal.progress("clean", "messages");
+  const progress = terminal.progress("clean", { unit: "messages", follow });
   const all = { messages: 0, rejected: 0 };
   const told = ({ messages, rejected }: typeof all) =>
     `${some(messages, "message")}${rejected > 0 || !follow ? `, ${count(rejected)} rejected` : ""}`;
@@ -119,15 +121,31 @@ function printLedger({ terminal, flags }: Context, { ledger }: CleanResult): voi
   if (!flags.has("json")) terminal.print(formatLedger(ledger));
 }
 
-/** Posts, cleans and reports, one after the other. */
+/** Posts, cleans and reports, one after the other; with --follow, goes on with the first two until stopped. */
 async function runAll(context: Context, connections: Connections): Promise<Outcome> {
   context.terminal.say(`start   services in ${seconds(context.started)}`);
   await checkLake(context, connections);
-  const posted = await runPost(context, connections);
-  const { messages, rejected } = await runClean(context, connections);
-  const reported = await runReport(context, connections);
+  const flagsOf = (...left: string[]) => new Set([...context.flags].filter((flag) => !left.includes(flag)));
+  const once = { ...context, flags: flagsOf("follow") };
+  const posted = await runPost(once, connections);
+  const { messages, rejected } = await runClean(once, connections);
+  const reported = await runReport(once, connections);
+  if (context.flags.has("follow")) await followAll({ ...context, flags: flagsOf("full") }, connections);
   const result = { posted, cleaned: { messages, rejected }, ...reported };
   return { result, ledger: reported.ledger, rejected };
+}
+
+/** Posts and cleans at the same time, and with --changes has users change rows; the first that fails stops all. */
+async function followAll(context: Context, connections: Connections): Promise<void> {
+  context.terminal.say("follow  MySQL to silver; Ctrl+C stops");
+  const failed = new AbortController();
+  const each = { ...context, signal: AbortSignal.any([context.signal, failed.signal]) };
+  const stages: Promise<unknown>[] = [runPost(each, connections), runClean(each, connections)];
+  if (context.flags.has("changes")) stages.push(runChanges(each, connections));
+  for (const stage of stages) stage.catch((error) => failed.abort(error));
+  await Promise.allSettled(stages);
+  context.signal.throwIfAborted();
+  failed.signal.throwIfAborted();
 }
 
 /** Makes silver, rejects and gold again from bronze; only rejects that were not there before count as new. */
@@ -199,6 +217,12 @@ const commands: Record<Command | "rebuild" | "changes", Runnable> = {
   status: { needs: both, run: async (...given) => ({ result: await status(...given) }) },
 };
 
+/** Two flags make another command of theirs. */
+function commandOf({ command, flags }: Arguments): keyof typeof commands {
+  if (flags.has("rebuild")) return "rebuild";
+  return command === "emulate" && flags.has("changes") ? "changes" : command;
+}
+
 /** Runs a command; returns the exit code. */
 async function main(args: Arguments, signal: AbortSignal): Promise<number> {
   const terminal = openTerminal({ quiet: args.flags.has("quiet") });
@@ -212,7 +236,7 @@ async function main(args: Arguments, signal: AbortSignal): Promise<number> {
     useSqlFolder(args.sql);
     terminal.say(`sql     from "${args.sql}"`);
   }
-  const command = commands[(["rebuild", "changes"] as const).find((flag) => args.flags.has(flag)) ?? args.command];
+  const command = commands[commandOf(args)];
   if (!command.needs) return finish(await command.run(context));
   await command.check?.(context);
   await using connections = await connect(context, command.needs);

@@ -25,7 +25,7 @@ export type PostFact =
 /** What became of one table. */
 export interface PostResult {
   table: Table;
-  /** Records posted by this run, and how many of them are deletes. */
+  /** Rows and deletes posted by this run. */
   rows: number;
   deleted: number;
   lastKey: string | null;

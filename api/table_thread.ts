@@ -48,7 +48,7 @@ interface Posting {
   /** Opens the next session, where the last one is in doubt. */
   openSession: () => Promise<Session>;
   emit: (fact: PostFact) => void;
-  /** Records posted by this run, and how many of them are deletes. */
+  /** Rows and deletes posted by this run. */
   sent: { rows: number; deleted: number };
 }
 
@@ -88,7 +88,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
       await commands.waitFor("send");
     });
     step("posted", table);
-    if (sent.rows > 0) {
+    if (sent.rows + sent.deleted > 0) {
       const text = await retry(() => waitForStableOffset(kafka, table), retrying);
       if (text) emit({ fact: "warned", text });
     }
@@ -206,9 +206,9 @@ async function send(
   session.checkpoint = await commit(session, next, limits, records);
   encoder.release(records);
   if (rows === 0) return;
-  sent.rows += rows;
+  sent.rows += rows - deleted;
   sent.deleted += deleted;
-  emit({ fact: "posted", table: limits.job.table, rows, deleted });
+  emit({ fact: "posted", table: limits.job.table, rows: rows - deleted, deleted });
 }
 
 /** Ends a full run, whose rows are all posted, with the deletes of what the table no longer has. */
@@ -219,11 +219,10 @@ async function finishFull(posting: Posting): Promise<void> {
   const { encoder } = session;
   const { log = null } = unfinished(session.checkpoint) ?? {};
   const post = async (checkpoint: Checkpoint) => {
-    const { rows } = encoder;
+    const { deleted } = encoder;
     session.checkpoint = await commit(session, checkpoint, limits, encoder.take());
-    sent.rows += rows;
-    sent.deleted += rows;
-    if (rows > 0) emit({ fact: "posted", table, rows, deleted: rows });
+    sent.deleted += deleted;
+    if (deleted > 0) emit({ fact: "posted", table, rows: 0, deleted });
   };
   encoder.take();
   for (const key of await goneKeys({ reader, mysql, kafka, source, logTable, log, signal })) {

@@ -11,7 +11,7 @@ import { isBinary, programName } from "../runtime/program.ts";
 import { isPrefix, prefixRule } from "./credentials.ts";
 
 const commands = {
-  run: ["(no command)", "post, clean and report, one after the other"],
+  run: ["(no command)", "post, clean and report, one after the other; with --follow, go on posting and cleaning"],
   up: ["up", "start MySQL and Kafka here and keep them running; load the sample into an empty database"],
   down: ["down", "stop what up started"],
   reset: ["reset", "delete the data of those services and the lake"],
@@ -64,8 +64,8 @@ const options = {
   index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
   changes: {
     type: "boolean",
-    text: "insert, update and delete rows in the program's own database, instead of posting",
-    only: ["emulate"],
+    text: "insert, update and delete rows in the program's own database",
+    only: ["run", "emulate"],
   },
   limit: { type: "string", value: "N", text: "posts or changes to make (default: until stopped)", only: ["emulate"] },
   rate: {
@@ -104,7 +104,7 @@ const options = {
     text: "post every row again, and a delete for every key that MySQL lacks",
     only: ["run", "post"],
   },
-  follow: { type: "boolean", text: "go on until stopped", only: ["post", "clean"] },
+  follow: { type: "boolean", text: "go on until stopped", only: ["run", "post", "clean"] },
   rebuild: {
     type: "boolean",
     text: "make silver, rejects and gold again from bronze, with sql/ as it is",
@@ -210,6 +210,7 @@ export function readArguments(argv: string[]): Arguments | "help" | "version" | 
   const prefix = values.prefix as string | undefined;
   if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`--prefix "${prefix}": ${prefixRule}`);
   if (values.data === "") throw new UsageError(`--data takes a folder, not ""; ${see}`);
+  if (command === "run" && values.changes && !values.follow) throw new UsageError(`--changes needs --follow; ${see}`);
   if (values.follow && values.rebuild) throw new UsageError(`clean takes --follow or --rebuild, not both; ${see}`);
   const given = resolve((values.data as string | undefined) ?? "data");
   // Of their own: Kafka with ZooKeeper and Kafka without can't go on with each other's data, nor a lake with both.

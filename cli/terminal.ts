@@ -24,10 +24,17 @@ export interface Terminal {
   warn(text: string): void;
   /** Shows a stage's warning, or what it waits for; its other facts are the caller's. */
   notice(fact: Notice | { fact: string }): void;
-  /** Progress of a stage, a line for each table. */
-  progress(stage: string, unit?: string): Progress;
+  /** Progress of a stage, a line for each table; that of several stages is shown together. */
+  progress(stage: string, options?: ProgressOptions): Progress;
   /** Progress is seen as it moves. */
   isInteractive: boolean;
+}
+
+interface ProgressOptions {
+  /** What is counted. Default: rows. */
+  unit?: string;
+  /** It has no end: where it is not seen as it moves, the caller says what there is to say. */
+  follow?: boolean;
 }
 
 /** Progress of one stage. */
@@ -65,6 +72,7 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   }
   const colours = stderr.isTTY && !process.env.NO_COLOR;
   const yellow = (text: string) => (colours ? `\u001b[33m${text}\u001b[0m` : text);
+  const stages: (() => string[])[] = [];
   let drawn: string[] = [];
   const erase = () => {
     if (drawn.length > 0) stderr.write(`\u001b[${drawn.length}A\u001b[J`);
@@ -107,7 +115,10 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
       if (name === "warned") warn(text);
       if (name === "waited") say(text);
     },
-    progress: (stage, unit = "rows") => openProgress({ stage, unit, redraw, quiet }),
+    progress(stage, { unit = "rows", follow = false } = {}) {
+      const draw = () => redraw(stages.flatMap((show) => show()));
+      return openProgress({ stage, unit, follow, stages, draw, quiet });
+    },
   };
 }
 
@@ -115,12 +126,15 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
 function openProgress({
   stage,
   unit,
-  redraw,
+  follow,
+  stages,
+  draw,
   quiet,
-}: {
+}: Required<ProgressOptions> & {
   stage: string;
-  unit: string;
-  redraw: (lines: string[]) => void;
+  /** What each stage shows that is not over. */
+  stages: (() => string[])[];
+  draw: () => void;
   quiet: boolean;
 }): Progress {
   const { stderr } = process;
@@ -128,28 +142,31 @@ function openProgress({
   const counts = new Map<Table, { done: number; total: number; ended?: number }>();
   const show = () =>
     [...counts].map(([table, { done, total, ended }]) => {
+      const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)}`;
+      if (follow && ended) return `${head} ${count(done)} ${unit}, up to date`;
       const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
       const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
       const share = total > 0 ? Math.min(1, done / total) : 1;
-      return `  ${stage} ${table.padEnd(nameWidth)} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
+      return `${head} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
     });
+  stages.push(show);
   // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
   const every = stderr.isTTY ? 200 : 5_000;
   let told = "";
   const timer = setInterval(() => {
     if (quiet || counts.size === 0) return;
-    if (stderr.isTTY) return redraw(show());
+    if (stderr.isTTY) return draw();
     // Nothing new is not worth a line.
     const counted = JSON.stringify([...counts]);
-    if (counted !== told) for (const text of show()) stderr.write(`${text}\n`);
+    if (counted !== told && !follow) for (const text of show()) stderr.write(`${text}\n`);
     told = counted;
   }, every);
   timer.unref();
   return {
     set: (table, done, total) => void counts.set(table, { done, total }),
-    add: (table, done) => {
-      const before = counts.get(table) ?? { done: 0, total: 0 };
-      counts.set(table, { ...before, done: before.done + done });
+    add: (table, added) => {
+      const { done = 0, total = 0 } = counts.get(table) ?? {};
+      counts.set(table, { done: done + added, total });
     },
     finish: (table) => {
       const { done } = counts.get(table) ?? { done: 0 };
@@ -157,7 +174,8 @@ function openProgress({
     },
     end: () => {
       clearInterval(timer);
-      if (stderr.isTTY && !quiet) redraw([]);
+      stages.splice(stages.indexOf(show), 1);
+      if (stderr.isTTY && !quiet) draw();
     },
   };
 }

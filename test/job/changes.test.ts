@@ -50,7 +50,7 @@ test("post sees what was inserted, updated and deleted since, and posts it once"
   await sql("DELETE FROM pinterest_data");
   const { stdout, stderr } = ok(await post(...args));
   // 3, 1499, 7, 8 and -1, 10, and 9000 as a row above the last key.
-  assert.deepEqual(posted(stdout), { pin: [1500, 1500], geo: [1500, 0], user: [7, 2] });
+  assert.deepEqual(posted(stdout), { pin: [0, 1500], geo: [1500, 0], user: [5, 2] });
   assert.doesNotMatch(stderr, /Warning/);
   for (const table of tableNames) await assertPosted(kafka, "seen", db, table);
   assert.deepEqual(posted(ok(await post(...args)).stdout), { pin: [0, 0], geo: [0, 0], user: [0, 0] });
@@ -95,7 +95,7 @@ test("a transaction of more rows than one of Kafka's is posted once, killed in i
 
 test("post --follow goes on until it is stopped, and a second post takes over from it", async () => {
   const following = start(["post", "--follow", ...at, "--prefix", "seen"]);
-  await following.said(/post {4}user [\d,]+, [\d,]+ of them deleted/);
+  await following.said(/post {4}user [\d,]+ deletes/);
   const write = async (age: number) => {
     const began = Date.now();
     await sql(`UPDATE user_data SET age = ${age} WHERE ind = 1`);
@@ -137,7 +137,7 @@ test("TRUNCATE stops post, which names it; --full posts every row, and a delete 
     /Error: Cannot follow "geolocation_data" in the log of MySQL from \S+:\d+: .*TRUNCATE.*; run post --full\n$/,
   );
   const { stdout } = ok(await post("--prefix", "seen", "--full", "--json"));
-  assert.deepEqual(posted(stdout).geo, [300 + 2700 + 1, 2701]);
+  assert.deepEqual(posted(stdout).geo, [300, 2701]);
   await sql("DELETE FROM geolocation_data WHERE ind = 0");
   ok(await post("--prefix", "seen"));
   assert.deepEqual(
