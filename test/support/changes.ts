@@ -16,7 +16,7 @@ import { sourceMessages } from "./source.ts";
 
 /** The newest message of each key: its value, null of a delete. */
 export const newest = (messages: Message[]): Map<string, string | null> =>
-  new Map(messages.map(({ key, value }) => [String(key), value && value.toString()]));
+  new Map(messages.map(({ key, value }) => [String(key), value?.toString() ?? null]));
 
 /**
  * What differs between a topic and its table: nothing, where the newest message of each key is the row, and that of a
