@@ -14,21 +14,14 @@ import { checkPlace, datePlace, readChanges } from "../db_conn/log.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
 import { ask } from "../db_conn/query.ts";
 import { logEnd, openSnapshot } from "../db_conn/snapshot.ts";
-import { type MysqlSettings, readPage, type SourceTable } from "../db_conn.ts";
+import type { MysqlSettings, SourceTable } from "../db_conn.ts";
 import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import type { RecordBatch } from "../io/record_batch.ts";
 import type { RowEncoder } from "../io/row_encoder.ts";
 import type { Progress } from "../kafka/checkpoint.ts";
+import { openPages, roomIn } from "./pages.ts";
 import type { TableReader } from "./table_reader.ts";
 
-/** Records in one transaction, about: fewer make commits count, more make a failed one costly. */
-export const transactionRows = 10_000;
-/** Rows of a page at most; wide rows are read in smaller pages, so that one stays near `pageBytes`. */
-const pageRows = 5_000;
-const pageBytes = 4_000_000;
-const transactionBytes = 2 * pageBytes;
-/** A page is cut off at this size, since nobody knows beforehand how wide its rows are. */
-const maxPageBytes = 16_000_000;
 /** Keys that are taken from the log at once, about 60 bytes each. */
 const mostChanges = 100_000;
 
@@ -64,50 +57,9 @@ export interface Rounds {
 
 /** Opens rounds over a connection, of which they have snapshots while they read. */
 export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOptions): Rounds {
-  let size = pageRows;
+  const pages = openPages(reader, source);
   let changes: LogChanges | undefined;
   let checked = false;
-
-  /** Reads rows into the encoder until a transaction is full; returns how many of the keys are done. */
-  const readKeys = async (keys: string[], { lock, encoder }: { lock: boolean; encoder: RowEncoder }) => {
-    let done = 0;
-    let cut = false;
-    while (!cut && done < keys.length && roomIn(encoder) > 0) {
-      const some = keys.slice(done, done + Math.min(size, roomIn(encoder)));
-      let next = 0;
-      const removeBelow = (key: string | undefined) => {
-        for (; next < some.length && some[next] !== key; next++) encoder.remove(some[next] as string);
-      };
-      const page = { keys: some, maxBytes: maxPageBytes, lock };
-      ({ cut } = await readPage(reader.db, source, page, (bytes, start) => {
-        encoder.add(bytes, start);
-        const { lastKey } = encoder;
-        removeBelow(lastKey);
-        next++;
-      }));
-      if (!cut) removeBelow(undefined);
-      done += next;
-      size = nextPageSize(size, encoder);
-    }
-    return { done, cut };
-  };
-
-  /** Reads rows above a key into the encoder until a transaction is full. */
-  const readAbove = async (after: string | null, upTo: string | null, { lock, encoder }: ReadOptions) => {
-    let lastKey = after;
-    let exhausted = upTo === null;
-    let cut = false;
-    while (!exhausted && !cut && roomIn(encoder) > 0) {
-      const limit = Math.min(size, roomIn(encoder));
-      const page = { after: lastKey ?? undefined, upTo: upTo as string, limit, maxBytes: maxPageBytes, lock };
-      const read = await readPage(reader.db, source, page, encoder.add);
-      cut = read.cut;
-      if (read.rows > 0) lastKey = encoder.lastKey;
-      exhausted = !cut && read.rows < limit;
-      size = nextPageSize(size, encoder);
-    }
-    return { lastKey, exhausted, cut };
-  };
 
   /** What the log names behind a place; of a piece that is begun, the same as before. */
   const changesSince = async (from: Progress & { log: LogPlace }, end: LogPlace): Promise<LogChanges> => {
@@ -134,7 +86,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
       const found = await changesSince({ ...from, log: from.log }, end);
       const begun = from.piece ? BigInt(from.piece.done) : undefined;
       const keys = found.keys.filter((key) => begun === undefined || key > begun).map(String);
-      const read = await readKeys(keys, options);
+      const read = await pages.readKeys(keys, options);
       whole = read.done === keys.length;
       cut = read.cut;
       if (whole) [after.log, after.rows] = [found.place, from.rows + found.more];
@@ -145,7 +97,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
     const changed = encoder.rows;
     let exhausted = false;
     if (whole && roomIn(encoder) > 0) {
-      const read = await readAbove(from.lastKey, upTo, options);
+      const read = await pages.readAbove(from.lastKey, upTo, options);
       ({ exhausted, cut } = read);
       [after.lastKey, after.rows] = [read.lastKey, after.rows + encoder.rows - changed];
     }
@@ -157,7 +109,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
   };
 
   const readWithout = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
-    const { lastKey, exhausted, cut } = await readAbove(from.lastKey, upTo, { lock: false, encoder });
+    const { lastKey, exhausted, cut } = await pages.readAbove(from.lastKey, upTo, { lock: false, encoder });
     if (cut) await reader.reconnect();
     // Without the log, nobody knows what has changed up to here.
     return { after: { lastKey, rows: from.rows + encoder.rows, log: null, piece: null }, exhausted };
@@ -185,12 +137,6 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
   };
 }
 
-/** How rows are read. */
-interface ReadOptions {
-  lock: boolean;
-  encoder: RowEncoder;
-}
-
 /** The keys up to the last one that the log names between two places, in order. */
 interface LogChanges {
   from: LogPlace;
@@ -203,12 +149,3 @@ interface LogChanges {
 }
 
 const same = (a: LogPlace, b: LogPlace): boolean => a.file === b.file && comparePlaces(a, b) === 0;
-
-/** How many records a transaction still takes. */
-const roomIn = ({ rows, bytes }: RowEncoder): number => (bytes < transactionBytes ? transactionRows - rows : 0);
-
-/** As many rows as have about `pageBytes`, by those of the transaction so far. */
-const nextPageSize = (size: number, { rows, deleted, bytes }: RowEncoder): number =>
-  rows === deleted
-    ? size
-    : Math.max(1, Math.min(pageRows, size * 10, Math.floor((pageBytes * (rows - deleted)) / bytes)));
