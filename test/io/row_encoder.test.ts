@@ -101,17 +101,22 @@ function hostileRow(pick: (below: number) => number, texts: string[], key: numbe
   ];
 }
 
-/** What kafkajs makes of the same rows. */
+/** A row that is posted, or the key of one that is gone. */
+type Posted = Row | { gone: string };
+
+const keyOf = (posted: Posted) => ("gone" in posted ? posted.gone : (posted[1] as string));
+
+/** What kafkajs makes of the same rows and deletes. */
 async function plain(
   { value, length }: RecordBatch,
-  rows: Row[],
+  rows: Posted[],
   owner: { producerId: bigint; producerEpoch: number; baseSequence: number },
 ) {
   const time = Number(value.readBigInt64BE(27));
   const records = rows.map((row, offsetDelta) =>
     plainRecord({
-      key: Buffer.from(row[1] as string),
-      value: Buffer.from(rowToJson(columns, row)),
+      key: Buffer.from(keyOf(row)),
+      value: "gone" in row ? null : Buffer.from(rowToJson(columns, row)),
       offsetDelta,
       timestampDelta: 0,
     }),
@@ -128,7 +133,7 @@ async function plain(
   return (await plainBatch({ ...batch, compression: 0, producerId, producerEpoch, firstSequence })).buffer;
 }
 
-test("rows become the bytes that JSON.stringify and kafkajs would make of them, in one partition and in several", async (t) => {
+test("rows and deletes become the bytes that JSON.stringify and kafkajs would make of them, in one partition and in several", async (t) => {
   const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
   t.diagnostic(`repeat with SEED=${seed}`);
   const pick = random(seed);
@@ -137,23 +142,28 @@ test("rows become the bytes that JSON.stringify and kafkajs would make of them, 
     for (const maxBytes of [2_000, 100_000]) {
       const encoder = rowEncoder({ columns, key: 1, partitions, partitionOf, maxBytes });
       for (let round = 0; round < 6; round++) {
-        const rows = Array.from({ length: 400 }, (_, i) =>
-          hostileRow(pick, texts, [i, -i, 70_000 + i][pick(3)] as number),
-        );
-        for (const row of rows) encoder.add(packet(row), "before".length);
+        const rows = Array.from({ length: 400 }, (_, i): Posted => {
+          const key = [i, -i, 70_000 + i][pick(3)] as number;
+          return pick(4) === 0 ? { gone: String(key) } : hostileRow(pick, texts, key);
+        });
+        for (const row of rows) {
+          if ("gone" in row) encoder.remove(row.gone);
+          else encoder.add(packet(row), "before".length);
+        }
         assert.equal(encoder.rows, rows.length);
-        assert.equal(encoder.lastKey, rows.at(-1)?.[1]);
+        assert.equal(encoder.deleted, rows.filter((row) => "gone" in row).length);
+        assert.equal(encoder.lastKey, keyOf(rows.at(-1) as Posted));
         const batches = encoder.take();
         const left = Array.from({ length: partitions }, (_, p) =>
-          rows.filter((row) => partitionOf(row[1] as string, partitions) === p),
+          rows.filter((row) => partitionOf(keyOf(row), partitions) === p),
         );
         for (const batch of batches) {
-          const ours = (left[batch.partition] as Row[]).splice(0, batch.length);
+          const ours = (left[batch.partition] as Posted[]).splice(0, batch.length);
           const owner = { producerId: 2n ** 40n + 7n, producerEpoch: pick(30_000), baseSequence: pick(2 ** 31) };
           const sealed = sealBatch(batch, owner);
           assert.ok(sealed.equals(await plain(batch, ours, owner)));
           assert.ok(sealed.length <= maxBytes || batch.length === 1);
-          assert.equal(batch.lastKey, ours.at(-1)?.[1]);
+          assert.equal(batch.lastKey, keyOf(ours.at(-1) as Posted));
         }
         assert.deepEqual(
           left,
