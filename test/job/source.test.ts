@@ -50,7 +50,7 @@ test("post waits for its count of rows where that takes longer than the posting,
   const again = ok(await run(args));
   assert.match(again.stderr, /Warning: "geolocation_data" has 1 rows less up to key 39 than were posted/);
   assert.deepEqual((JSON.parse(again.stdout) as { posted: object[] }).posted[1], {
-    ...{ table: "geo", rows: 1, lastKey: "40" },
+    ...{ table: "geo", rows: 1, deleted: 0, lastKey: "40" },
   });
 });
 
