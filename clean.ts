@@ -1,12 +1,13 @@
 /**
- * The batch consumer: topics to bronze, silver and rejects, exactly once.
+ * The batch consumer: topics to bronze, silver, deletes and rejects, exactly once.
  *
  * Every step can be done again with the same result, so a crash anywhere is mended by starting again:
  * 1. land: what a batch takes from a partition is written aside, then renamed to a name that says which offsets it
  *    covers; landing goes on after the last name
- * 2. clean: the SQL of `sql/` turns the batch into rows and rejects
+ * 2. clean: the SQL of `sql/` turns the batch into rows, deletes and rejects
  * 3. publish silver: each block of keys that the batch touches is written anew beside the old one and renamed over
- *    it; it remembers up to which offsets it is applied, and skips what it already holds
+ *    it; it remembers up to which offsets it is applied, and skips what it already holds. Where the block has
+ *    deletes, they follow it at once
  * 4. publish rejects: the newest rejects file, written last and in the same way, says that the batch is done
  *
  * @module

@@ -49,7 +49,7 @@ export interface CleanResult {
   ledger: LedgerRow[];
 }
 
-/** One run of clean. `root` is where silver and rejects are made: the lake, or a rebuild's folder. */
+/** One run of clean. `root` is where silver, deletes and rejects are made: the lake, or a rebuild's folder. */
 export interface CleanRun {
   lake: string;
   root: string;

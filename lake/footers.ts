@@ -48,7 +48,7 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
     .runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`)
     .catch((error: Error) => {
       throw new Error(
-        `A file of the lake is damaged: ${error.message.split("\n")[0]}; clean --rebuild makes silver and rejects again from bronze`,
+        `A file of the lake is damaged: ${error.message.split("\n")[0]}; clean --rebuild makes silver, deletes and rejects again from bronze`,
         { cause: error },
       );
     });

@@ -38,7 +38,7 @@ export function checkLedger(rows: LedgerRow[], lake: string): void {
       `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.deleted} deleted + ${r.rejected} rejected`,
   );
   throw new Error(
-    `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver and rejects again from bronze`,
+    `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver, deletes and rejects again from bronze`,
   );
 }
 
