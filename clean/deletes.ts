@@ -138,19 +138,27 @@ async function publishDeletes(
   at.deletes.set(name, { ...noState, rows, applied });
 }
 
-/** Makes the deletes that silver was published with, and that a stop kept from being put beside it; `files` are not cleaned yet. */
+/** Makes the deletes that a stop has kept from following their silver; `files` are those that are not cleaned yet. */
 export async function finishDeletes(at: TableRun, files: BronzeFile[]): Promise<void> {
   const { run, table, connection } = at;
+  const isIn = (applied: Offsets) => (file: BronzeFile) => file.first < (applied.get(file.partition) ?? 0);
+  // A file that is missing though nothing is in work was lost: then the ledger does not add up.
   const behind = [...at.silver].filter(
-    ([name, { deletes }]) => deletes.size > 0 && !sameOffsets(deletes, at.deletes.get(name)?.applied ?? new Map()),
+    ([name, { applied, deletes }]) =>
+      deletes.size > 0 &&
+      files.some(isIn(applied)) &&
+      !sameOffsets(deletes, at.deletes.get(name)?.applied ?? new Map()),
   );
   if (behind.length === 0) return;
-  const inWork = files.filter((f) => behind.some(([, { applied }]) => f.first < (applied.get(f.partition) ?? 0)));
   try {
-    if (inWork.length > 0) await readDeletes(at, inWork);
+    // A batch is whole files: what is in one that was begun is in silver.
+    await readDeletes(
+      at,
+      files.filter((file) => behind.some(([, { applied }]) => isIn(applied)(file))),
+    );
     for (const [name, { deletes }] of behind) {
       run.signal.throwIfAborted();
-      await gather(at, Number(name), inWork.length > 0 ? `NOT (${notIn(deletes)})` : undefined);
+      await gather(at, Number(name), "true");
       const path = join(paths(run.root).silver(table), `${name}.parquet`);
       await publishDeletes(at, { block: Number(name), path, applied: deletes });
     }

@@ -1,12 +1,14 @@
 /** Deletes: messages with a key and no value, held against an independent count of them. */
 import assert from "node:assert/strict";
 import { copyFileSync, existsSync } from "node:fs";
-import { mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { cleanLanded, rebuild } from "../../clean/rebuild.ts";
 import type { BronzeFile } from "../../lake/bronze.ts";
 import { paths } from "../../lake/files.ts";
+import { lakeState } from "../../lake/ledger.ts";
+import { readSql, useSqlFolder } from "../../lake/sql_files.ts";
 import { Random } from "../../runtime/random.ts";
 import { type Step, steps } from "../../runtime/steps.ts";
 import { landMessages, makeLake, readDeletes, readRejects, readSilver } from "../support/lake_of.ts";
@@ -55,6 +57,8 @@ async function checkLake(lake: string, messages: Message[], ledger: object | und
     ...{ deleted: wanted.deletes.size, rejected: wanted.rejects.length, reasons },
   };
   assert.deepEqual(ledger, counts);
+  const { geo } = await lakeState(lake);
+  assert.deepEqual([geo.ledger, geo.addsUp], [counts, true]);
   const { table: _, reasons: __, ...numbers } = counts;
   const columns = Object.keys(numbers).map((name) => `${name}::INT AS ${name}`);
   const gold = await query(`SELECT ${columns} FROM '${lake}/gold/ledger.parquet' WHERE "table" = 'geo'`);
@@ -257,4 +261,51 @@ test("without deletes there is no folder for them, and deletes.sql is not looked
   assert.equal(ledger[1]?.superseded, 3);
   assert.ok(!seen.includes("deletes"));
   assert.ok(!existsSync(paths(lake).deletes("geo")));
+});
+
+test("what an earlier version has rejected stays a reject and adds up, until a rebuild takes it as deletes", async () => {
+  const sql = await Promise.all(
+    ["earlier", "own"].map(async (name) => {
+      const path = join(folder.path, `sql-${name}`);
+      await mkdir(path);
+      return path;
+    }),
+  );
+  const [earlier, own] = sql as [string, string];
+  await writeFile(join(earlier, "deletes.sql"), `${readSql("deletes.sql")} AND false`);
+  const lake = join(folder.path, "earlier");
+  const messages = Array.from({ length: 30 }, (_, i) => message(i, i % 8, i % 3 === 0 ? gone : {}));
+  try {
+    useSqlFolder(earlier);
+    const before = await makeLake(lake, { geo: messages.slice(0, 15) }, { perFile: 15 });
+    assert.deepEqual(before.ledger[1]?.reasons, { empty_message: 5 });
+    useSqlFolder(own);
+    const after = await makeLake(lake, { geo: messages }, { perFile: 15 });
+    assert.deepEqual([after.ledger[1]?.messages, after.ledger[1]?.rejected], [30, 5]);
+    assert.ok(Number(after.ledger[1]?.deleted) > 0);
+    const rebuilt = await rebuild(settings(lake));
+    await checkLake(lake, messages, rebuilt.ledger[1]);
+    // The other way round the deletes go, and the rows that they had taken are there again.
+    useSqlFolder(earlier);
+    const back = await rebuild(settings(lake));
+    assert.deepEqual([back.ledger[1]?.deleted, back.ledger[1]?.rejected], [0, 10]);
+    assert.deepEqual(await readDeletes(lake, "geo"), []);
+  } finally {
+    useSqlFolder(own);
+  }
+});
+
+test("a file of deletes that is lost shows in the ledger, and a rebuild makes it again", async () => {
+  const lake = join(folder.path, "lost");
+  const messages = Array.from({ length: 20 }, (_, i) => message(i, i % 8, i % 3 === 0 ? gone : {}));
+  await makeLake(lake, { geo: messages }, { perFile: 7 });
+  await rm(join(paths(lake).deletes("geo"), "0000.parquet"));
+  for (let times = 0; times < 2; times++) {
+    await assert.rejects(
+      cleanLanded(settings(lake)),
+      /^Error: The ledger does not add up: geo: 20 messages, but \d+ clean \+ \d+ superseded \+ 0 deleted \+ 0 rejected\./,
+    );
+  }
+  const { ledger } = await rebuild(settings(lake));
+  await checkLake(lake, messages, ledger[1]);
 });
