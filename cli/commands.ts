@@ -23,7 +23,7 @@ import { openStatus } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, tellOfOthers } from "./connect.ts";
-import { formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
+import { formatBehind, formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
 
 /** How many skipped keys are told one by one. */
 const skipsTold = 20;
@@ -162,6 +162,7 @@ export async function status(
     "in MySQL",
     "posted",
     "up to key",
+    "behind",
     "in topic*",
     "landed to",
     "cleaned to",
@@ -171,7 +172,7 @@ export async function status(
     "adds up",
   ];
   const rows = Object.values(found).map((t) => [
-    ...[t.table, t.in_mysql, t.posted, t.last_key, t.in_topic],
+    ...[t.table, t.in_mysql, t.posted, t.last_key, formatBehind(t.behind), t.in_topic],
     ...[
       sum(Object.values(t.landed)),
       sum(Object.values(t.cleaned)),

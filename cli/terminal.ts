@@ -4,10 +4,10 @@
  * @module
  */
 
-import { count, duration, printable } from "../io/text.ts";
+import { byteCount, count, duration, printable } from "../io/text.ts";
 import { type Table, tableNames } from "../io.ts";
 import { addsUp, type LedgerRow } from "../lake/ledger.ts";
-import type { Source } from "../report/status.ts";
+import type { Behind, Source } from "../report/status.ts";
 import type { Notice } from "../runtime/notice.ts";
 
 /** Where a command writes. */
@@ -236,6 +236,17 @@ export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source
   const reasons = formatReasons(ledger);
   const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), ...counted, "adds up"];
   return formatTable(columns, rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
+}
+
+/** How far a table is behind MySQL: `0 s`, `4 s, 2.1 kB`; `1+ files` where bytes are not known, `-` where nothing is. */
+export function formatBehind(behind: Behind | null): string {
+  if (!behind) return "-";
+  const { seconds, bytes, files } = behind;
+  if (bytes === 0) return "0 s";
+  const size = bytes !== null ? byteCount(bytes) : files > 0 ? `${files}+ ${files === 1 ? "file" : "files"}` : "";
+  // The log's times are whole seconds.
+  const time = seconds === null ? "" : seconds < 100 ? `${seconds} s` : duration(seconds * 1000);
+  return [time, size].filter(Boolean).join(", ") || "-";
 }
 
 /** Rejects by reason; empty where there are none. */

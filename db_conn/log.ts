@@ -44,8 +44,8 @@ interface ReadOptions {
   /** A place that the log has reached. */
   to: LogPlace;
   /**
-   * How many keys at most, 2 or more; one takes about 60 bytes. For each piece of a transaction its first pieces are read
-   * over again, so a large one wants large pieces.
+   * How many keys at most, 2 or more (1: it stops before the first); one takes about 60 bytes. For each piece of a
+   * transaction its first pieces are read over again, so a large one wants large pieces.
    */
   most: number;
   signal?: AbortSignal;

@@ -4,9 +4,11 @@
  * @module
  */
 
-import { fileNumber, type LogPlace } from "../io/log_place.ts";
+import type { MysqlSettings } from "../db_conn.ts";
+import { comparePlaces, fileNumber, type LogPlace } from "../io/log_place.ts";
 import { type Table, tables } from "../io.ts";
-import { grant } from "./log.ts";
+import { UsageError } from "../runtime/errors.ts";
+import { grant, LogStopped, logTable, readChanges } from "./log.ts";
 import { ask, type Database } from "./query.ts";
 import { logEnd, noGtids, noLog } from "./snapshot.ts";
 
@@ -88,6 +90,44 @@ export interface LogLag {
   bytes: number | undefined;
   /** How many files were begun since. */
   files: number;
+}
+
+/** What is read at most to look for the next change of a table, bytes: a quarter of a second's work. */
+const mostLooked = 64_000_000;
+
+/**
+ * How far a table is behind that is read up to a place: since the next change of it, so not at all where none follows.
+ *
+ * @returns also the place before that change, to look on from there the next time
+ */
+export async function tableBehind(
+  db: Database,
+  settings: MysqlSettings,
+  { table, place }: { table: Table; place: LogPlace },
+): Promise<{ lag: LogLag | undefined; seen: LogPlace }> {
+  const [file, end] = await logEnd(db);
+  if (file === undefined || end === undefined) return { lag: undefined, seen: place };
+  const to = { file, position: end, skip: 0 };
+  const bytes = comparePlaces(place, to) < 0 ? await bytesBehind(db, place, { file, end }) : undefined;
+  const isNear = bytes !== undefined && bytes <= mostLooked;
+  const seen = isNear ? await beforeNextChange(db, settings, { table, place, to }) : place;
+  const lag = comparePlaces(seen, to) === 0 ? { seconds: 0, bytes: 0, files: 0 } : await logBehind(db, seen);
+  return { lag, seen };
+}
+
+async function beforeNextChange(
+  db: Database,
+  settings: MysqlSettings,
+  { table, place, to }: { table: Table; place: LogPlace; to: LogPlace },
+): Promise<LogPlace> {
+  try {
+    const read = { table: await logTable(db, settings.database, table), from: place, to, most: 1 };
+    return (await readChanges(settings, read)).place;
+  } catch (error) {
+    // It cannot be followed from here: the table has changed, in a way that no row tells.
+    if (error instanceof LogStopped || error instanceof UsageError) return place;
+    throw error;
+  }
 }
 
 /** Compares a place with the end of the log, by the server's clock. */

@@ -29,3 +29,12 @@ export function duration(ms: number): string {
   const minutes = Math.floor(seconds / 60);
   return minutes < 100 ? `${minutes} min ${Math.round(seconds % 60)} s` : `${(minutes / 60).toFixed(1)} h`;
 }
+
+/** A number of bytes for people. */
+export function byteCount(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let at = 0;
+  let size = bytes;
+  for (; size >= 999.5 && at < units.length - 1; at++) size /= 1000;
+  return `${at > 0 && size < 9.95 ? size.toFixed(1) : Math.round(size)} ${units[at]}`;
+}

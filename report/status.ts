@@ -5,8 +5,10 @@
  */
 
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
+import { tableBehind } from "../db_conn/log_checks.ts";
 import type { Database } from "../db_conn/query.ts";
 import { connectMysql, countRows, type MysqlSettings } from "../db_conn.ts";
+import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import { sum } from "../io/text.ts";
 import { byTable, byTableInTurn, type Table, tableNames, tables } from "../io.ts";
 import { readCheckpoint } from "../kafka/checkpoint.ts";
@@ -20,8 +22,21 @@ import { checkIdentity, readIdentity } from "../lake/owner.ts";
 /** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
 export interface Source {
   in_mysql: number | null;
+  /** Rows that there were up to the last key, at the place in the log where that is followed. */
   posted: number | null;
   last_key: string | null;
+  /** How far what is posted is behind MySQL; null where the log is not followed. */
+  behind: Behind | null;
+}
+
+/** How far what is posted of a table is behind the end of MySQL's log. */
+export interface Behind {
+  /** Since the next change of the table was written; 0 where there is none, null where it is not known. */
+  seconds: number | null;
+  /** Bytes of the log from that change on. Null where the place is in another file, and the files may not be listed or have gone. */
+  bytes: number | null;
+  /** Files that were begun since. */
+  files: number;
 }
 
 /** How far a table is. Offsets count the marks of transactions too. */
@@ -82,10 +97,13 @@ export function openStatus(options: StatusOptions): StatusReader {
         (reader) => Promise.all(tableNames.map((table) => readCheckpoint(reader, kafka, table))),
         trouble,
       );
+      const places = byTable((_, i) => checkpoints?.[i]?.log ?? undefined);
+      const behind = rows && (await mysqlSource.behind(places, trouble));
       const of = (table: Table, i: number): Source => ({
         in_mysql: rows?.[table] ?? null,
         posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
         last_key: checkpoints?.[i]?.lastKey ?? null,
+        behind: behind?.[table] ?? null,
       });
       return { tables: byTable(of), trouble };
     },
@@ -128,31 +146,51 @@ async function ask<T>(
   }
 }
 
-/** Counts MySQL's rows over a connection that it keeps. */
+/** Counts MySQL's rows, and compares places with its log, over a connection that it keeps. */
 function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions) {
   let db: Database | undefined;
+  const orNull = (error: unknown): null => {
+    if (isTransientMysql(error)) throw explainMysql(error, mysql);
+    return null;
+  };
   let counted: { until: number; rows: Record<Table, number | null> } | undefined;
+  const connected = async (): Promise<Database> => {
+    db ??= await connectMysql(mysql, { waitMs });
+    return db;
+  };
   const count = async (): Promise<Record<Table, number | null>> => {
     if (counted && Date.now() < counted.until) return counted.rows;
     const began = Date.now();
-    db ??= await connectMysql(mysql, { waitMs });
-    const connection = db;
-    const rows = await byTableInTurn((table) =>
-      // A table that is not there or may not be read: there is nothing to count.
-      countRows(connection, table).catch((error: unknown) => {
-        if (isTransientMysql(error)) throw explainMysql(error, mysql);
-        return null;
-      }),
-    );
+    const connection = await connected();
+    // A table that is not there or may not be read: there is nothing to count.
+    const countOf = (table: Table): Promise<number | null> => countRows(connection, table).catch(orNull);
+    const rows = await byTableInTurn(countOf);
     counted = { until: Date.now() + Math.max(countEveryMs, countEveryMs && 20 * (Date.now() - began)), rows };
     return rows;
+  };
+  // Up to where nothing has happened to a table since a checkpoint's place: not to be read over again at each look.
+  const looked = new Map<Table, { from: LogPlace; seen: LogPlace }>();
+  const behind = async (table: Table, posted: LogPlace | undefined): Promise<Behind | null> => {
+    if (!posted) return null;
+    const known = looked.get(table);
+    const isKnown = known && comparePlaces(known.from, posted) <= 0 && comparePlaces(posted, known.seen) < 0;
+    const place = isKnown ? known.seen : posted;
+    // A log that may not be looked at: how far behind is not known.
+    const found = await tableBehind(await connected(), mysql, { table, place }).catch(orNull);
+    if (!found?.lag) return null;
+    looked.set(table, { from: isKnown ? known.from : posted, seen: found.seen });
+    const { seconds = null, bytes = null, files } = found.lag;
+    return { seconds, bytes, files };
   };
   const close = () => {
     db?.destroy();
     db = undefined;
   };
+  const asking = (trouble: string[]) => ({ trouble, isTransient: isTransientMysql, forget: close });
   return {
-    count: (trouble: string[]) => ask(count, { trouble, isTransient: isTransientMysql, forget: close }),
+    count: (trouble: string[]) => ask(count, asking(trouble)),
+    behind: (places: Record<Table, LogPlace | undefined>, trouble: string[]) =>
+      ask(() => byTableInTurn((table) => behind(table, places[table])), asking(trouble)),
     close,
   };
 }

@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import mysql from "mysql2/promise";
 import { logTable, readChanges } from "../../db_conn/log.ts";
-import { canReadLog, cascades, logBehind } from "../../db_conn/log_checks.ts";
+import { canReadLog, cascades, logBehind, tableBehind } from "../../db_conn/log_checks.ts";
 import type { LogTable } from "../../db_conn/log_rows.ts";
 import { openSnapshot } from "../../db_conn/snapshot.ts";
 import { connectMysql } from "../../db_conn.ts";
@@ -200,4 +200,37 @@ test("how far a place is behind is told in bytes and seconds, in the same file a
   const far = await logBehind(reader, place);
   assert.deepEqual({ bytes: far?.bytes, files: far?.files }, { bytes: since - place.position, files: 2 });
   assert.equal((await logBehind(reader, { ...place, file: "gone.000000" }))?.bytes, undefined);
+});
+
+test("a table is behind since its own next change, not since the place, nor by what others write", async () => {
+  const { reader, mysql: settings } = server;
+  await sql("CREATE TABLE other (k INT PRIMARY KEY)");
+  const hourAgo = Math.floor(Date.now() / 1_000) - 3_600;
+  const { place } = await openSnapshot(reader);
+  await reader.query("COMMIT");
+  const user = { table: "user" as const, place: { ...place, time: hourAgo } };
+  assert.deepEqual((await tableBehind(reader, settings, user)).lag, { seconds: 0, bytes: 0, files: 0 });
+  await sql("INSERT INTO other VALUES (1)");
+  await sql("FLUSH BINARY LOGS"); // as a new start of the server does
+  await sql("UPDATE geolocation_data SET country = 'Chad' WHERE ind = 1");
+  const quiet = await tableBehind(reader, settings, user);
+  assert.deepEqual(quiet.lag, { seconds: 0, bytes: 0, files: 0 });
+  assert.notEqual(quiet.seen.file, place.file);
+  await sql("INSERT INTO user_data VALUES (900, 'A', 'B', 20, NULL)");
+  await sleep(1_100);
+  await sql("INSERT INTO other VALUES (2)");
+  const { place: end } = await openSnapshot(reader);
+  await reader.query("COMMIT");
+  for (const from of [user.place, quiet.seen]) {
+    const { lag, seen } = await tableBehind(reader, settings, { table: "user", place: from });
+    assert.deepEqual(lag, { seconds: lag?.seconds, bytes: end.position - quiet.seen.position, files: 0 });
+    assert.ok(lag?.seconds !== undefined && lag.seconds >= 1 && lag.seconds < 600, `${lag?.seconds}`);
+    assert.deepEqual([seen.file, seen.position], [quiet.seen.file, quiet.seen.position]);
+  }
+  // What no row names: how far the place itself is behind.
+  const { seen: before } = await tableBehind(reader, settings, { table: "geo", place: end });
+  await sql("TRUNCATE geolocation_data");
+  const { lag, seen } = await tableBehind(reader, settings, { table: "geo", place: before });
+  assert.ok(lag?.bytes && lag.bytes > 0);
+  assert.deepEqual(seen, before);
 });
