@@ -137,6 +137,11 @@ export function openLiveStatus({
 /** Describes a {@link Snapshot}. */
 export function addLiveSchemas(app: FastifyInstance): void {
   const table = { enum: tableNames };
+  const behind = object({
+    seconds: { ...maybe("number"), description: "Since the table's next change was written; 0: there is none" },
+    bytes: { ...maybe("integer"), description: "Of the log, from that change on" },
+    files: { ...whole, description: "Files of the log that were begun since" },
+  });
   const status = {
     table,
     label: { ...text, description: "What people read for the table's name" },
@@ -145,6 +150,7 @@ export function addLiveSchemas(app: FastifyInstance): void {
     ...each(maybe("integer"), "in_mysql", "posted", "in_topic", "lag"),
     ...each({ type: "object", additionalProperties: whole }, "landed", "cleaned", "reasons"),
     ...each(whole, "messages", "clean", "superseded", "deleted", "rejected"),
+    behind: { ...ref("Behind"), description: "How far what is posted is behind MySQL, where its log is followed" },
     adds_up: { type: "boolean", description: "messages = clean + superseded + deleted + rejected, of what is cleaned" },
   };
   const post = {
@@ -154,6 +160,7 @@ export function addLiveSchemas(app: FastifyInstance): void {
     ...each(maybe("string"), "title", "category", "poster", "country", "user"),
   };
   const tables = { oneOf: [{ type: "null" }, object(byTable(() => ref("TableStatus")))] };
+  app.addSchema({ $id: "Behind", oneOf: [{ type: "null" }, behind] });
   app.addSchema({ $id: "TableStatus", ...object(status) });
   app.addSchema({ $id: "LatestPost", ...object(post) });
   app.addSchema({

@@ -46,14 +46,16 @@ export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
   const stages = "in MySQL, posted by post, landed in bronze, in silver, superseded, deleted, rejected";
   const tableRows = gauge("pipeline_rows", `Rows at a stage: ${stages}`, ["table", "stage"]);
   const lag = gauge("pipeline_lag_offsets", "Offsets of the topic that are not cleaned yet", ["table"]);
+  const about = "from the table's next change on; 0: there is none";
+  const behindSeconds = gauge("pipeline_behind_seconds", `Seconds that posting is behind MySQL, ${about}`, ["table"]);
+  const behindBytes = gauge("pipeline_behind_bytes", `Bytes of MySQL's log that are not posted, ${about}`, ["table"]);
   for (const table of tableNames) rows.inc({ table, outcome: "stored" }, 0);
 
   return {
     contentType: registry.contentType,
     async text() {
       const { tables } = await takeSnapshot();
-      tableRows.reset();
-      lag.reset();
+      for (const one of [tableRows, lag, behindSeconds, behindBytes]) one.reset();
       for (const table of tableNames) {
         const found = tables?.[table];
         if (!found) continue;
@@ -63,6 +65,9 @@ export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
           if (n !== null) tableRows.set({ table, stage }, n);
         }
         if (found.lag !== null) lag.set({ table }, found.lag);
+        const { seconds = null, bytes = null } = found.behind ?? {};
+        if (seconds !== null) behindSeconds.set({ table }, seconds);
+        if (bytes !== null) behindBytes.set({ table }, bytes);
       }
       return registry.metrics();
     },

@@ -58,12 +58,30 @@ const visible = (text) =>
   );
 const oneLine = (text) => visible(text.replace(/\s+/g, " ").trim());
 
+function duration(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`;
+}
+
 function ago(at, now) {
   const seconds = Math.max(0, Math.round((now - at) / 1000));
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;
-  return new Date(at).toISOString().slice(0, 10);
+  return seconds < 86_400 ? duration(seconds) : new Date(at).toISOString().slice(0, 10);
+}
+
+/** How far what is posted is behind MySQL; nothing where it is not, or where that is not known. */
+function behindText({ behind }) {
+  if (!behind || behind.bytes === 0) return "";
+  const { seconds, bytes, files } = behind;
+  const size = bytes !== null ? bytesText(bytes) : files > 0 ? `${files}+ files` : "";
+  const parts = [seconds === null ? "" : duration(seconds), size].filter(Boolean);
+  return parts.length > 0 ? `${parts.join(", ")} behind MySQL` : "";
+}
+
+function bytesText(bytes) {
+  let at = 0;
+  let size = bytes;
+  for (; size >= 999.5 && at < 3; at++) size /= 1000;
+  return `${at > 0 && size < 9.95 ? size.toFixed(1) : Math.round(size)} ${["bytes", "kB", "MB", "GB"][at]}`;
 }
 
 // ---- the tables' way
@@ -100,6 +118,7 @@ function makeCard(table) {
   const topic = el("span", { class: "topic-name" });
   const sums = el("strong", { class: "wrong", "data-sums": table });
   const [superseded, deleted] = ["superseded", "deleted"].map((kind) => el("span", { class: `${kind} sum muted` }));
+  const behind = el("span", { class: "muted", "data-behind": table });
   const curve = svg("svg", { viewBox: `0 0 ${kept - 1} 32`, preserveAspectRatio: "none", class: "curve", role: "img" });
   const [areaIn, lineIn, lineOut] = ["area", "line in", "line out"].map((name) => svg("path", { class: name }));
   curve.append(areaIn, lineIn, lineOut);
@@ -115,12 +134,16 @@ function makeCard(table) {
       deleted,
       rejected,
       sums,
+      behind,
       lag,
     ),
     el("div", { class: "card-body" }, list, curve),
   );
   $("tables").append(card);
-  return { numbers, rates, lag, rejected, topic, superseded, deleted, sums, curve, areaIn, lineIn, lineOut, list };
+  return {
+    ...{ numbers, rates, lag, behind, rejected, topic, superseded, deleted, sums },
+    ...{ curve, areaIn, lineIn, lineOut, list },
+  };
 }
 
 const history = [];
@@ -177,6 +200,7 @@ function showTables(snapshot) {
           ? "All cleaned"
           : `${number(found.lag)} offsets behind${left}`,
     );
+    say(card.behind, behindText(found));
     card.rejected.hidden = found.rejected === 0;
     say(card.rejected, `${number(found.rejected)} rejected`);
     say(card.sums, found.adds_up ? "" : "The ledger does not add up");

@@ -206,7 +206,7 @@ test("a table is behind since its own next change, not since the place, nor by w
   const { reader, mysql: settings } = server;
   await sql("CREATE TABLE other (k INT PRIMARY KEY)");
   const hourAgo = Math.floor(Date.now() / 1_000) - 3_600;
-  const { place } = await openSnapshot(reader);
+  const { place } = await openSnapshot(reader, server.mysql);
   await reader.query("COMMIT");
   const user = { table: "user" as const, place: { ...place, time: hourAgo } };
   assert.deepEqual((await tableBehind(reader, settings, user)).lag, { seconds: 0, bytes: 0, files: 0 });
@@ -219,7 +219,7 @@ test("a table is behind since its own next change, not since the place, nor by w
   await sql("INSERT INTO user_data VALUES (900, 'A', 'B', 20, NULL)");
   await sleep(1_100);
   await sql("INSERT INTO other VALUES (2)");
-  const { place: end } = await openSnapshot(reader);
+  const { place: end } = await openSnapshot(reader, server.mysql);
   await reader.query("COMMIT");
   for (const from of [user.place, quiet.seen]) {
     const { lag, seen } = await tableBehind(reader, settings, { table: "user", place: from });

@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Browser, Page } from "playwright-core";
+import { connectMysql } from "../../db_conn.ts";
 import { tableNames } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import { findBrowser, noBrowser, openBrowser, watchPage } from "../support/browser.ts";
@@ -244,6 +245,22 @@ test("a ledger that does not add up is shown by the page, by status and by repor
   assert.equal((await run(["clean", "--quiet", ...at])).code, 0);
   assert.equal((await run(["report", "--quiet", ...at])).code, 0);
   await wrong.waitFor({ state: "hidden" });
+});
+
+test("a table that is behind MySQL says so, until it is posted", { skip }, async () => {
+  const { at, mysql } = services;
+  const behind = (table: string, text: RegExp) => page.locator(`[data-behind="${table}"]`, { hasText: text });
+  assert.equal((await run(["post", ...at, "--quiet"])).code, 0);
+  const db = await connectMysql(mysql);
+  try {
+    await db.query("UPDATE user_data SET age = age + 1 WHERE ind = 1");
+    await behind("user", /^\d+ s, \d+ (bytes|kB) behind MySQL$/).waitFor();
+    await behind("pin", /^$/).waitFor({ state: "attached" });
+    assert.equal((await run(["post", ...at, "--quiet"])).code, 0);
+    await behind("user", /^$/).waitFor({ state: "attached" });
+  } finally {
+    db.destroy();
+  }
 });
 
 test("the page asks nobody but its server, and nothing broke its policy", { skip }, () => {
