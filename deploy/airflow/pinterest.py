@@ -32,6 +32,8 @@ SETTINGS = {
     "timeout_minutes": 240,
     "max_reject_share": 0.01,
     "max_lag": 10_000,
+    # null: no limit.
+    "max_behind_seconds": None,
     # "program" or "databricks". The rest is for databricks.
     "clean_with": "program",
     "databricks_connection": "databricks_default",
@@ -156,9 +158,19 @@ def published():
     """The Databricks job has made the answers; once they are checked, the asset says so."""
 
 
+def behind_text(behind: dict | None) -> str:
+    """How far a table is behind MySQL: `0 s`, or `4 s, 2,100 bytes`; `unknown` where its log is not followed."""
+    if behind is None:
+        return "unknown"
+    if behind["bytes"] == 0:
+        return "0 s"
+    seconds = "unknown s" if behind["seconds"] is None else f"{behind['seconds']} s"
+    return f"{seconds}, {behind['files']}+ files" if behind["bytes"] is None else f"{seconds}, {behind['bytes']:,} bytes"
+
+
 @task(retries=0)
 def check(state: dict, cleaned: dict | None):
-    """Fails where the ledger does not add up, or rejects or lag pass a limit. To try again is of no use: no retries."""
+    """Fails where the ledger does not add up, or rejects, lag or delay pass a limit. To try again is of no use: no retries."""
     params = get_current_context()["params"]
     wrong = []
     for table, row in state.items():
@@ -170,7 +182,7 @@ def check(state: dict, cleaned: dict | None):
             f" + {rejected:,} rejected"
         )
         share = rejected / max(1, messages)
-        log.info("%s: %s; lag %s", table, sums, row.get("lag"))
+        log.info("%s: %s; lag %s; behind MySQL %s", table, sums, row.get("lag"), behind_text(row.get("behind")))
         # The program's messages are also those that are landed only: it says itself whether the rest adds up.
         if not row.get("adds_up", messages == clean + superseded + deleted + rejected):
             wrong.append(f"the ledger of {table} does not add up: {sums}")
@@ -185,6 +197,11 @@ def check(state: dict, cleaned: dict | None):
     share = cleaned["rejected"] / max(1, cleaned["messages"]) if cleaned else 0
     if share > params["max_reject_share"]:
         wrong.append(f"{share:.2%} of this run's messages are rejects, over {params['max_reject_share']:.2%}")
+    limit = params["max_behind_seconds"]
+    for table, row in state.items():
+        seconds = (row.get("behind") or {}).get("seconds")
+        if limit is not None and seconds is not None and seconds > limit:
+            wrong.append(f"{table} is {seconds} s behind MySQL, over {limit} s")
     if wrong:
         raise AirflowFailException("; ".join(wrong))
 
@@ -208,6 +225,7 @@ with DAG(
         "wait": Param(settings["wait"], type="integer", minimum=0, description="seconds to wait for a service that is away"),
         "max_reject_share": Param(settings["max_reject_share"], type="number", minimum=0, maximum=1),
         "max_lag": Param(settings["max_lag"], type="integer", minimum=0, description="offsets that may wait, by table"),
+        "max_behind_seconds": Param(settings["max_behind_seconds"], type=["null", "number"], minimum=0, description="how far posting may be behind MySQL"),
     },
     doc_md=__doc__,
     tags=["pinterest"],

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { connectMysql } from "../../db_conn.ts";
 import type { LedgerRow } from "../../lake/ledger.ts";
 import { type Airflow, installAirflow, openAirflow, postRows } from "../support/airflow.ts";
 import { openServices, type Services } from "../support/services.ts";
@@ -111,7 +112,9 @@ test("wrong settings fail at once, are not tried again, and are told", async () 
 
 test("new rejects are a success with a warning, and messages that wait fail the check", async () => {
   await postRows(services.data, "geo", [{ ind: 1 }, { ind: "x" }, "text"]);
-  const { id, state, tasks } = await airflow.ended(await airflow.trigger({ max_reject_share: 1, max_lag: 0 }));
+  const { id, state, tasks } = await airflow.ended(
+    await airflow.trigger({ max_reject_share: 1, max_lag: 0, max_behind_seconds: 0 }),
+  );
   assert.deepEqual(states(tasks), { ...allWell, rejects: "success" });
   assert.equal(state, "success");
   assert.match(
@@ -120,12 +123,19 @@ test("new rejects are a success with a warning, and messages that wait fail the 
   );
   const found = await airflow.result(id, "rejects");
   assert.deepEqual(found, { new: 3, all: ["geo missing_column: 2", "geo not_an_object: 1"] });
+  assert.match(await airflow.log(id, "check"), /user: .* lag 0; behind MySQL 0 s/);
   await postRows(services.data, "geo", [{ ind: 1 }]);
+  const db = await connectMysql(services.mysql);
+  await db.query("UPDATE user_data SET age = age + 1 WHERE ind = 1");
+  db.destroy();
+  await sleep(1_100);
   await airflow.again(id, "ledger");
   const second = await airflow.ended(id);
   assert.deepEqual([second.state, second.tasks.check?.state], ["failed", "failed"]);
   const attempt = second.tasks.check?.try_number as number;
-  assert.match(await airflow.log(id, "check", attempt), /offsets of geo wait to be cleaned, over 0/);
+  const why = await airflow.log(id, "check", attempt);
+  assert.match(why, /offsets of geo wait to be cleaned, over 0/);
+  assert.match(why, /user is [1-9]\d* s behind MySQL, over 0 s/);
   assert.match(alerts.pop() as string, /check failed at try .*wait to be cleaned/);
 });
 
