@@ -13,12 +13,12 @@
  * @module
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { applyBatch, finishLanded, unapplied } from "./clean/batch.ts";
 import { compactBronze } from "./clean/compact.ts";
 import { type LandingThread, openLandingThread } from "./clean/land.ts";
 import { writeCheckedLedger } from "./clean/publish.ts";
 import { finishRebuild } from "./clean/rebuild.ts";
+import { type Round, rest } from "./clean/rest.ts";
 import { allOf, type CleanOptions, type CleanResult, type CleanRun, openRun, type TableRun } from "./clean/run.ts";
 import { checkTopicIds, checkTopics } from "./clean/topics.ts";
 import { readCheckpoint } from "./kafka/checkpoint.ts";
@@ -34,9 +34,6 @@ import { sqlHash } from "./lake/sql_files.ts";
 import { UsageError } from "./runtime/errors.ts";
 import { type RetryOptions, retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
-
-/** Pause of `--follow` when there is nothing new, ms. */
-const followPause = 300;
 
 /**
  * Lands, cleans and publishes what is in the topics.
@@ -62,9 +59,9 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     await retry(() => checkTopics(reader, run, kafka), retrying);
     for (let first = true; ; first = false) {
       try {
-        const moved = await cleanOnce(source, run, { first });
+        const round = await cleanOnce(source, run, { first });
         if (!follow) break;
-        if (!moved) await sleep(followPause, undefined, { signal });
+        await rest(round, signal);
       } catch (error) {
         signal.throwIfAborted();
         if (!isTransientKafka(error)) throw error;
@@ -128,22 +125,26 @@ async function bind(
   if (identity.sql !== sql) onFact({ fact: "warned", text });
 }
 
-/** One round: up to what is committed now, table beside table. Returns whether anything was new. */
-async function cleanOnce(source: Source, run: CleanRun, { first }: { first: boolean }): Promise<boolean> {
+/** One round: up to what is committed now, table beside table. */
+async function cleanOnce(source: Source, run: CleanRun, { first }: { first: boolean }): Promise<Round> {
   const ids = await checkTopicIds(source.reader, run.lake, source.kafka);
-  const moved = await allOf(run.tables.map((at) => cleanTable(source, at, { ids, first })));
-  if (!moved.includes(true)) return false;
-  await writeCheckedLedger(run);
-  for (const at of run.tables) await compactBronze(at);
-  return true;
+  const batches = Math.max(...(await allOf(run.tables.map((at) => cleanTable(source, at, { ids, first })))));
+  if (batches > 0) {
+    await writeCheckedLedger(run);
+    for (const at of run.tables) await compactBronze(at);
+  }
+  return { batches, rewriting: run.rewriting.take() };
 }
 
-/** Lands and cleans what one topic holds now, batch by batch: the next one lands while the last one is cleaned. */
+/**
+ * Lands and cleans what one topic holds now, batch by batch: the next one lands while the last one is cleaned. Returns
+ * how many there were.
+ */
 async function cleanTable(
   { reader, thread, kafka }: Source,
   at: TableRun,
   { ids, first }: { ids: Map<string, string | null>; first: boolean },
-): Promise<boolean> {
+): Promise<number> {
   const { table, run } = at;
   await finishLanded(at);
   const topic = topicOf(kafka, table);
@@ -154,14 +155,15 @@ async function cleanTable(
   let positions: Offsets = new Map(offsets.map((o) => [o.partition, landed.get(o.partition) ?? o.logStart]));
   const total = unread(positions, endOffsets);
   if (first) tellOfTopic(at, topic, { offsets, total });
-  if (total === 0) return false;
+  if (total === 0) return 0;
   const land = () => {
     if (unread(positions, endOffsets) === 0) return undefined;
     const landing = thread.land({ table, topic, topicId: ids.get(topic) ?? null, positions, endOffsets });
     landing.catch(() => {}); // reported where it is awaited
     return landing;
   };
-  for (let ahead = land(); ahead; ) {
+  let batches = 0;
+  for (let ahead = land(); ahead; batches++) {
     const { files, positions: next } = await ahead;
     positions = next;
     at.bronze.push(...files);
@@ -181,7 +183,7 @@ async function cleanTable(
   run.onFact({ fact: "done", table });
   // For people who look at Kafka's own tools: nothing here reads it.
   await showOffsets(reader, `${kafka.prefix}.clean`, topic, positions).catch(() => {});
-  return true;
+  return batches;
 }
 
 /** Says once what a topic holds, or why it gives nothing. */

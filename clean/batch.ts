@@ -13,7 +13,7 @@ import { bronzeQuery } from "../lake/bronze_query.ts";
 import { literal, numbers, openDuckDb, parquet, parquetRows } from "../lake/duckdb.ts";
 import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
-import { blockOf } from "../lake/silver.ts";
+import { blockName, blockOf } from "../lake/silver.ts";
 import { explainSql, readSql } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
 import { deletedBlocks, finishDeletes, readDeletes } from "./deletes.ts";
@@ -53,7 +53,9 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
       if (read !== messages) throw damaged(some, `hold ${read} messages, but their names say ${messages}`);
       for (const [block, rows] of made.blocks) {
         run.signal.throwIfAborted();
-        await publishBlock(at, { block, rows, next });
+        const isThere = at.silver.has(blockName(block));
+        const publishing = publishBlock(at, { block, rows, next });
+        await (isThere ? run.rewriting.time(publishing) : publishing);
       }
       rejected = made.rejected;
     }

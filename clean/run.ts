@@ -19,6 +19,7 @@ import { type FileState, fileStates } from "../lake/footers.ts";
 import { checkBronze, type LedgerRow } from "../lake/ledger.ts";
 import type { Notice } from "../runtime/notice.ts";
 import { isAlive } from "../runtime/process.ts";
+import { stopwatch } from "./rest.ts";
 
 /** What the consumer tells, in the past tense. */
 export type CleanFact =
@@ -61,6 +62,8 @@ export interface CleanRun {
   tables: TableRun[];
   /** Messages that this run has cleaned, and how many of them it rejected. */
   cleaned: { messages: number; rejected: number };
+  /** How long blocks of silver that were there already are written anew. */
+  rewriting: ReturnType<typeof stopwatch>;
   /** Runs a query on a connection that no other uses: as many at a time as there are cores. */
   onFreeConnection: <T>(query: (connection: DuckDBConnection) => Promise<T>) => Promise<T>;
   close(): void;
@@ -111,6 +114,7 @@ export async function openRun(lake: string, options: LandedOptions, root = lake)
     ...{ lake, root, signal, onFact, batches },
     tables: [],
     cleaned: { messages: 0, rejected: 0 },
+    rewriting: stopwatch(),
     onFreeConnection: await connectionPool(connect),
     close() {
       signal.removeEventListener("abort", interrupt);

@@ -1,6 +1,6 @@
 /** Posting while somebody else cleans or posts, after a kill, and to several partitions. */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -32,20 +32,27 @@ after(async () => {
   await services?.close();
 });
 
-test("clean --follow goes on in micro-batches until it is stopped, with exit code 130", async () => {
+test("clean --follow goes on in micro-batches until it is stopped, with exit code 130", async (t) => {
   const other = join(folder.path, "follow");
-  const following = start(["clean", "--follow", "--creds", creds, "--data", other, "--prefix", "follow"]);
+  const trace = join(folder.path, "follow.steps");
+  const following = start(["clean", "--follow", "--creds", creds, "--data", other, "--prefix", "follow"], {
+    env: struck(trace),
+  });
+  t.after(() => following.kill("SIGKILL"));
   await following.said(/Using Kafka/);
   ok(await run(["post", "--creds", creds, "--data", other, "--prefix", "follow"]));
   await following.said(/clean {3}pin [\d,]+ messages/);
-  for (let tries = 0; ; tries++) {
-    const rows = existsSync(join(other, "lake/gold/ledger.parquet"))
-      ? await query(`SELECT sum(clean)::INT AS clean FROM '${other}/lake/gold/ledger.parquet'`)
-      : [];
-    if (rows[0]?.clean === 6000) break;
-    assert.ok(tries < 100, `follow has cleaned ${rows[0]?.clean}`);
-    await new Promise((done) => setTimeout(done, 100));
-  }
+  const untilLedger = async (column: string, wanted: number) => {
+    for (let tries = 0; ; tries++) {
+      const rows = existsSync(join(other, "lake/gold/ledger.parquet"))
+        ? await query(`SELECT sum(${column})::INT AS messages FROM '${other}/lake/gold/ledger.parquet'`)
+        : [];
+      if (rows[0]?.messages === wanted) break;
+      assert.ok(tries < 100, `follow has ${rows[0]?.messages} messages that are ${column}`);
+      await new Promise((done) => setTimeout(done, 100));
+    }
+  };
+  await untilLedger("clean", 6000);
   const second = await run(["clean", "--creds", creds, "--data", other, "--prefix", "follow"]);
   assert.equal(second.code, 1);
   assert.match(
@@ -53,6 +60,13 @@ test("clean --follow goes on in micro-batches until it is stopped, with exit cod
     /Error: Another clean of the lake in ".*follow\/lake" is running: process \d+, since .*; let it finish, or stop it first\n$/,
   );
   ok(await run(["status", "--creds", creds, "--data", other, "--prefix", "follow"]));
+  writeFileSync(trace, "");
+  ok(await run(["post", "--full", "--creds", creds, "--data", other, "--prefix", "follow"]));
+  await untilLedger("superseded", 6000);
+  for (let tries = 0; !/\tresting\t[1-9]\d* ms/.test(readFileSync(trace, "utf8")); tries++) {
+    assert.ok(tries < 50, "after it wrote blocks anew it did not rest");
+    await new Promise((done) => setTimeout(done, 100));
+  }
   following.kill("SIGINT");
   assert.equal((await following.done).code, 130);
 });
