@@ -231,10 +231,11 @@ export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source
   const rows = ledger.map((row) => {
     const source = sources?.[row.table];
     const sums = counted.map((name) => row[name]);
-    return [row.table, ...(source ? [source.in_mysql, source.posted] : []), ...sums, addsUp(row) ? "yes" : "NO"];
+    const from = source ? [source.in_mysql, source.posted, formatBehind(source.behind)] : [];
+    return [row.table, ...from, ...sums, addsUp(row) ? "yes" : "NO"];
   });
   const reasons = formatReasons(ledger);
-  const columns = ["table", ...(sources ? ["in MySQL", "posted"] : []), ...counted, "adds up"];
+  const columns = ["table", ...(sources ? ["in MySQL", "posted", "behind"] : []), ...counted, "adds up"];
   return formatTable(columns, rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
 }
 
