@@ -28,8 +28,13 @@ const isNewer = (one: string, other: string): string => {
 };
 
 /** The place of a row among those with its ind: 1 is the newest. */
-export const rank =
-  "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
+const rank = "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
+
+/** A query for the newest row of each ind. Ranking sorts, so it is done without the columns that it does not need. */
+export const newestRows = (rows: string): string =>
+  `SELECT * FROM (${rows}) ANTI JOIN (
+    SELECT _partition, _offset FROM (SELECT ind, _posted_at, _partition, _offset FROM (${rows})) QUALIFY ${rank} > 1
+  ) USING (_partition, _offset)`;
 
 /** Takes the deletes among the messages of some files into the table `deleted`; gives how many there are. */
 export async function readDeletes({ table, connection }: TableRun, files: BronzeFile[]): Promise<number> {
@@ -102,7 +107,7 @@ export async function publishWithDeletes(
     `SELECT count(*) - count(DISTINCT ind), count(*) FILTER (is_row) - count(DISTINCT ind) FILTER (is_row)
       FROM (SELECT ind, true AS is_row FROM (${both}) UNION ALL SELECT ind, false FROM candidates)`,
   );
-  const rows = doubles === 0 ? both : `SELECT * FROM (${both}) QUALIFY ${rank} = 1`;
+  const rows = doubles === 0 ? both : newestRows(both);
   const winners = `SELECT * FROM (${rows}) AS one ANTI JOIN (${newest}) AS other
     ON one.ind = other.ind AND ${isNewer("other", "one")}${losers === 0 ? "" : " ORDER BY ind"}`;
   const superseded = state.superseded + losers;

@@ -12,7 +12,7 @@ import { fileSize, type Offsets, paths, putInPlace, temporaryPath } from "../lak
 import { doneOffsets, metadataClause, noState, notIn } from "../lake/footers.ts";
 import { checkLedger, type LedgerRow, ledgerRow, writeLedger } from "../lake/ledger.ts";
 import { blockName } from "../lake/silver.ts";
-import { publishWithDeletes, rank } from "./deletes.ts";
+import { newestRows, publishWithDeletes } from "./deletes.ts";
 import type { CleanRun, TableRun } from "./run.ts";
 
 /** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, in both or nowhere. */
@@ -50,8 +50,7 @@ export async function publishBlock(
   let rows = news;
   if (temporary === undefined || inTable || state || losers > 0) {
     temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
-    // Ranking sorts whole rows: only where an ind comes twice.
-    const winners = losers === 0 ? both : `SELECT * FROM (${both}) QUALIFY ${rank} = 1 ORDER BY ind`;
+    const winners = losers === 0 ? both : `${newestRows(both)} ORDER BY ind`;
     [rows = 0] = await numbers(
       connection,
       `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded, deletes: beside })})`,
