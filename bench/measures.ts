@@ -31,3 +31,13 @@ export async function counted(admin: Admin, topics: string[]): Promise<number[]>
 }
 
 export const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+
+/** Tells of times in ms within which some shares of them are. */
+export function shares(times: number[]): string {
+  const sorted = [...times].sort((a, b) => a - b);
+  const at = (share: number) => {
+    const ms = sorted[Math.ceil(sorted.length * share) - 1] ?? Number.NaN;
+    return ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  };
+  return `p50 ${at(0.5)}, p90 ${at(0.9)}, p99 ${at(0.99)}, max ${at(1)}`;
+}

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -20,7 +20,8 @@ import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { sampleRow } from "../local/sample/rows.ts";
 import { openServices } from "../test/support/services.ts";
 import { ok, run, start, struck } from "../test/support/support.ts";
-import { cpuOf, peakOf } from "./measures.ts";
+import { batchesOf, busy, silverAt } from "./batches.ts";
+import { cpuOf, peakOf, shares } from "./measures.ts";
 
 const { values } = parseArgs({
   options: {
@@ -71,47 +72,6 @@ async function sendUpdates(kafka: KafkaSettings): Promise<Sent[]> {
   }
 }
 
-/** A batch of one table by the program's steps: from when to when, ms, and how many blocks of silver it wrote. */
-interface Batch {
-  table: Table;
-  begin: number;
-  end: number;
-  blocks: number;
-  /** Up to which offset of a partition it goes. */
-  next: Map<number, number>;
-}
-
-/** The batches that the file of steps tells of; the last one may not have ended. */
-function batchesOf(trace: string): Batch[] {
-  const batches: Batch[] = [];
-  const landed = new Map<Table, Map<number, number>>(tableNames.map((table) => [table, new Map()]));
-  const open = new Map<Table, Batch>();
-  for (const line of readFileSync(trace, "utf8").trimEnd().split("\n")) {
-    const [, time, name, subject = ""] = line.split("\t");
-    const [, room, table] = /\/(bronze|silver|rejects)\/(\w+?)[/-]/.exec(subject) ?? [];
-    const of = (name === "cleaning" ? subject : table) as Table;
-    if (name === "cleaning") {
-      open.set(of, { table: of, begin: Number(time), end: 0, blocks: 0, next: new Map(landed.get(of)) });
-    } else if (name !== "renamed") continue;
-    else if (room === "bronze") {
-      const [, partition, next] = /\/(\d+)-\d+-(\d+)-\d+\.tsv$/.exec(subject) ?? [];
-      landed.get(of)?.set(Number(partition), Number(next));
-    } else if (room === "silver") (open.get(of) as Batch).blocks++;
-    else if (room === "rejects") batches.push({ ...(open.get(of) as Batch), end: Number(time) });
-  }
-  return batches;
-}
-
-/** How long at least one of the batches was at work between two times, ms. */
-function busy(batches: Batch[], from: number, to: number): number {
-  let [time, until] = [0, from];
-  for (const { begin, end } of [...batches].sort((a, b) => a.begin - b.begin)) {
-    time += Math.max(0, Math.min(end, to) - Math.max(begin, until));
-    until = Math.max(until, Math.min(end, to));
-  }
-  return time;
-}
-
 async function open() {
   if (values.data === undefined) {
     const services = await openServices({ rows });
@@ -135,21 +95,18 @@ try {
   const [from, cpu] = [Date.now(), cpuOf(follow.pid)];
   const sent = await sendUpdates(kafka);
   const [to, taken, peak] = [Date.now(), cpuOf(follow.pid) - cpu, peakOf(follow.pid)];
-  const doneAt = (batches: Batch[], { table, partition, offset }: Sent) =>
-    batches.find((batch) => batch.table === table && (batch.next.get(partition) ?? 0) > offset)?.end;
   let batches = batchesOf(trace);
-  for (; sent.some((one) => doneAt(batches, one) === undefined); batches = batchesOf(trace)) await sleep(1_000);
+  for (; sent.some((one) => silverAt(batches, one) === undefined); batches = batchesOf(trace)) await sleep(1_000);
   follow.kill("SIGINT");
   await follow.done;
-  const waits = sent.map((one) => (doneAt(batches, one) as number) - one.at).sort((a, b) => a - b);
-  const at = (share: number) => `${((waits[Math.ceil(waits.length * share) - 1] as number) / 1000).toFixed(1)} s`;
+  const waits = sent.map((one) => (silverAt(batches, one) as number) - one.at);
   const ours = batches.filter(({ begin }) => begin >= from && begin < to);
   const blocks = ours.reduce((sum, batch) => sum + batch.blocks, 0);
   console.log(
     `${sent.length} updates, ${rate} a second over ${rows.toLocaleString("en")} rows a table, for ${Math.round((to - from) / 1000)} s: ` +
       `${Math.round((taken / (to - from)) * 100_000)} % of a core, ${Math.round(peak)} MB, busy with batches ${Math.round((busy(ours, from, to) / (to - from)) * 100)} % of the time; ` +
       `${ours.length} batches wrote ${blocks} blocks, ${((taken / blocks) * 1000).toFixed(0)} ms of CPU each; ` +
-      `from commit to silver: half within ${at(0.5)}, 99 of 100 within ${at(0.99)}, all within ${at(1)}`,
+      `from commit to silver: ${shares(waits)}`,
   );
 } finally {
   await close();
