@@ -26,6 +26,8 @@ interface SweepOptions {
   kafka: KafkaSettings;
   source: SourceTable;
   logTable: LogTable | undefined;
+  /** The last key of the full run. Later runs see rows above it as new ones only: they never delete one. */
+  upTo: string | null;
   /** Up to where the log is posted; what it names behind that is left to the next round. */
   log: LogPlace | null;
   signal: AbortSignal;
@@ -33,21 +35,22 @@ interface SweepOptions {
 
 /** Rows of a page, of their keys only. */
 const pageKeys = 100_000;
-/** Above every key. */
-const greatestKey = String(2n ** 64n - 1n);
 
 /**
- * The keys whose newest message in the topic is a row that the table has no more, as decimal text. What is no key of
- * digits is left alone. Takes a bit a key, and some 100 bytes each for keys that lie alone.
+ * The keys whose newest message in the topic is a row that the table has no more, as decimal text, and those above
+ * `upTo` whose newest message is a row. What is no key of digits is left alone. Takes a bit a key, and some 100 bytes
+ * each for keys that lie alone.
  */
 export async function goneKeys(options: SweepOptions): Promise<Iterable<string>> {
-  const { reader, mysql, source, logTable, log, signal } = options;
+  const { reader, mysql, source, logTable, upTo, log, signal } = options;
   const gone = await keysInTopic(options);
+  if (upTo === null) return union(gone);
   if (logTable && log) {
     const { place: to } = await openSnapshot(reader.db, mysql);
     for (let from = log; comparePlaces(from, to) < 0; ) {
       const read = await readChanges(mysql, { table: logTable, from, to, most: pageKeys, signal });
-      for (const key of read.keys.keys()) for (const set of gone) set.delete(BigInt(key));
+      const named = [...read.keys.keys()].map(BigInt).filter((key) => key <= BigInt(upTo));
+      for (const key of named) for (const set of gone) set.delete(key);
       from = read.place;
     }
   }
@@ -55,7 +58,7 @@ export async function goneKeys(options: SweepOptions): Promise<Iterable<string>>
   const keys: SourceTable = { ...source, columns: [keyColumn], key: 0 };
   for (let after: string | undefined, rows = pageKeys; rows === pageKeys; ) {
     signal.throwIfAborted();
-    const page = { after, upTo: greatestKey, limit: pageKeys };
+    const page = { after, upTo, limit: pageKeys };
     ({ rows } = await readPage(reader.db, keys, page, (bytes, start) => {
       after = bytes.toString("latin1", start + 1, start + 1 + (bytes[start] as number));
       for (const set of gone) set.delete(numberOf(after) as number | bigint);

@@ -218,7 +218,7 @@ async function finishFull(posting: Posting): Promise<void> {
   const { job, signal } = limits;
   const { table, mysql, kafka } = job;
   const { encoder } = session;
-  const { log = null } = unfinished(session.checkpoint) ?? {};
+  const { upTo: last = null, log = null } = unfinished(session.checkpoint) ?? {};
   const post = async (checkpoint: Checkpoint) => {
     const { deleted } = encoder;
     session.checkpoint = await commit(session, checkpoint, limits, encoder.take());
@@ -226,7 +226,8 @@ async function finishFull(posting: Posting): Promise<void> {
     if (deleted > 0) emit({ fact: "posted", table, rows: 0, deleted });
   };
   encoder.take();
-  for (const key of await goneKeys({ reader, mysql, kafka, source, logTable, log, signal })) {
+  step("sweeping", table);
+  for (const key of await goneKeys({ reader, mysql, kafka, source, logTable, upTo: last, log, signal })) {
     encoder.remove(key);
     if (encoder.rows === transactionRows) await post(session.checkpoint);
   }

@@ -1,5 +1,6 @@
 /** Rows that are inserted, updated and deleted after they were posted. */
 import assert from "node:assert/strict";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -146,4 +147,21 @@ test("TRUNCATE stops post, which names it; --full posts every row, and a delete 
   );
   for (const table of ["pin", "user"] as const) await assertPosted(kafka, "seen", db, table);
   assert.equal(posted(ok(await post("--prefix", "seen", "--full", "--json")).stdout).geo?.[1], 0);
+});
+
+test("a row above the last key that comes and goes while a full run ends does not stay in the topic", async () => {
+  ok(await post("--prefix", "above"));
+  const [[last] = []] = (await sql("SELECT MAX(ind) AS ind FROM geolocation_data")) as unknown as [{ ind: number }[]];
+  const row = `SELECT ${last?.ind}, timestamp, latitude, longitude, country FROM geolocation_data LIMIT 1`;
+  await sql(`DELETE FROM geolocation_data WHERE ind = ${last?.ind}`);
+  const trace = join(services.folder.path, "above");
+  await writeFile(`${trace}.hold`, "");
+  const full = start(["post", "--full", ...at, "--prefix", "above"], { env: struck(trace, "pause 1 ^sweeping geo") });
+  while (!/struck/.test(await readFile(trace, "utf8").catch(() => ""))) await sleep(20);
+  await sql(`INSERT INTO geolocation_data ${row}`);
+  await rm(`${trace}.hold`);
+  ok(await full.done);
+  await sql(`DELETE FROM geolocation_data WHERE ind = ${last?.ind}`);
+  ok(await post("--prefix", "above"));
+  await assertPosted(kafka, "above", db, "geo");
 });
