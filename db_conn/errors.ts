@@ -44,7 +44,7 @@ export function explainMysql(error: unknown, { host, port }: { host: string; por
   return error as Error;
 }
 
-/** Whether an error of mysql2 may be gone at the next try: the server is away, stopping, full or in a deadlock. */
+/** Whether an error of mysql2 may be gone at the next try: the server is away, stopping, full or in a deadlock, or a table was changed under a snapshot. */
 export function isTransientMysql(error: unknown): boolean {
   const { name, code = "", cause, fatal } = error as NodeJS.ErrnoException & { cause?: unknown; fatal?: boolean };
   if (name.startsWith("KafkaJS")) return false; // these may carry the same codes
@@ -52,7 +52,7 @@ export function isTransientMysql(error: unknown): boolean {
     // mysql2's own error for a connection that was lost before has no code.
     (fatal === true && code === "") ||
     /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|PROTOCOL_)/.test(code) ||
-    /^ER_(SERVER_SHUTDOWN|CON_COUNT|TOO_MANY_USER|LOCK_WAIT|LOCK_DEADLOCK|QUERY_INTERRUPTED|CONNECTION_KILLED|NET_)/.test(
+    /^ER_(SERVER_SHUTDOWN|CON_COUNT|TOO_MANY_USER|LOCK_WAIT|LOCK_DEADLOCK|TABLE_DEF_CHANGED|QUERY_INTERRUPTED|CONNECTION_KILLED|NET_)/.test(
       code,
     ) ||
     (cause !== undefined && isTransientMysql(cause))

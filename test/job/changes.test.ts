@@ -165,3 +165,21 @@ test("a row above the last key that comes and goes while a full run ends does no
   ok(await post("--prefix", "above"));
   await assertPosted(kafka, "above", db, "geo");
 });
+
+test("TRUNCATE under the snapshot that post --follow reads stops it by name all the same", async () => {
+  ok(await post("--prefix", "under"));
+  const following = start(["post", "--follow", ...at, "--prefix", "under"]);
+  await sql("UPDATE geolocation_data SET country = 'There' WHERE ind = 1");
+  await following.said(/post {4}geo 1\n/);
+  await sql("LOCK TABLES geolocation_data WRITE");
+  await sql("UPDATE geolocation_data SET country = 'Here' WHERE ind = 1");
+  for (let waiting: unknown[] = []; waiting.length === 0; await sleep(20)) {
+    const states = "SELECT id FROM information_schema.processlist WHERE state LIKE '%metadata lock%'";
+    [waiting] = (await sql(states)) as unknown as [unknown[]];
+  }
+  await sql("TRUNCATE geolocation_data");
+  await sql("UNLOCK TABLES");
+  const { code, stderr } = await following.done;
+  assert.equal(code, 1);
+  assert.match(stderr, /Error: Cannot follow "geolocation_data" .*TRUNCATE.*; run post --full\n/);
+});
