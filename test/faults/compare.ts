@@ -50,13 +50,18 @@ export async function compareLake(sandbox: Compared, messages: Record<Table, Mes
   return findings;
 }
 
-/** Every source row is there as often as it must, byte for byte, and in key order within its partition. */
-async function compareTopic(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
+/** The rows of MySQL as their messages must be, by key, in key order. */
+export async function rowMessages(db: Compared["db"], table: Table): Promise<Map<string, string>> {
   const { source, key, columns } = tables[table];
-  const { rows, columns: names } = await sourceRows(sandbox.db, table, source, key);
+  const { rows, columns: names } = await sourceRows(db, table, source, key);
   const kinds = names.map((name) => (columns as Record<string, ColumnKind>)[name] as ColumnKind);
   const place = names.indexOf(key);
-  const wanted = new Map(rows.map((row) => [row[place] as string, asJson(names, kinds, row)]));
+  return new Map(rows.map((row) => [row[place] as string, asJson(names, kinds, row)]));
+}
+
+/** Every source row is there as often as it must, byte for byte, and in key order within its partition. */
+async function compareTopic(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
+  const wanted = await rowMessages(sandbox.db, table);
   const times = new Map<string, number>();
   const last = new Map<number, number>();
   let falls = 0;
@@ -94,7 +99,8 @@ const sampled = 2_000;
 /** Silver, rejects and ledger are what the messages come to. */
 async function compareTable(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const { lake } = sandbox;
-  // A source row is clean, so that its key says what becomes of it; all of the others' are read as the spec has it.
+  // A source row is clean, and a message of a source row without a value is a delete, so that the key says what becomes
+  // of it; all of the others' are read as the spec has it.
   const every = Math.ceil(messages.length / sampled);
   const isRead = (key: string | undefined) => sandbox.isForeign(key) || Number(key) % every === 0;
   const wanted = cleanTable(
@@ -117,11 +123,13 @@ async function compareTable(sandbox: Compared, table: Table, messages: Message[]
     found.add(ind);
     if (wanted.rows.has(BigInt(ind) as never)) continue;
     const origin = newest.get(ind);
-    if (!origin) findings.wrong.push(`${table}: silver has ind ${ind}, which no message gives`);
+    if (!origin || origin.value === null)
+      findings.wrong.push(`${table}: silver has ind ${ind}, which no message gives, or which was deleted`);
     else if (origin.partition !== _partition || origin.offset !== _offset)
       findings.wrong.push(`${table}: silver's ind ${ind} is not the newest`);
   }
-  for (const ind of [...newest.keys(), ...[...wanted.rows.keys()].map(String)]) if (!found.has(ind)) findings.lost++;
+  const plainRows = [...newest].filter(([, { value }]) => value !== null).map(([ind]) => ind);
+  for (const ind of [...plainRows, ...[...wanted.rows.keys()].map(String)]) if (!found.has(ind)) findings.lost++;
   for (const row of await readSilver(lake, table, every === 1 ? "true" : `ind % ${every} = 0`)) {
     const expected = wanted.rows.get(row.ind as never);
     if (expected && !isDeepStrictEqual(row, expected))
@@ -146,9 +154,10 @@ async function compareTable(sandbox: Compared, table: Table, messages: Message[]
   if (places.size > 0) findings.wrong.push(`${table}: ${places.size} rejects that should not be`);
 
   const [ledger] = await query(`SELECT * FROM '${paths(lake).gold}/ledger.parquet' WHERE "table" = '${table}'`);
-  const clean = wanted.rows.size + newest.size;
+  const clean = wanted.rows.size + plainRows.length;
   const superseded = wanted.superseded + plain.length - newest.size;
-  const counts = { messages: messages.length, clean, superseded };
+  const deleted = wanted.deletes.size + newest.size - plainRows.length;
+  const counts = { messages: messages.length, clean, superseded, deleted };
   for (const [name, count] of Object.entries({ ...counts, rejected: wanted.rejects.length })) {
     if (Number(ledger?.[name]) !== count) {
       findings.wrong.push(`${table}: the ledger says ${ledger?.[name]} ${name}, but there are ${count}`);

@@ -51,7 +51,7 @@ function killsOf(steps: Step[]): { strike: string; text: string }[] {
 }
 
 /** Kills a command after each of its steps, or after some of them, each time beginning with the lake as it is now. */
-async function killAtSteps(
+export async function killAtSteps(
   round: Round,
   sandbox: Sandbox,
   options: { args: string[]; lake: "copy" | "empty"; most: number },

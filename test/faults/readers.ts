@@ -47,16 +47,21 @@ export interface Seen {
   wrong: string[];
 }
 
-/** Watches a lake's silver by DuckDB and pyarrow until `stop`. */
-export function watchSilver(python: string, lake: string): { stop: () => Promise<Seen> } {
-  const child = spawn(python, [file("readers.py"), join(lake, "silver")], { stdio: ["pipe", "pipe", "inherit"] });
+/** Watches a lake's silver by DuckDB and pyarrow until `stop`; `deletes`: rows may vanish. */
+export function watchSilver(
+  python: string,
+  lake: string,
+  { deletes = false }: { deletes?: boolean } = {},
+): { stop: () => Promise<Seen> } {
+  const args = [file("readers.py"), join(lake, "silver"), ...(deletes ? ["deletes"] : [])];
+  const child = spawn(python, args, { stdio: ["pipe", "pipe", "inherit"] });
   let json = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     json += text;
   });
   const closed = new Promise<void>((resolve) => child.on("close", () => resolve()));
   const stopped = new AbortController();
-  const duckdb = watchByDuckDb(lake, stopped.signal);
+  const duckdb = watchByDuckDb(lake, { deletes, signal: stopped.signal });
   return {
     async stop() {
       stopped.abort();
@@ -69,10 +74,15 @@ export function watchSilver(python: string, lake: string): { stop: () => Promise
   };
 }
 
-const watchByDuckDb = (lake: string, signal: AbortSignal): Promise<Seen> =>
-  withDuckDb({ threads: "1" }, (connection) => watch(connection, lake, signal));
+interface WatchOptions {
+  deletes: boolean;
+  signal: AbortSignal;
+}
 
-async function watch(connection: DuckDBConnection, lake: string, signal: AbortSignal): Promise<Seen> {
+const watchByDuckDb = (lake: string, options: WatchOptions): Promise<Seen> =>
+  withDuckDb({ threads: "1" }, (connection) => watch(connection, lake, options));
+
+async function watch(connection: DuckDBConnection, lake: string, { deletes, signal }: WatchOptions): Promise<Seen> {
   const seen: Seen = { reads: 0, errors: 0, wrong: [] };
   const known = new Set<Table>();
   while (!signal.aborted) {
@@ -97,7 +107,7 @@ async function watch(connection: DuckDBConnection, lake: string, signal: AbortSi
              WHERE (now._posted_at, now._partition, now._offset) < (old._posted_at, old._partition, old._offset))`,
       );
       const [doubled, gone, older] = (rows.getRows()[0] as unknown[]).map(Number);
-      if (doubled || gone || older) {
+      if (doubled || (gone && !deletes) || older) {
         const what = `${doubled} doubled, ${gone} vanished inds and ${older} rows older than before`;
         seen.wrong.push(`DuckDB saw ${what} in ${table}`);
       }

@@ -30,6 +30,7 @@ export interface Services extends DatabaseServices {
   proxy: BrokerProxy;
   /** The broker's own port, past the proxy. */
   brokerPort: number;
+  isMariaDb: boolean;
   /** The KAFKA part of credentials for it. */
   kafka: { BROKERS: string[]; REPLICATION_FACTOR?: number };
   close(): Promise<void>;
@@ -78,7 +79,14 @@ export async function openServices(
     },
   };
   return {
-    ...{ ...own, broker, proxy, brokerPort: port, kafka: { BROKERS: [`127.0.0.1:${advertised}`] } },
+    ...{
+      ...own,
+      broker,
+      proxy,
+      brokerPort: port,
+      isMariaDb: server.name === "MariaDB",
+      kafka: { BROKERS: [`127.0.0.1:${advertised}`] },
+    },
     ...(keeper && { zookeeper: keeper }),
     async close() {
       proxy.refuse();
@@ -141,13 +149,15 @@ export interface SandboxOptions {
   rows: number;
   seed: number;
   partitions: number;
+  /** Who watches silver; those who allow deletes do not miss the rows that are gone. */
+  watch: "all" | "deletes" | "none";
 }
 
 /** Makes a database with sample posts, and names the topics and the lake after it. */
 export async function makeSandbox(
   services: Pick<Services, "folder" | "mysql" | "base" | "kafka">,
   name: string,
-  options: SandboxOptions,
+  options: Omit<SandboxOptions, "watch">,
 ): Promise<Sandbox> {
   const { rows, seed, partitions } = options;
   const database = `pinterest_${name.replaceAll("-", "_")}`;
@@ -271,7 +281,7 @@ function follow(running: Running, options: { trace: string; command: string; lak
 /** How long a program may take no step, ms. */
 const patience = 20_000;
 
-const postSteps = new Set(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed"]);
+const postSteps = new Set(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed", "sweeping"]);
 
 /** Rows of a source table as MySQL's own text, in key order. */
 export async function sourceRows(db: MysqlAddress, table: Table, source: string, key: string) {

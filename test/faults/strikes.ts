@@ -19,6 +19,7 @@ import {
   type Services,
   type Work,
 } from "./sandbox.ts";
+import type { Writers } from "./writers.ts";
 
 /** One round of a fault. */
 export interface Round {
@@ -42,6 +43,11 @@ export interface Round {
   note(text: string): void;
   /** Runs `post` and `clean` undisturbed and compares everything; gives what the topics hold. */
   finish(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
+  /**
+   * Stops those who change the tables, runs `post` and `clean` undisturbed and compares everything; `again`: rows may
+   * have been posted again as they were, since a full run did so.
+   */
+  finishChanges(sandbox: Sandbox, writers: Writers, options?: { again?: boolean }): Promise<void>;
   /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. Gives what they hold. */
   finishLake(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
 }
@@ -51,6 +57,8 @@ export interface Fault {
   text: string;
   /** Not in the short run: it waits for time-outs. */
   long?: true;
+  /** The tables are changed while it strikes: the table of results has columns for that. */
+  changes?: true;
   /** Only where the broker runs by a ZooKeeper. */
   zookeeper?: true;
   round(round: Round): Promise<void>;
@@ -63,7 +71,7 @@ export async function endedWell(round: Round, work: Work, codes: (number | null)
 }
 
 /** A random moment of the work; the short run's tables are posted in a fraction of the time. */
-const moment = (round: Round, ms: number): Promise<void> => sleep(round.random() * (round.short ? ms / 20 : ms));
+export const moment = (round: Round, ms: number): Promise<void> => sleep(round.random() * (round.short ? ms / 20 : ms));
 
 /** Kills a command again and again, each time within a stage if it gets there. */
 async function killAgain(
@@ -82,10 +90,10 @@ async function killAgain(
   }
 }
 
-/** Ends `clean --follow`, which must be quick about it. */
+/** Ends a command that follows, which must be quick about it. */
 export async function endFollow(round: Round, work: Work): Promise<void> {
   if (work.over()) return round.wrong(`"${work.command}" ended by itself: ${(await work.done).stderr.slice(-300)}`);
-  await work.said(/Using Kafka/); // before that it cannot hear a signal yet
+  await work.said(/Using .*Kafka/); // before that it cannot hear a signal yet
   const since = Date.now();
   work.kill("SIGTERM");
   await endedWell(round, work, [143]);
