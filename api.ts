@@ -147,6 +147,7 @@ function runThread(
 ): Promise<PostResult> {
   return new Promise<PostResult>((resolve, reject) => {
     let result: PostResult | undefined;
+    let failure: Error | undefined;
     const onStop = () => {
       worker.postMessage({ command: "stop" } satisfies Command);
       // A thread that waits for a broker that is away has nothing to bring to an end.
@@ -158,10 +159,14 @@ function runThread(
       if (message.fact === "done") result = message.result;
       onFact(message);
     });
-    worker.on("error", reject);
+    // Reported at the exit: what the thread has told before it failed may come after the error.
+    worker.on("error", (error: Error) => {
+      failure = error;
+    });
     worker.on("exit", (code) => {
       stop.removeEventListener("abort", onStop);
-      if (result) resolve(result);
+      if (failure) reject(failure);
+      else if (result) resolve(result);
       else reject(stop.aborted ? stop.reason : new Error(`The thread that posts "${table}" ended with code ${code}`));
     });
   });

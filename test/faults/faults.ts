@@ -151,6 +151,7 @@ async function runRound(name: string, number: number, services: Services, python
       // A full run posts rows again, yet deletes only what is not deleted; MySQL's snapshots may show more than the log.
       const mustNot = services.isMariaDb ? (mayRepeat ? 0 : again.rows) + again.deletes : 0;
       if (mustNot > 0) wrong(`${mustNot} messages say what the ones before them said`);
+      if (short) return; // fail-points-deletes cleans the same
       await sandbox.go(["clean"]);
       found(await compareLake(sandbox, messages));
     },

@@ -5,7 +5,17 @@
  * @module
  */
 
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -231,14 +241,22 @@ function follow(running: Running, options: { trace: string; command: string; lak
   void running.done.then(() => {
     over = true;
   });
-  const steps = (): Step[] =>
-    readFileSync(trace, "utf8")
-      .split("\n")
-      .slice(0, -1)
-      .map((line) => {
-        const [, ms, name = "", subject = ""] = line.split("\t");
-        return { ms: Number(ms), name, subject: subject.startsWith(lake) ? relative(lake, subject) : subject };
-      });
+  const taken: Step[] = [];
+  let read = 0;
+  // Whoever follows takes thousands of steps: only new lines are read.
+  const steps = (): Step[] => {
+    const file = openSync(trace, "r");
+    const bytes = Buffer.alloc(fstatSync(file).size - read);
+    readSync(file, bytes, 0, bytes.length, read);
+    closeSync(file);
+    const lines = bytes.subarray(0, bytes.lastIndexOf("\n") + 1);
+    read += lines.length;
+    for (const line of lines.toString().split("\n").slice(0, -1)) {
+      const [, ms, name = "", subject = ""] = line.split("\t");
+      taken.push({ ms: Number(ms), name, subject: subject.startsWith(lake) ? relative(lake, subject) : subject });
+    }
+    return taken;
+  };
   // Whoever waits for the next step of a program that follows or hangs does not wait for ever.
   const reached = async (condition: (steps: Step[]) => boolean) => {
     for (let count = -1, since = Date.now(); ; ) {

@@ -43,7 +43,7 @@ export interface Writers {
 interface WritersOptions {
   seed: number;
   /** The longest pause between two transactions of one of them, ms. */
-  pauseMs?: number;
+  pauseMs: number;
 }
 
 /** What a transaction has changed, by table and key; it may still be rolled back. */
@@ -56,7 +56,7 @@ type Changes = Map<string, { table: Table; key: string; state: State }>;
 export async function startWriters(
   services: Pick<Services, "base">,
   sandbox: Pick<Sandbox, "db">,
-  { seed, pauseMs = 12 }: WritersOptions,
+  { seed, pauseMs }: WritersOptions,
 ): Promise<Writers> {
   const dice = new Random(seed);
   const { database: base } = await services.base();
@@ -213,7 +213,7 @@ function changesOf(of: {
       else if (which < 0.58) await remove(db, table, await lock(db, table, 1), done);
       else if (which < 0.86) await insert(db, table, done);
       else if (which < 0.98) await move(db, table, done);
-      else if (which < 0.99) await remove(db, table, await lock(db, table, dice.below(100)), done);
+      else if (which < 0.993) await remove(db, table, await lock(db, table, dice.below(100)), done);
       else await setVersion(db, table, await lock(db, table, 2_000), done);
     },
     async sweep(db: Connection, table: Table, how: "truncate" | "delete" | "update"): Promise<number> {

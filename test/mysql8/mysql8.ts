@@ -1,5 +1,5 @@
 /**
- * The tests of the log on a MySQL 8.0 instead of MariaDB: `npm run test:mysql8`.
+ * The tests of the log, and the faults while it is followed, on a MySQL 8.0 instead of MariaDB: `npm run test:mysql8`.
  *
  * Maven brings the server (34 MB, kept in the user's cache), `apt-get download` a library that it wants and Debian no
  * longer installs; nothing is installed. Where they cannot be had it says so and ends well.
@@ -57,17 +57,15 @@ async function main(): Promise<number> {
     console.log(`Skipped: there is no MySQL 8.0 to test with: ${(error as Error).message}`);
     return 0;
   }
-  const tests = readdirSync(file("../db_conn")).map((test) => file(`../db_conn/${test}`));
   const libraries = [join(home, "usr/lib/x86_64-linux-gnu"), process.env.LD_LIBRARY_PATH].filter(Boolean).join(":");
-  const run = spawnSync(
-    process.execPath,
-    ["--import", import.meta.resolve("tsx"), file("../support/run.ts"), ...tests],
-    {
-      stdio: "inherit",
-      env: { ...process.env, MARIADB_HOME: home, LD_LIBRARY_PATH: libraries },
-    },
-  );
-  return run.status ?? 1;
+  const env = { ...process.env, MARIADB_HOME: home, LD_LIBRARY_PATH: libraries };
+  const run = (script: string, args: string[]): number => {
+    const command = ["--import", import.meta.resolve("tsx"), file(script), ...args];
+    return spawnSync(process.execPath, command, { stdio: "inherit", env }).status ?? 1;
+  };
+  const tests = readdirSync(file("../db_conn")).map((test) => file(`../db_conn/${test}`));
+  const faults = ["kill-post-follow", "kill-database-follow", "rotate", "truncate-full", "two-followers"];
+  return run("../support/run.ts", tests) || run("../faults/faults.ts", ["--short", "--only", faults.join()]);
 }
 
 process.exitCode = await main();
