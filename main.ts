@@ -10,7 +10,7 @@ import { post } from "./api.ts";
 import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
-import { type Arguments, type Command, help, readArguments } from "./cli/arguments.ts";
+import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
 import { down, eject, explore, reset, runChanges, runEmulate, runServe, status, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
@@ -186,7 +186,7 @@ const both = { mysql: true, kafka: true };
 const mysql = { mysql: true, kafka: false };
 const kafka = { mysql: false, kafka: true };
 /** By command, or by the option that makes another one of it. */
-const commands: Record<Command | "rebuild" | "changes", Runnable> = {
+const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> = {
   run: { needs: both, run: runAll },
   up: { needs: both, run: async (...given) => ({ result: await up(...given) }) },
   down: { run: async (context) => void (await down(context)) },
@@ -269,12 +269,11 @@ const licences = () =>
   isBinary ? ownText("licences.txt") : "Each package in node_modules has its licence; npm run licences collects them";
 
 async function start(): Promise<void> {
-  let args: ReturnType<typeof readArguments> | undefined;
+  let args: Asked | undefined;
   try {
     args = readArguments(process.argv.slice(2));
-    if (args === "help") print(help());
-    else if (args === "version") print(packageJson.version);
-    else if (args === "licences") print(licences());
+    if ("text" in args) print(args.text);
+    else if ("show" in args) print(args.show === "version" ? packageJson.version : licences());
     else {
       const code = await main(args, stopping.signal);
       process.exitCode ??= code;
@@ -282,7 +281,7 @@ async function start(): Promise<void> {
   } catch (error) {
     const { name, message, stack } = error as Error;
     if (stopping.signal.aborted) {
-      const isUp = typeof args === "object" && args.command === "up";
+      const isUp = args && "command" in args && args.command === "up";
       const next = isUp ? "what has started keeps running until down" : "the same command goes on where this one was";
       process.stderr.write(`Stopped; ${next}\n`);
     } else {

@@ -18,8 +18,9 @@ import { loadSample } from "../local/sample/load.ts";
 import { findServices, type Services, useServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
-import type { Arguments, Command } from "./arguments.ts";
+import type { Arguments } from "./arguments.ts";
 import { environmentHasCredentials, readCredentials } from "./credentials.ts";
+import type { Command } from "./options.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** What a command works with. */

@@ -29,6 +29,9 @@ function nameOf(): string {
   return process.execArgv.some((argument) => /\btsx\b/.test(argument)) ? "npx tsx main.ts" : "node main.ts";
 }
 
+/** The word that completes in a shell: the executable's name, or what an alias of the sources is to be called. */
+export const typedAs: string = isBinary ? basename(process.argv0) : "pinterest-data-pipeline";
+
 /** Whether the program's sources can be run as they are; Node 22 reads TypeScript too, but not `await using`. */
 export const readsTypeScript: boolean =
   !isBundled && (process.versions.deno !== undefined || Number(process.versions.node.split(".")[0]) >= 24);
