@@ -45,7 +45,7 @@ _pinterest_data_pipeline() {
   done
   case "\${\${(@)words}[CURRENT-1]}" in
     ${pathOptions.map((name) => `--${name}`).join("|")}|eject) _files; return ;;
-    completion) compadd bash zsh fish; return ;;
+    completion) compadd -- bash zsh fish; return ;;
   esac
 ${words().replaceAll("words=", "choices=")}
   compadd -- \${=choices}

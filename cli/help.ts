@@ -4,7 +4,7 @@
  * @module
  */
 
-import { programName, typedAs } from "../runtime/program.ts";
+import { programName } from "../runtime/program.ts";
 import {
   type Command,
   commandEntries,
@@ -48,7 +48,7 @@ const optionEntry = (name: OptionName): string => {
 
 const named = (command: Command) => [command === "run" ? "(no command)" : command, commandEntries[command].takes];
 const usageOf = (command: Command) => named(command).filter(Boolean).join(" ");
-const typed = (args: string) => `${programName} ${args.replace("PROGRAM", typedAs)}`.trimEnd();
+const typed = (args: string) => `${programName} ${args}`.trimEnd();
 
 /** The help of the whole program. */
 export function help(): string {

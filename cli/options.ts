@@ -89,7 +89,7 @@ export const commands = {
     examples: [
       ["completion bash >> ~/.bashrc", "for bash"],
       ["completion zsh >> ~/.zshrc", "for zsh"],
-      ["completion fish > ~/.config/fish/completions/PROGRAM.fish", "for fish"],
+      ["completion fish | source", "for fish, until it ends"],
     ],
   },
 } as const satisfies Record<string, CommandEntry>;
