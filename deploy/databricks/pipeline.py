@@ -7,14 +7,16 @@ Every message is applied once, whatever dies. A batch is a range of offsets of e
 published in steps that can be done again with the same result:
 1. progress says which offsets are in work, and counts them: one commit
 2. its rejects are added, those that are not there yet
-3. its rows are merged into silver, where they are newer than what is there
-4. progress says that these offsets are done
-A run that finds offsets in work reads them again and does 2 to 4. Spark's checkpoint only says what to read next: what
+3. its rows and deletes are merged into silver, where they are newer than what is there
+4. its deletes are merged into deletes, where no newer row is there
+5. progress says that these offsets are done
+A run that finds offsets in work reads them again and does 2 to 5. Spark's checkpoint only says what to read next: what
 it gives a second time is known by its offsets. So the tables may also be fed from landed bronze, and from the topics
 again, and a lost checkpoint costs time, not rows.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -119,6 +121,8 @@ def create_tables(spark: SparkSession, job: argparse.Namespace) -> None:
     create("rejects", "`table` STRING, _partition INT, _offset BIGINT, _posted_at TIMESTAMP, key BINARY,"
            " reason STRING, detail STRING, raw BINARY", "PARTITIONED BY (`table`)")
     # A partition for each table, so that all can be written at the same time.
+    create("deletes", "`table` STRING, ind BIGINT, _partition INT, _offset BIGINT, _posted_at TIMESTAMP",
+           "PARTITIONED BY (`table`)")
     create("progress", "`table` STRING, done MAP<INT, BIGINT>, open STRING, messages BIGINT, superseded BIGINT",
            "PARTITIONED BY (`table`)")
     # Of two runs that begin at once, Delta lets one add its rows: a plain INSERT would add them twice.
@@ -263,29 +267,44 @@ def cleaned(spark: SparkSession, job: argparse.Namespace, table: str, bronze: Da
     return spark.sql(read_sql(job, f"clean_{table}.sql"))
 
 
+@contextlib.contextmanager
+def read_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame):
+    """Gives a batch's messages as rows and rejects, and its deletes, which the cleaning SQL takes for rejects."""
+    every = cleaned(spark, job, table, bronze).persist()
+    gone = spark.sql(read_sql(job, "deletes.sql")).persist()
+    try:
+        # Deletes are few or none: then bronze is not read for them.
+        if every.where("reject_reason = 'empty_message'").isEmpty():
+            yield every, spark.createDataFrame([], gone.schema)
+        else:
+            yield every.join(gone.select("_partition", "_offset"), ["_partition", "_offset"], "left_anti"), gone
+    finally:
+        gone.unpersist()
+        every.unpersist()
+
+
 def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> None:
     """Applies those of the messages that are not applied yet."""
     known = progress(spark, job, table)
     for partition, next_ in known["done"].items():
         bronze = bronze.where((F.col("_partition") != partition) | (F.col("_offset") >= next_))
-    rows = cleaned(spark, job, table, bronze).persist()
-    try:
-        counts = rows.groupBy("_partition").agg(
+    with read_batch(spark, job, table, bronze) as (rows, gone):
+        places = rows.select("_partition", "_offset").union(gone.select("_partition", "_offset"))
+        counts = places.groupBy("_partition").agg(
             F.min("_offset").alias("first"), F.max("_offset").alias("last"), F.count("*").alias("messages")).collect()
         if not counts:
             return
         ranges = {row._partition: (row.first, row.last + 1) for row in counts}
         messages = sum(row.messages for row in counts)
-        clean = rows.where("reject_reason IS NULL").select("ind")
-        silver = spark.table(name_of(job, f"silver_{table}")).select("ind")
-        superseded = clean.count() - clean.distinct().join(silver, "ind", "left_anti").count()
+        inds = rows.where("reject_reason IS NULL").select("ind").union(gone.select("ind"))
+        known_inds = spark.table(name_of(job, f"silver_{table}")).select("ind").union(
+            spark.table(name_of(job, "deletes")).where(F.col("table") == table).select("ind"))
+        superseded = inds.count() - inds.distinct().join(known_inds, "ind", "left_anti").count()
         step("counting", table)
         set_progress(spark, job, table, f"open = '{json.dumps(ranges)}', messages = messages + {messages},"
                      f" superseded = superseded + {superseded}", f"open IS NULL AND messages = {known['messages']}")
-        publish(spark, job, table, rows, ranges)
+        publish(spark, job, table, rows, gone, ranges)
         print(f"{table}: {messages} messages applied", file=sys.stderr, flush=True)
-    finally:
-        rows.unpersist()
 
 
 def finish_open(spark: SparkSession, job: argparse.Namespace, table: str) -> None:
@@ -313,15 +332,21 @@ def finish_open(spark: SparkSession, job: argparse.Namespace, table: str) -> Non
     inside = functools.reduce(Column.__or__, [
         (F.col("_partition") == partition) & F.col("_offset").between(first, next_ - 1)
         for partition, (first, next_) in ranges.items()])
-    rows = cleaned(spark, job, table, bronze.where(inside)).persist()
-    try:
-        publish(spark, job, table, rows, ranges)
-    finally:
-        rows.unpersist()
+    with read_batch(spark, job, table, bronze.where(inside)) as (rows, gone):
+        publish(spark, job, table, rows, gone, ranges)
 
 
-def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: DataFrame, ranges: dict) -> None:
-    """Adds a batch to rejects and silver; done again, it changes nothing."""
+# A message without a time is the oldest; times are not below 0.
+AGE = "struct(coalesce(unix_micros({0}._posted_at), -1), {0}._partition, {0}._offset)"
+
+
+def is_newer(one: str, other: str) -> str:
+    return f"{AGE.format(one)} > {AGE.format(other)}"
+
+
+def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: DataFrame, gone: DataFrame,
+            ranges: dict) -> None:
+    """Adds a batch to rejects, silver and deletes; done again, it changes nothing."""
     rows.createOrReplaceTempView("cleaned")
     step("rejecting", table)
     spark.sql(f"""MERGE INTO {name_of(job, "rejects")} AS old
@@ -333,22 +358,42 @@ def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: Data
         ON old.`table` = '{table}' AND old._partition = new._partition AND old._offset = new._offset
         WHEN NOT MATCHED THEN INSERT *""")
     step("merging", table)
-    columns = ", ".join(f"`{name}`" for name in rows.columns if not name.startswith("reject_"))
-    keys = rows.where("reject_reason IS NULL").agg(F.min("ind"), F.max("ind")).first()
+    columns = [name for name in rows.columns if not name.startswith("reject_")]
+    clean = rows.where("reject_reason IS NULL").select(*columns, F.lit(False).alias("gone"))
+    both = clean.unionByName(gone.withColumn("gone", F.lit(True)), allowMissingColumns=True)
+    both.createOrReplaceTempView("candidates")
+    spark.sql("""SELECT * EXCEPT (place) FROM (
+        SELECT *, row_number() OVER (
+          PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC) AS place
+        FROM candidates
+      ) WHERE place = 1""").createOrReplaceTempView("newest")
+    silver, deletes = name_of(job, f"silver_{table}"), name_of(job, "deletes")
+    keys = both.agg(F.min("ind"), F.max("ind")).first()
+    # The bounds let Delta pass over files.
+    bounds = f"BETWEEN {keys[0]} AND {keys[1]}"
     if keys[0] is not None:
-        # A message without a time is the oldest; times are not below 0. The bounds let Delta pass over files.
-        age = "struct(coalesce(unix_micros({0}._posted_at), -1), {0}._partition, {0}._offset)"
-        spark.sql(f"""MERGE INTO {name_of(job, f"silver_{table}")} AS old
+        spark.sql(f"""MERGE INTO {silver} AS old
             USING (
-              SELECT {columns} FROM (
-                SELECT *, row_number() OVER (
-                  PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC) AS place
-                FROM cleaned WHERE reject_reason IS NULL
-              ) WHERE place = 1
+              SELECT new.* FROM newest AS new LEFT ANTI JOIN {deletes} AS held
+              ON held.`table` = '{table}' AND held.ind = new.ind AND {is_newer("held", "new")}
             ) AS new
-            ON old.ind = new.ind AND old.ind BETWEEN {keys[0]} AND {keys[1]}
-            WHEN MATCHED AND {age.format("new")} > {age.format("old")} THEN UPDATE SET *
-            WHEN NOT MATCHED THEN INSERT *""")
+            ON old.ind = new.ind AND old.ind {bounds}
+            WHEN MATCHED AND new.gone AND {is_newer("new", "old")} THEN DELETE
+            WHEN MATCHED AND {is_newer("new", "old")} THEN UPDATE SET *
+            WHEN NOT MATCHED AND NOT new.gone THEN INSERT *""")
+    step("deleting", table)
+    has_deletes = not (gone.isEmpty() and spark.table(deletes).where(F.col("table") == table).isEmpty())
+    if keys[0] is not None and has_deletes:
+        spark.sql(f"""MERGE INTO {deletes} AS old
+            USING (
+              SELECT '{table}' AS `table`, new.ind, new._partition, new._offset, new._posted_at, new.gone
+              FROM newest AS new LEFT ANTI JOIN {silver} AS held
+              ON held.ind = new.ind AND held.ind {bounds} AND {is_newer("held", "new")}
+            ) AS new
+            ON old.`table` = '{table}' AND old.ind = new.ind
+            WHEN MATCHED AND new.gone AND {is_newer("new", "old")} THEN UPDATE SET *
+            WHEN MATCHED AND {is_newer("new", "old")} THEN DELETE
+            WHEN NOT MATCHED AND new.gone THEN INSERT *""")
     step("finishing", table)
     offsets = ", ".join(f"{partition}, {next_}L" for partition, (_, next_) in ranges.items())
     others = f"map_filter(done, (partition, next) -> NOT map_contains_key(map({offsets}), partition))"
@@ -371,7 +416,7 @@ def answers(job: argparse.Namespace) -> list[tuple[str, Path]]:
         name = parts[2]
         if name in found:
             raise SystemExit(f'Cannot use "{file}": "{found[name][1]}" has the same name; rename one of them')
-        if re.fullmatch("ledger|matches|progress|rejects|rejects_by_reason|silver_.*", name):
+        if re.fullmatch("deletes|ledger|matches|progress|rejects|rejects_by_reason|silver_.*", name):
             raise SystemExit(f'Cannot use "{file}": the job uses the name "{name}" itself; rename the file')
         found[name] = (int(parts[1]), file)
     return [(name, file) for name, (_, file) in sorted(found.items(), key=lambda item: item[1][0])]
@@ -396,17 +441,19 @@ def report(spark: SparkSession, job: argparse.Namespace) -> None:
                   "SELECT `table`, reason, count(*) AS rejected FROM rejects GROUP BY `table`, reason")
     clean = " UNION ALL ".join(f"SELECT '{table}' AS `table`, count(*) AS clean FROM "
                                f"{VIEWS.get(table, table)}" for table in tables_of(job))
-    publish_query("ledger", f"""SELECT `table`, messages, clean, superseded, coalesce(rejected, 0) AS rejected
+    publish_query("ledger", f"""SELECT `table`, messages, clean, superseded, coalesce(deleted, 0) AS deleted,
+          coalesce(rejected, 0) AS rejected
         FROM {name_of(job, "progress")} JOIN ({clean}) USING (`table`)
+        LEFT JOIN (SELECT `table`, count(*) AS deleted FROM {name_of(job, "deletes")} GROUP BY `table`) USING (`table`)
         LEFT JOIN (SELECT `table`, count(*) AS rejected FROM rejects GROUP BY `table`) USING (`table`)""")
     ledger = spark.table(name_of(job, "ledger")).collect()
-    print("Ledger: messages = clean + superseded + rejected")
+    print("Ledger: messages = clean + superseded + deleted + rejected")
     wrong = False
     width = max(len(row.table) for row in ledger)
     for row in sorted(ledger, key=lambda row: row.table):
-        adds_up = row.messages == row.clean + row.superseded + row.rejected
+        adds_up = row.messages == row.clean + row.superseded + row.deleted + row.rejected
         wrong |= not adds_up
-        print(f"  {row.table:{width}} {row.messages} = {row.clean} + {row.superseded} + {row.rejected}"
+        print(f"  {row.table:{width}} {row.messages} = {row.clean} + {row.superseded} + {row.deleted} + {row.rejected}"
               f"{'' if adds_up else '  does not add up'}", flush=True)
     if wrong:
         raise SystemExit(f'The ledger does not add up: a table in "{job.tables}" was changed by others, or two jobs'

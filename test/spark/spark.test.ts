@@ -43,6 +43,12 @@ async function sameTables(lake: string, tables: string): Promise<void> {
     const columns = (await query(`DESCRIBE FROM ${one}`)).map(({ column_name }) => column_name).join(", ");
     await sameRows(`silver of ${table}`, `SELECT ${columns} FROM ${one}`, `SELECT ${columns} FROM ${other}`);
   }
+  const deletes = tableNames.map(
+    (table) =>
+      `SELECT '${table}' AS "table", ind, _partition, _offset, _posted_at FROM '${lake}/deletes/${table}/*.parquet'`,
+  );
+  const deleted = `SELECT "table", ind, _partition, _offset, _posted_at FROM ${deltaTable(`${tables}/deletes`)}`;
+  await sameRows("deletes", `FROM (${deletes.join(" UNION ALL ")})`, deleted);
   const columns = `"table", _partition, _offset, _posted_at, key, reason, ${detail}, raw`;
   const rejects = deltaTable(`${tables}/rejects`);
   await sameRows("rejects", `SELECT ${columns} FROM '${lake}/rejects/*.parquet'`, `SELECT ${columns} FROM ${rejects}`);
@@ -125,6 +131,31 @@ test("killed between batches and inside them, the job on the topics gives what t
   } finally {
     await services.close();
   }
+});
+
+test("broken off at every step of a batch, rows and deletes are merged once", async (t) => {
+  t.diagnostic(`repeat with SEED=${seed}`);
+  const lake = `${folder.path}/stops`;
+  const messages = {
+    pin: decisive("pin", 100, seed),
+    geo: decisive("geo", 600, seed),
+    user: decisive("user", 100, seed),
+  };
+  await makeLake(lake, messages, { perFile: 70 });
+  await report({ lake, signal: new AbortController().signal });
+  const tables = `${folder.path}/stops-tables`;
+  const job = await runJob(spark, [deploy, "geo", "--bronze", `${lake}/bronze`, "--tables", tables, "--batch", "210"], {
+    folder: folder.path,
+    program: fileURLToPath(new URL("stops.py", import.meta.url)),
+  });
+  assert.equal(job.code, 0, job.said.slice(-20_000));
+  const stops = [...job.said.matchAll(/broken off at (\w+)/g)].map(([, step]) => step);
+  assert.deepEqual(
+    [...new Set(stops)],
+    ["counting", "rejecting", "merging", "deleting", "finishing", "finished"],
+    job.said.slice(-20_000),
+  );
+  await sameTables(lake, tables);
 });
 
 /** Posts hostile messages to all topics, and some in a transaction that is given up. */

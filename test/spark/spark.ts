@@ -58,7 +58,12 @@ export async function findSpark(): Promise<Spark> {
 export async function runJob(
   { python, jars }: Spark,
   args: string[],
-  { folder, strike, sql: sqlFolder = sql }: { folder: string; strike?: string; sql?: string },
+  {
+    folder,
+    strike,
+    sql: sqlFolder = sql,
+    program = join(deploy, "pipeline.py"),
+  }: { folder: string; strike?: string; sql?: string; program?: string },
 ): Promise<{ code: number | null; said: string }> {
   const tmp = join(folder, "tmp");
   mkdirSync(tmp, { recursive: true });
@@ -89,7 +94,7 @@ export async function runJob(
     program: [
       ...["setsid", "--wait", join(bin, "spark-submit"), "--master", "local[2]", "--driver-memory", "2g"],
       ...Object.entries(settings).flatMap(([name, value]) => ["--conf", `${name}=${value}`]),
-      join(deploy, "pipeline.py"),
+      program,
     ],
   }).done;
   return { code, said: stderr + stdout };
