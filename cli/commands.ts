@@ -168,6 +168,7 @@ export async function status(
     "cleaned to",
     "lag",
     "clean",
+    "deleted",
     "rejected",
     "adds up",
   ];
@@ -178,6 +179,7 @@ export async function status(
       sum(Object.values(t.cleaned)),
       t.lag,
       t.clean,
+      t.deleted,
       t.rejected,
       t.adds_up ? "yes" : "NO",
     ],
