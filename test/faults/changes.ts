@@ -29,16 +29,16 @@ async function changing(
   return { sandbox, writers };
 }
 
-/** Kills a command at one of its steps in the transactions of a table; gives where. */
-async function killAtStep(round: Round, sandbox: Sandbox, args: string[], strike: string): Promise<string | undefined> {
+/** Kills a command at one of its steps in the transactions of a table, if it takes it. */
+async function killAtStep(round: Round, sandbox: Sandbox, args: string[], strike: string): Promise<void> {
   const work = sandbox.run(args, { strike: `kill ${strike}` });
   await work.until(/^struck/);
   work.kill("SIGKILL"); // where the step never came
   const { code, stderr } = await work.done;
   const struck = work.steps().find(({ name }) => name === "struck");
   round.hit(`SIGKILL of ${args.join(" ")}`, struck && `at step ${strike.replace("^", "")}`);
-  if (code !== null) round.wrong(`"${args.join(" ")}" ended with ${code}: ${stderr.trim().split("\n").at(-1)}`);
-  return struck?.subject;
+  if (code !== null && (struck || code !== 0))
+    round.wrong(`"${args.join(" ")}" ended with ${code}: ${stderr.trim().split("\n").at(-1)}`);
 }
 
 /** Kills `post --follow` at a named step or at any moment. */
@@ -100,6 +100,28 @@ export const changes: Record<string, Fault> = {
         await writers.sweep(table, "update");
         await killAtStep(round, sandbox, follow, `${round.between(1, 4)} ^${round.pick(steps)} ${table}$`);
       }
+      await round.finishChanges(sandbox, writers);
+    },
+  },
+
+  "kill-both-follow": {
+    text: "SIGKILL of post --follow and of clean --follow beside it while the tables are changed",
+    changes: true,
+    long: true,
+    async round(round) {
+      const { sandbox, writers } = await changing(round, { posted: true, watch: "deletes" });
+      const commands = [follow, ["clean", "--follow"]] as const;
+      const works = commands.map((args) => sandbox.run([...args]));
+      for (let i = 0; i < round.times(6); i++) {
+        const which = round.pick([0, 1] as const);
+        const work = works[which] as Work;
+        await work.past(work.steps().length + round.between(1, 60));
+        await moment(round, 600);
+        await round.strike("SIGKILL of the program", [work], () => work.kill("SIGKILL"));
+        await endedWell(round, work, [null]);
+        works[which] = sandbox.run([...commands[which]]);
+      }
+      for (const work of works) await endFollow(round, work);
       await round.finishChanges(sandbox, writers);
     },
   },
@@ -202,14 +224,17 @@ export const changes: Record<string, Fault> = {
         await moment(round, 1_500);
         const place = first.at();
         const second = sandbox.run(follow);
-        await Promise.race([first.done, second.done, sleep(30_000)]);
+        await Promise.race([first.done, second.done, sleep(90_000)]);
         await sleep(500);
         const [ended, other] = first.over() ? [first, second] : [second, first];
         const { code, stderr } = ended.over() ? await ended.done : { code: "none", stderr: "" };
         const said = stderr.trim().split("\n").at(-1) ?? "";
         const named = code === 1 && /^Error: Another post of "\w+" is running: process \d+/.test(said);
         round.hit("a second post --follow", place && named ? `the first at ${place}, saying: ${said}` : undefined);
-        if (!named) round.wrong(`Of two post --follow one ended with ${code}: ${said}`);
+        const last = (work: Work) => work.at() ?? "no step";
+        if (!named)
+          round.wrong(`Of two post --follow, at ${last(first)} and ${last(second)}, one ended with ${code}: ${said}`);
+        if (!ended.over()) ended.kill("SIGKILL");
         if (other.over()) round.wrong(`Both ended: ${(await other.done).stderr.slice(-300)}`);
         const count = other.steps().length;
         if (!other.over() && !(await other.past(count + 10))) round.wrong("The other one takes no step any more");
@@ -225,7 +250,7 @@ export const changes: Record<string, Fault> = {
     changes: true,
     async round(round) {
       const rows = round.short ? 300 : round.between(400, 900);
-      const { sandbox, writers } = await changing(round, { rows, watch: "deletes" });
+      const { sandbox, writers } = await changing(round, { rows });
       const most = round.short ? 2 : 40;
       for (let i = 0; i < 3; i++) {
         await sandbox.go(["post"]);
