@@ -17,13 +17,14 @@ const follow = ["post", "--follow"];
 /** The steps of a transaction, in their order. */
 const steps = ["begun", "sending", "sent", "committing", "committed"] as const;
 
-/** Tables of a round, and writers that change them. */
+/** Tables of a round, and writers that change them; `posted`: as they were before, in the short run at least. */
 async function changing(
   round: Round,
-  options: Partial<SandboxOptions> = {},
+  { posted = false, ...options }: Partial<SandboxOptions> & { posted?: boolean } = {},
 ): Promise<{ sandbox: Sandbox; writers: Writers }> {
   const rows = round.short ? 400 : round.between(1_500, 3_000);
   const sandbox = await round.sandbox({ rows, watch: "none", ...options });
+  if (posted && (round.short || round.random() < 0.5)) await sandbox.go(["post"]);
   const pauseMs = round.short ? 60 : 12;
   const writers = await startWriters(round.services, sandbox, { seed: round.between(1, 1e6), pauseMs });
   return { sandbox, writers };
@@ -82,7 +83,7 @@ export const changes: Record<string, Fault> = {
     text: "SIGKILL of post --follow while the tables are changed",
     changes: true,
     async round(round) {
-      const { sandbox, writers } = await changing(round);
+      const { sandbox, writers } = await changing(round, { posted: true });
       for (let i = 0; i < round.times(8); i++) await killFollow(round, sandbox);
       await round.finishChanges(sandbox, writers);
     },
@@ -171,7 +172,7 @@ export const changes: Record<string, Fault> = {
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root comes in as the database's root");
       await using _files = await logFiles(round, round.pick([65_536, 65_536, 4_096]));
-      const { sandbox, writers } = await changing(round);
+      const { sandbox, writers } = await changing(round, { posted: true });
       let going = true;
       // Where nobody writes, a new file of the log holds nothing yet, and rows are read with locks.
       const pausing = (async () => {
