@@ -101,8 +101,9 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
       ({ exhausted, cut } = read);
       [after.lastKey, after.rows] = [read.lastKey, after.rows + encoder.rows - changed];
     }
+    // The next snapshot ends this one, too; where nothing is left it may be long until then.
     if (cut) await reader.reconnect();
-    else await ask(reader.db, "COMMIT");
+    else if (mustLock || exhausted) await ask(reader.db, "COMMIT");
     // A locked read shows what was written meanwhile, too, which the log would name once more.
     if (mustLock && (await moved(end))) return undefined;
     return { after, exhausted };

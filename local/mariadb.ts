@@ -119,11 +119,12 @@ function systemTables(share: string): string {
 /**
  * One statement a line. Root can only come in by the socket and as the system's root (MariaDB), or not at all (MySQL).
  * The account may follow the log, and keep its own sample posts out of it: MariaDB from 10.5.2 on, MySQL from 8.0.14 on.
- * Nothing of this stands in the log, the password least of all.
+ * The first statement begins the log's new file: behind it, a snapshot's place needs no proof by locks. Nothing else
+ * stands in the log, the password least of all.
  */
 const accounts = ({ user, password, database }: MysqlAddress) => `\
-SET sql_log_bin = 0;
 CREATE DATABASE IF NOT EXISTS ${database} CHARACTER SET utf8mb4;
+SET sql_log_bin = 0;
 CREATE USER IF NOT EXISTS '${user}'@'%';
 ALTER USER '${user}'@'%' IDENTIFIED BY '${password}';
 GRANT ALL ON \`pinterest\\_%\`.* TO '${user}'@'%';
