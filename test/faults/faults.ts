@@ -134,7 +134,9 @@ async function runRound(name: string, number: number, services: Services, python
     },
     async finishChanges(sandbox, writers, { again: mayRepeat = false } = {}) {
       await writers.stop();
-      await sandbox.go(["post"]);
+      const { stderr } = await sandbox.go(["post"]);
+      const [miscounted] = /Warning: .* than the log of MySQL tells/.exec(stderr) ?? [];
+      if (miscounted) wrong(miscounted);
       const messages = await readMessages(brokers, sandbox, python);
       const { history } = writers;
       const kafka = { brokers, prefix: sandbox.prefix, partitions: 1, replicationFactor: 1 };
