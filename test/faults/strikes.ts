@@ -44,10 +44,10 @@ export interface Round {
   /** Runs `post` and `clean` undisturbed and compares everything; gives what the topics hold. */
   finish(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
   /**
-   * Stops those who change the tables, runs `post` and `clean` undisturbed and compares everything; `again`: rows may
-   * have been posted again as they were, since a full run did so.
+   * Stops those who change the tables, runs `post` and `clean` undisturbed and compares everything; `again`: what may
+   * have been posted again as it was. A full run posts rows again, yet deletes only what is not deleted.
    */
-  finishChanges(sandbox: Sandbox, writers: Writers, options?: { again?: boolean }): Promise<void>;
+  finishChanges(sandbox: Sandbox, writers: Writers, options?: { again?: "rows" | "all" }): Promise<void>;
   /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. Gives what they hold. */
   finishLake(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
 }
@@ -92,7 +92,10 @@ async function killAgain(
 
 /** Ends a command that follows, which must be quick about it. */
 export async function endFollow(round: Round, work: Work): Promise<void> {
-  if (work.over()) return round.wrong(`"${work.command}" ended by itself: ${(await work.done).stderr.slice(-300)}`);
+  if (work.over()) {
+    const { code, signal, stderr } = await work.done;
+    return round.wrong(`"${work.command}" ended by itself with ${code ?? signal}: ${stderr.slice(-300)}`);
+  }
   await work.said(/Using .*Kafka/); // before that it cannot hear a signal yet
   const since = Date.now();
   work.kill("SIGTERM");
