@@ -80,7 +80,7 @@ test("post and two emulations on the same topics at once disturb neither each ot
   const again = ok(await run(["post", ...services.at, "--prefix", "shared", "--json"]));
   assert.deepEqual(
     JSON.parse(again.stdout).posted,
-    tableNames.map((table) => ({ table, rows: 0, lastKey: "299" })),
+    tableNames.map((table) => ({ table, rows: 0, deleted: 0, lastKey: "299" })),
   );
 });
 

@@ -119,10 +119,10 @@ test("an entry for a fourth table gives no type error", () => {
 test("post adds the partition that its checkpoint needs, and posts the fourth table alone", async () => {
   const { posted } = JSON.parse(ok(await four("post", "--json", "--wait", "20")).stdout) as { posted: unknown };
   assert.deepEqual(posted, [
-    { table: "pin", rows: 0, lastKey: String(posts - 1) },
-    { table: "geo", rows: 0, lastKey: String(posts - 1) },
-    { table: "board", rows: posts, lastKey: String(posts - 1) },
-    { table: "user", rows: 0, lastKey: String(posts - 1) },
+    { table: "pin", rows: 0, deleted: 0, lastKey: String(posts - 1) },
+    { table: "geo", rows: 0, deleted: 0, lastKey: String(posts - 1) },
+    { table: "board", rows: posts, deleted: 0, lastKey: String(posts - 1) },
+    { table: "user", rows: 0, deleted: 0, lastKey: String(posts - 1) },
   ]);
   assert.equal(await checkpointPartitions(), 4);
   const [first] = await readTopic(services.kafka, `${prefix}.board`);
@@ -136,7 +136,7 @@ test("post adds the partition that its checkpoint needs, and posts the fourth ta
 
 test("clean carries it to bronze, silver, rejects and ledger, also by --rebuild", async () => {
   const { stdout } = ok(await four("clean"), 3);
-  assert.match(stdout, new RegExp(`board +${posts} +${posts - 1} +0 +1 +yes`));
+  assert.match(stdout, new RegExp(`board +${posts} +${posts - 1} +0 +0 +1 +yes`));
   const silver = `${services.data}/lake/silver/board/*.parquet`;
   const read = () =>
     query(`SELECT ind, board_name, followers, created::VARCHAR AS created FROM '${silver}' ORDER BY ind`);
@@ -167,7 +167,7 @@ test("status and report show it", async () => {
   );
   assert.match(
     ok(await four("report")).stdout,
-    new RegExp(`board +${posts} +${posts} +${posts} +${posts - 1} +0 +1 +yes`),
+    new RegExp(`board +${posts} +${posts} +0 s +${posts} +${posts - 1} +0 +0 +1 +yes`),
   );
   const ledger = await query(`SELECT "table", messages FROM '${services.data}/lake/gold/ledger.parquet'`);
   assert.deepEqual(
