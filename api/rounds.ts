@@ -58,22 +58,8 @@ export interface Rounds {
 /** Opens rounds over a connection, of which they have snapshots while they read. */
 export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOptions): Rounds {
   const pages = openPages(reader, source);
-  let changes: LogChanges | undefined;
+  const changesSince = logTable && changesReader(mysql, logTable, signal);
   let checked = false;
-
-  /** What the log names behind a place; of a piece that is begun, the same as before. */
-  const changesSince = async (from: Progress & { log: LogPlace }, end: LogPlace): Promise<LogChanges> => {
-    const to = from.piece?.to ?? end;
-    if (changes && same(changes.from, from.log) && same(changes.to, to)) return changes;
-    const read = { table: logTable as LogTable, from: from.log, to, most: mostChanges, signal };
-    const { keys, place } = await readChanges(mysql, read);
-    const posted = [...keys].filter(([key]) => from.lastKey !== null && BigInt(key) <= BigInt(from.lastKey));
-    changes = {
-      ...{ from: from.log, to, place, more: posted.reduce((sum, [, more]) => sum + more, 0) },
-      keys: posted.map(([key]) => BigInt(key)).sort((a, b) => (a < b ? -1 : 1)),
-    };
-    return changes;
-  };
 
   const readWithLog = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
     const { place: end, mustLock } = await openSnapshot(reader.db, mysql);
@@ -83,7 +69,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
     let cut = false;
     if (!from.log) after.log = await datePlace(mysql, logTable as LogTable, end);
     else if (from.piece || comparePlaces(from.log, end) !== 0) {
-      const found = await changesSince({ ...from, log: from.log }, end);
+      const found = await (changesSince as ChangesReader)({ ...from, log: from.log }, end);
       const begun = from.piece ? BigInt(from.piece.done) : undefined;
       const keys = found.keys.filter((key) => begun === undefined || key > begun).map(String);
       const read = await pages.readKeys(keys, options);
@@ -147,6 +133,24 @@ interface LogChanges {
   more: number;
   /** Up to where they were read. */
   place: LogPlace;
+}
+
+type ChangesReader = (from: Progress & { log: LogPlace }, end: LogPlace) => Promise<LogChanges>;
+
+/** Reads what the log names behind a place; of a piece that is begun, the same as before. */
+function changesReader(mysql: MysqlSettings, table: LogTable, signal: AbortSignal): ChangesReader {
+  let changes: LogChanges | undefined;
+  return async (from, end) => {
+    const to = from.piece?.to ?? end;
+    if (changes && same(changes.from, from.log) && same(changes.to, to)) return changes;
+    const { keys, place } = await readChanges(mysql, { table, from: from.log, to, most: mostChanges, signal });
+    const posted = [...keys].filter(([key]) => from.lastKey !== null && BigInt(key) <= BigInt(from.lastKey));
+    changes = {
+      ...{ from: from.log, to, place, more: posted.reduce((sum, [, more]) => sum + more, 0) },
+      keys: posted.map(([key]) => BigInt(key)).sort((a, b) => (a < b ? -1 : 1)),
+    };
+    return changes;
+  };
 }
 
 const same = (a: LogPlace, b: LogPlace): boolean => a.file === b.file && comparePlaces(a, b) === 0;
