@@ -156,7 +156,7 @@ test("a topic that is made again while clean --follow runs is noticed, whatever 
     assert.match(
       ended.stderr,
       // By its id, or by its messages or its end where these are looked at first.
-      /Error: Topic "again\.geo" was made again: (its id is ".{22}", but the lake's messages are from the one with id ".{22}"|the last message landed from partition 0 .*|partition 0 of topic "again\.geo" ends at offset 3, but .*); start a new lake by another --data/,
+      /Error: Topic "again\.geo" was made again: (its id is ".{22}", but the lake's messages are from the one with id ".{22}"|the last message landed from partition 0 .*|partition 0 of topic "again\.geo" ends at offset \d, but .*); start a new lake by another --data/,
     );
   } finally {
     following.kill("SIGKILL");
