@@ -11,7 +11,7 @@ import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
-import { down, eject, explore, reset, runChanges, runEmulate, runServe, status, up } from "./cli/commands.ts";
+import { doctor, down, eject, explore, reset, runChanges, runEmulate, runServe, status, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
@@ -171,6 +171,8 @@ interface Outcome {
   ledger?: LedgerRow[];
   /** New rejects. */
   rejected?: number;
+  /** It was told already what is wrong. */
+  failed?: boolean;
 }
 
 type Runnable =
@@ -192,6 +194,12 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
   down: { run: async (context) => void (await down(context)) },
   reset: { run: async (context) => void (await reset(context)) },
   eject: { run: async (context) => void eject(context) },
+  doctor: {
+    run: async (context) => {
+      const result = await doctor(context);
+      return { result, failed: !result.ok };
+    },
+  },
   explore: { needs: mysql, run: async (...given) => void (await explore(...given)) },
   emulate: { needs: both, run: async (...given) => ({ result: await runEmulate(...given) }) },
   changes: { needs: mysql, run: async (...given) => ({ result: await runChanges(...given) }) },
@@ -227,9 +235,10 @@ function commandOf({ command, flags }: Arguments): keyof typeof commands {
 async function main(args: Arguments, signal: AbortSignal): Promise<number> {
   const terminal = openTerminal({ quiet: args.flags.has("quiet") });
   const context: Context = { ...args, signal, terminal, started: Date.now() };
-  const finish = ({ result, ledger = [], rejected = 0 }: Outcome = {}): number => {
+  const finish = ({ result, ledger = [], rejected = 0, failed = false }: Outcome = {}): number => {
     if (args.flags.has("json") && result !== undefined) terminal.print(JSON.stringify(result));
     checkLedger(ledger, args.lake);
+    if (failed) return 1;
     return rejected > 0 ? 3 : 0;
   };
   if (args.sql) {

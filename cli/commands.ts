@@ -23,7 +23,9 @@ import { openStatus } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, tellOfOthers } from "./connect.ts";
-import { formatBehind, formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
+import { runDoctor } from "./doctor.ts";
+import type { Finding } from "./finding.ts";
+import { formatBehind, formatFinding, formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
 
 /** How many skipped keys are told one by one. */
 const skipsTold = 20;
@@ -189,6 +191,20 @@ export async function status(
   const reasons = formatReasons(Object.values(found));
   if (reasons) terminal.print(`\n${reasons}`);
   return undefined;
+}
+
+/** Checks what is needed; tells whether nothing failed. */
+export async function doctor(context: Context): Promise<{ ok: boolean; findings: Finding[] }> {
+  const { terminal, flags } = context;
+  const isPlain = flags.has("json");
+  const findings = await runDoctor(context, (finding) => {
+    if (!isPlain) terminal.print(formatFinding(finding));
+  });
+  const failed = findings.filter(({ state }) => state === "failed").length;
+  const warned = findings.filter(({ state }) => state === "warned").length;
+  const all = failed > 0 ? `${some(failed, "problem")}, ` : "nothing is missing, ";
+  terminal.say(`doctor  ${all}${some(warned, "warning")}`);
+  return { ok: failed === 0, findings };
 }
 
 export async function up(context: Context, { mysql, kafka, services }: Connections): Promise<unknown> {

@@ -60,6 +60,14 @@ export const commands = {
     text: "show how far each table is, from MySQL to silver",
     examples: [["status --json", "the same as one JSON object"]],
   },
+  doctor: {
+    text: "check what is needed, and say what to do",
+    more: "It starts nothing and changes nothing. It ends with exit code 1 where something is missing.",
+    examples: [
+      ["doctor", "before the first run, or when something fails"],
+      ["doctor --creds db_creds.yaml --json", "your own MySQL and Kafka, as one JSON object"],
+    ],
+  },
   explore: {
     text: "show one post: pin_result, geo_result, user_result",
     examples: [["explore --index 4711", "the post with this key"]],
@@ -102,7 +110,7 @@ export const commandEntries: Record<Command, CommandEntry> = commands;
 export const groups: [title: string, commands: Command[]][] = [
   ["The job", ["run", "post", "clean", "report"]],
   ["Services", ["up", "down", "reset"]],
-  ["Look", ["status", "explore"]],
+  ["Look", ["status", "doctor", "explore"]],
   ["Try", ["emulate", "serve"]],
   ["Edit", ["eject", "completion"]],
 ];
@@ -153,7 +161,12 @@ export const options = {
   },
   index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
   host: { type: "string", value: "ADDRESS", text: "where to listen (default: 127.0.0.1)", only: ["serve"] },
-  port: { type: "string", value: "N", text: "port to listen on; 0: a free one (default: 8082)", only: ["serve"] },
+  port: {
+    type: "string",
+    value: "N",
+    text: "port to listen on; 0: a free one (default: 8082)",
+    only: ["serve", "doctor"],
+  },
   "token-file": {
     type: "string",
     value: "PATH",

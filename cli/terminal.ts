@@ -9,6 +9,7 @@ import { type Table, tableNames } from "../io.ts";
 import { addsUp, type LedgerRow } from "../lake/ledger.ts";
 import type { Behind, Source } from "../report/status.ts";
 import type { Notice } from "../runtime/notice.ts";
+import type { Finding } from "./finding.ts";
 
 /** Where a command writes. */
 export interface Terminal {
@@ -254,6 +255,15 @@ export function formatBehind(behind: Behind | null): string {
 export function formatReasons(ledger: LedgerRow[]): string {
   const rows = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => [row.table, reason, n]));
   return rows.length > 0 ? formatTable(["table", "reason", "rejected"], rows) : "";
+}
+
+const marks = { ok: ["32", "✓"], warned: ["33", "!"], failed: ["31", "✗"], skipped: ["90", "-"] } as const;
+
+/** What a check of doctor found, with what to do on a line of its own; coloured on a terminal. */
+export function formatFinding({ check, state, text, remedy }: Finding): string {
+  const [colour, mark] = marks[state];
+  const shown = process.stdout.isTTY && !process.env.NO_COLOR ? `\u001b[${colour}m${mark}\u001b[0m` : mark;
+  return `${shown} ${check.padEnd(17)} ${printable(text)}${remedy ? `\n${" ".repeat(20)}${printable(remedy)}` : ""}`;
 }
 
 /** The time since `from`, for people. */

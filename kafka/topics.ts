@@ -77,6 +77,32 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
   }
 }
 
+/**
+ * What is there of the tables' topics and the checkpoint topic, without making any: those that are missing, and what is
+ * wrong with the others. Tries whether the missing ones could be made.
+ *
+ * @throws where they could not
+ */
+export async function inspectTopics(settings: KafkaSettings): Promise<{ missing: string[]; warnings: string[] }> {
+  const admin = kafkaClient(settings).admin();
+  try {
+    await admin.connect();
+    const existing = new Set(await admin.listTopics());
+    const names = topicNames(settings);
+    const missing = names.filter((name) => !existing.has(name));
+    const { partitions: numPartitions, replicationFactor } = settings;
+    const topics = missing.map((topic) => ({ topic, numPartitions, replicationFactor }));
+    if (missing.length > 0)
+      await admin.createTopics({ topics, validateOnly: true, waitForLeaders: false, timeout: 30_000 });
+    const there = names.filter((name) => existing.has(name));
+    return { missing, warnings: there.length > 0 ? (await describeTopics(admin, settings, there)).warnings : [] };
+  } catch (error) {
+    throw explainKafka(error, settings);
+  } finally {
+    await admin.disconnect().catch(() => {});
+  }
+}
+
 /** Adds the partitions of tables that were added after the topic was made. */
 async function growCheckpoints(admin: Admin, topic: string): Promise<void> {
   const partitions = async () => {
@@ -92,7 +118,16 @@ async function growCheckpoints(admin: Admin, topic: string): Promise<void> {
   }
 }
 
-async function describeTopics(admin: Admin, settings: KafkaSettings): Promise<TopicReport> {
+const topicNames = (settings: KafkaSettings) => [
+  ...tableNames.map((table) => topicOf(settings, table)),
+  checkpointTopic(settings),
+];
+
+async function describeTopics(
+  admin: Admin,
+  settings: KafkaSettings,
+  names = topicNames(settings),
+): Promise<TopicReport> {
   const configNames = [
     "message.timestamp.type",
     "retention.ms",
@@ -100,7 +135,6 @@ async function describeTopics(admin: Admin, settings: KafkaSettings): Promise<To
     "cleanup.policy",
     "max.message.bytes",
   ];
-  const names = [...tableNames.map((table) => topicOf(settings, table)), checkpointTopic(settings)];
   const resources = names.map((name) => ({ type: 2 /* topic */, name, configNames }));
   const described = await admin.describeConfigs({ resources, includeSynonyms: false }).catch(() => undefined);
   const value = (topic: string, name: string) =>

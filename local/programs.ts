@@ -70,11 +70,18 @@ const cachedName = (service: ServiceName) => {
 };
 const cached = (service: ServiceName) => join(cacheFolder(), cachedName(service));
 
-/**
- * Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named
- * at once. Where ZooKeeper is among the services, so is a Kafka that knows it.
- */
-export async function findPrograms(services: ServiceName[], tools: Tools, system: System = process): Promise<Programs> {
+/** What was found of the programs of some services. */
+interface Found {
+  home: { mysql?: Home; kafka?: Home };
+  java: string | undefined;
+  javaVersion: string | undefined;
+  toDownload: ServiceName[];
+  /** What is missing, a line each; nothing where the services can be started. */
+  missing: string[];
+}
+
+/** Looks for the programs of the services, without downloading any. */
+async function look(services: ServiceName[], tools: Tools, system: System): Promise<Found> {
   const broker = services.includes("zookeeper") ? "zookeeper" : services.includes("kafka") ? "kafka" : undefined;
   const home = {
     ...(services.includes("mysql") && { mysql: homeOf("mysql", tools, system) }),
@@ -96,8 +103,28 @@ export async function findPrograms(services: ServiceName[], tools: Tools, system
     const what = toDownload.map((service) => downloads[service].name).join(" and ");
     missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
   }
-  if (missing.length > 0)
-    throw new Error(cannotRun(missing, { isComplete: isDownloadable(system) && broker !== "zookeeper" }));
+  return { home, java, javaVersion, toDownload, missing };
+}
+
+/** Says what is missing to start services, a line each, and what would be downloaded; for who only asks. */
+export async function programsMissing(
+  services: ServiceName[],
+  tools: Tools,
+  system: System = process,
+): Promise<{ missing: string[]; toDownload: string[]; javaVersion: string | undefined }> {
+  const { missing, toDownload, javaVersion } = await look(services, tools, system);
+  const names = toDownload.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
+  return { missing, toDownload: names, javaVersion };
+}
+
+/**
+ * Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named
+ * at once. Where ZooKeeper is among the services, so is a Kafka that knows it.
+ */
+export async function findPrograms(services: ServiceName[], tools: Tools, system: System = process): Promise<Programs> {
+  const { home, java, javaVersion, toDownload, missing } = await look(services, tools, system);
+  const isComplete = isDownloadable(system) && !services.includes("zookeeper");
+  if (missing.length > 0) throw new Error(cannotRun(missing, { isComplete }));
 
   if (toDownload.length > 0) await download(toDownload, tools);
   const server = home.mysql && serverIn(home.mysql.folder);

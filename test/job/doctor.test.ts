@@ -1,0 +1,71 @@
+/** What `doctor` finds, with services that run and without. */
+import assert from "node:assert/strict";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import type { Finding } from "../../cli/finding.ts";
+import { type SharedServices, shareServices } from "../support/services.ts";
+import { ok, run } from "../support/support.ts";
+
+let services: SharedServices;
+before(async () => {
+  services = await shareServices({ rows: 50, name: "doctor" });
+});
+after(() => services?.close());
+
+const findings = (stdout: string): Map<string, Finding> =>
+  new Map((JSON.parse(stdout) as { findings: Finding[] }).findings.map((found) => [found.check, found]));
+
+test("doctor finds nothing wrong with services that run, starts none and makes no topic", async () => {
+  const args = ["doctor", ...services.at, "--prefix", "doctored", "--json"];
+  const before = findings(ok(await run(args)).stdout);
+  const states = Object.fromEntries([...before].map(([name, { state }]) => [name, state]));
+  for (const name of [
+    "MySQL",
+    "pinterest_data",
+    "geolocation_data",
+    "user_data",
+    "Kafka",
+    "topics",
+    "transactions",
+    "lake",
+  ]) {
+    assert.equal(states[name], "ok", `${name}: ${JSON.stringify(before.get(name))}`);
+  }
+  assert.match(before.get("topics")?.text ?? "", /doctored\.pin, .* will be made by post/);
+  ok(await run([...services.at, "--prefix", "doctored"]));
+  const later = findings(ok(await run(args)).stdout);
+  assert.match(later.get("topics")?.text ?? "", /^doctored\.pin, doctored\.geo, doctored\.user keep all messages/);
+  assert.match(later.get("lake")?.text ?? "", /^150 clean rows in .*, the ledger is balanced$/);
+});
+
+test("doctor tells each problem with what to do, ends with 1, and shows no password", async () => {
+  const block = join(services.data, "lake", "silver", "geo", "0000.parquet");
+  await rm(block);
+  const path = join(services.folder.path, "wrong.yaml");
+  const text = await readFile(services.creds, "utf8");
+  await writeFile(path, text.replace(/BROKERS:[\s\S]*/, "BROKERS:\n    - 127.0.0.1:1\n"), { mode: 0o644 });
+  const wrong = ok(await run(["doctor", "--creds", path, "--data", services.data, "--prefix", "doctored"]), 1);
+  assert.match(wrong.stdout, /^! credentials {7}Others on this machine can read ".*wrong\.yaml": run chmod 600/m);
+  assert.match(wrong.stdout, /^✗ Kafka {13}Cannot reach Kafka at 127\.0\.0\.1:1/m);
+  const password = /PASSWORD: (\S+)/.exec(text)?.[1] as string;
+  assert.ok(!(wrong.stdout + wrong.stderr).includes(password));
+  const broken = findings(ok(await run(["doctor", ...services.at, "--prefix", "doctored", "--json"]), 1).stdout);
+  assert.deepEqual(broken.get("lake"), {
+    check: "lake",
+    state: "failed",
+    text: "the ledger of geo is not balanced",
+    remedy: "where no clean runs now: clean --rebuild makes silver and rejects again from bronze",
+  });
+  const other = findings(ok(await run(["doctor", ...services.at, "--prefix", "else", "--json"]), 1).stdout);
+  assert.match(other.get("lake")?.text ?? "", /doctored/);
+});
+
+test("doctor starts nothing where there are no services", async () => {
+  const { stdout } = ok(
+    await run(["doctor", "--data", join(services.folder.path, "none")], { cwd: services.folder.path }),
+  );
+  assert.match(stdout, /^✓ credentials {7}none: the program uses services of its own$/m);
+  assert.match(stdout, /^✓ own services {6}Java \S+; they start with the next command/m);
+  assert.match(stdout, /^✓ lake {14}none yet in /m);
+});
