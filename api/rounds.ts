@@ -12,8 +12,8 @@
 
 import { checkPlace, datePlace, readChanges } from "../db_conn/log.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
-import { ask } from "../db_conn/query.ts";
-import { logEnd, openSnapshot } from "../db_conn/snapshot.ts";
+import { ask, type Database } from "../db_conn/query.ts";
+import { logEnd, openSnapshot, type Snapshot } from "../db_conn/snapshot.ts";
 import type { MysqlSettings, SourceTable } from "../db_conn.ts";
 import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import type { RecordBatch } from "../io/record_batch.ts";
@@ -24,6 +24,9 @@ import type { TableReader } from "./table_reader.ts";
 
 /** Keys that are taken from the log at once, about 60 bytes each. */
 const mostChanges = 100_000;
+
+/** How long one snapshot is read, ms: the database keeps old versions of rows for it. */
+const longestSnapshot = 60_000;
 
 /** What one transaction is to post. */
 export interface Batch {
@@ -59,10 +62,10 @@ export interface Rounds {
 export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOptions): Rounds {
   const pages = openPages(reader, source);
   const changesSince = logTable && changesReader(mysql, logTable, signal);
+  const snapshots = keptSnapshots(reader, mysql);
   let checked = false;
-
   const readWithLog = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
-    const { place: end, mustLock } = await openSnapshot(reader.db, mysql);
+    const { place: end, mustLock } = await snapshots.open(from);
     const options = { lock: mustLock, encoder };
     const after: Progress = { ...from, piece: null };
     let whole = true;
@@ -89,7 +92,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
     }
     // The next snapshot ends this one, too; where nothing is left it may be long until then.
     if (cut) await reader.reconnect();
-    else if (mustLock || exhausted) await ask(reader.db, "COMMIT");
+    else if (mustLock || exhausted) await snapshots.end();
     // A locked read shows what was written meanwhile, too, which the log would name once more.
     if (mustLock && (await moved(end))) return undefined;
     return { after, exhausted };
@@ -133,6 +136,28 @@ interface LogChanges {
   more: number;
   /** Up to where they were read. */
   place: LogPlace;
+}
+
+/**
+ * Begins a snapshot for each round, or goes on with the last one while what the log names before its place is not posted
+ * yet: in a newer one a row may be newer, and the log would name it once more.
+ */
+function keptSnapshots(reader: TableReader, mysql: MysqlSettings) {
+  let last: (Snapshot & { db: Database; since: number }) | undefined;
+  return {
+    async open({ log, piece }: Progress): Promise<Snapshot> {
+      const isThere = last?.db === reader.db && Date.now() - last.since < longestSnapshot;
+      if (last && isThere && log && (piece || comparePlaces(log, last.place) < 0)) return last;
+      const { db } = reader;
+      last = undefined;
+      last = { ...(await openSnapshot(db, mysql)), db, since: Date.now() };
+      return last;
+    },
+    async end(): Promise<void> {
+      last = undefined;
+      await ask(reader.db, "COMMIT");
+    },
+  };
 }
 
 type ChangesReader = (from: Progress & { log: LogPlace }, end: LogPlace) => Promise<LogChanges>;

@@ -10,6 +10,7 @@ import { tableNames } from "../../io.ts";
 import { kafkaClient } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { assertPosted, differences, newest } from "../support/changes.ts";
+import { keysOf } from "../support/oracle.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
 import { ok, run, start, struck } from "../support/support.ts";
 
@@ -91,6 +92,30 @@ test("a transaction of more rows than one of Kafka's is posted once, killed in i
   await assertPosted(kafka, "seen", db, "user");
   const messages = await readTopic(kafka, "seen.user");
   assert.equal(messages.length, before + 40_000 + 1);
+});
+
+test("what is written while a large transaction is posted is posted once", async () => {
+  const trace = join(services.folder.path, "meanwhile");
+  const before = (await readTopic(kafka, "seen.user")).length;
+  await sql("UPDATE user_data SET age = age + 1 WHERE ind >= 10000");
+  await writeFile(`${trace}.hold`, "");
+  const posting = start(["post", ...at, "--prefix", "seen"], { env: struck(trace, "pause 1 ^committed user") });
+  while (!/struck/.test(await readFile(trace, "utf8").catch(() => ""))) await sleep(20);
+  // Of those that are posted already, and of those that are not: the next ones are being read.
+  await sql("UPDATE user_data SET age = age + 1 WHERE ind IN (10001, 45000, 45001)");
+  await rm(`${trace}.hold`);
+  ok(await posting.done);
+  ok(await post("--prefix", "seen"));
+  await assertPosted(kafka, "seen", db, "user");
+  const messages = await readTopic(kafka, "seen.user");
+  assert.equal(messages.length, before + 39_000 + 3);
+  const last = new Map<string, string>();
+  const again = messages.filter(({ key, value }) => {
+    const isAgain = last.get(String(key)) === String(value);
+    last.set(String(key), String(value));
+    return isAgain;
+  });
+  assert.deepEqual(keysOf(again), []);
   await sql("DELETE FROM user_data WHERE ind >= 10000");
 });
 
