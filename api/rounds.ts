@@ -10,11 +10,12 @@
  * @module
  */
 
-import { checkPlace, datePlace, readChanges } from "../db_conn/log.ts";
+import { isDeepStrictEqual } from "node:util";
+import { checkPlace, datePlace, logTable as logTableOf, readChanges } from "../db_conn/log.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
 import { ask, type Database } from "../db_conn/query.ts";
 import { logEnd, openSnapshot, type Snapshot } from "../db_conn/snapshot.ts";
-import type { MysqlSettings, SourceTable } from "../db_conn.ts";
+import { inspectTable, type MysqlSettings, type SourceTable } from "../db_conn.ts";
 import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import type { RecordBatch } from "../io/record_batch.ts";
 import type { RowEncoder } from "../io/row_encoder.ts";
@@ -27,6 +28,9 @@ const mostChanges = 100_000;
 
 /** How long one snapshot is read, ms: the database keeps old versions of rows for it. */
 const longestSnapshot = 60_000;
+
+/** The table is not as it was when it was inspected. */
+export class TableChanged extends Error {}
 
 /** What one transaction is to post. */
 export interface Batch {
@@ -64,14 +68,22 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
   const changesSince = logTable && changesReader(mysql, logTable, signal);
   const snapshots = keptSnapshots(reader, mysql);
   let checked = false;
+  const keyInLog = () => logTableOf(reader.db, mysql.database, source.table);
+
   const readWithLog = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
     const { place: end, mustLock } = await snapshots.open(from);
     const options = { lock: mustLock, encoder };
     const after: Progress = { ...from, piece: null };
     let whole = true;
     let cut = false;
-    if (!from.log) after.log = await datePlace(mysql, logTable as LogTable, end);
-    else if (from.piece || comparePlaces(from.log, end) !== 0) {
+    if (!from.log) {
+      // What was changed before the place, the log will not tell.
+      const [now, key] = [await inspectTable(reader.db, mysql.database, source.table), await keyInLog()];
+      if (!isDeepStrictEqual([now.columns, now.key, key], [source.columns, source.key, logTable])) {
+        throw new TableChanged(`"${logTable?.table}" was altered while it was looked at`);
+      }
+      after.log = await datePlace(mysql, logTable as LogTable, end);
+    } else if (from.piece || comparePlaces(from.log, end) !== 0) {
       const found = await (changesSince as ChangesReader)({ ...from, log: from.log }, end);
       const begun = from.piece ? BigInt(from.piece.done) : undefined;
       const keys = found.keys.filter((key) => begun === undefined || key > begun).map(String);

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { LogStopped, logTable } from "../db_conn/log.ts";
-import { canFollow } from "../db_conn/log_checks.ts";
+import { canFollow, hasPrepared } from "../db_conn/log_checks.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
 import type { Database } from "../db_conn/query.ts";
 import { databaseId, guessRows, inspectTable, type SourceTable } from "../db_conn.ts";
@@ -25,7 +25,7 @@ import { step } from "../runtime/steps.ts";
 import { countMismatch, countMismatchInLog, untold } from "./count_check.ts";
 import { transactionRows } from "./pages.ts";
 import { type Command, isTransient, type Job, type Plan, type PostFact, unfinished } from "./protocol.ts";
-import { type Batch, openRounds, type Rounds } from "./rounds.ts";
+import { type Batch, openRounds, type Rounds, TableChanged } from "./rounds.ts";
 import { type Limits, type Session, sendCheckpoint, sessionOpener } from "./session.ts";
 import { goneKeys } from "./sweep.ts";
 import { openReader, type TableReader } from "./table_reader.ts";
@@ -46,8 +46,8 @@ interface Posting {
   reader: TableReader;
   rounds: Rounds;
   session: Session;
-  /** Opens the next session, where the last one is in doubt. */
-  openSession: () => Promise<Session>;
+  /** Opens the next session, where the last one is in doubt, or the table is another one. */
+  openSession: (source: SourceTable) => Promise<Session>;
   emit: (fact: PostFact) => void;
   /** Rows and deletes posted by this run. */
   sent: { rows: number; deleted: number };
@@ -71,9 +71,9 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const { maxMessageBytes } = await commands.waitFor("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
     const openNext = sessionOpener(limits, emit);
-    const openSession = () => retry(() => openNext(source, database), retrying);
+    const openSession = (of: SourceTable) => retry(() => openNext(of, database), retrying);
     const rounds = openRounds({ reader, mysql, source, logTable: place, signal });
-    const session = await openSession();
+    const session = await openSession(source);
     const sent = { rows: 0, deleted: 0 };
     posting = { limits, source, logTable: place, reader, rounds, session, openSession, emit, sent };
     const { checkpoint: begun } = session;
@@ -111,8 +111,12 @@ async function placeInLog(db: Database, { table, mysql }: Job, emit: Posting["em
     return undefined;
   }
   for (const text of await untold(db, table)) emit({ fact: "warned", text });
+  if (await hasPrepared(db)) emit({ fact: "warned", text: prepared });
   return await logTable(db, mysql.database, table);
 }
+
+const prepared =
+  "Transactions are prepared by XA: what they have changed is not seen now, and may not be later; end them, then run post --full";
 
 /** Counts what was posted before, beside the posting. */
 async function warnOfMismatch(
@@ -139,16 +143,16 @@ async function warnOfMismatch(
  * @param planned is awaited once the plan stands in the checkpoint, before the first row is sent
  */
 async function postRows(posting: Posting, plan: Plan, planned: () => Promise<void>): Promise<void> {
-  const { limits, source, rounds, emit } = posting;
+  const { limits, emit } = posting;
   const { table, mysql, kafka, waitMs, follow } = limits.job;
-  const greatest = source.keys?.greatest ?? null;
   let ahead: Promise<Batch> | undefined;
   let troubleSince: number | undefined;
   let sending = false;
   for (let going = true; going; ) {
     limits.signal.throwIfAborted();
     try {
-      const { session } = posting;
+      const { session, rounds } = posting;
+      const greatest = posting.source.keys?.greatest ?? null;
       if (plan.full !== null && session.checkpoint.full?.id !== plan.full) {
         const full = { id: plan.full, upTo: greatest, lastKey: null, rows: 0, done: false };
         session.checkpoint = await commit(session, { ...session.checkpoint, full }, limits);
@@ -176,14 +180,17 @@ async function postRows(posting: Posting, plan: Plan, planned: () => Promise<voi
       // From the first error on: a program that was itself frozen has lost no time.
       troubleSince ??= Date.now();
       const begins = error instanceof LogStopped && unfinished(posting.session.checkpoint);
-      if (!(begins || isTransient(error)) || Date.now() - troubleSince > waitMs) {
+      const isOther = begins || error instanceof TableChanged;
+      if (!(isOther || isTransient(error)) || Date.now() - troubleSince > waitMs) {
         throw explainKafka(explainMysql(error, mysql), kafka);
       }
+      if (isOther) await lookAgain(posting);
+      else await recover(posting, error);
       if (begins) {
         emit({ fact: "waited", text: `${(error as Error).message}: the full run of "${table}" begins again` });
         const again = { ...begins, lastKey: null, rows: 0, log: null, piece: null };
         posting.session.checkpoint = { ...posting.session.checkpoint, full: again };
-      } else await recover(posting, error);
+      }
     }
   }
 }
@@ -251,11 +258,24 @@ async function waitForChanges({ limits, session, rounds, emit }: Posting): Promi
   return true;
 }
 
+/** Looks at the table as it is now: its columns may be others, and so may the place of its key in the log. */
+async function lookAgain(posting: Posting): Promise<void> {
+  const { limits, reader, emit } = posting;
+  const { job, signal } = limits;
+  const { table, mysql } = job;
+  const source = await reader.ask((db) => inspectTable(db, mysql.database, table));
+  const place = await reader.ask((db) => placeInLog(db, job, emit));
+  void posting.session.producer.disconnect().catch(() => {});
+  const session = await posting.openSession(source);
+  Object.assign(posting, { source, logTable: place, session });
+  posting.rounds = openRounds({ reader, mysql, source, logTable: place, signal });
+}
+
 /** After a transient error: a new connection to MySQL, or a new session that fences the one in doubt. */
 async function recover(posting: Posting, error: unknown): Promise<void> {
   if (isTransientMysql(error)) return posting.reader.reconnect();
   void posting.session.producer.disconnect().catch(() => {});
-  posting.session = await posting.openSession();
+  posting.session = await posting.openSession(posting.source);
 }
 
 /** The main thread's commands, to be awaited one after the other. */

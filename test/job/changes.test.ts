@@ -208,3 +208,23 @@ test("TRUNCATE under the snapshot that post --follow reads stops it by name all 
   assert.equal(code, 1);
   assert.match(stderr, /Error: Cannot follow "geolocation_data" .*TRUNCATE.*; run post --full\n/);
 });
+
+test("a table that is altered while a full run goes on is looked at again, and its full run begins again", async () => {
+  ok(await post("--prefix", "altered"));
+  const trace = join(services.folder.path, "altered");
+  await writeFile(`${trace}.hold`, "");
+  // The first commit of the table claims it, the second begins the full run, the third has its rows.
+  const env = struck(trace, "pause 3 ^commit(ted|ting) user");
+  const full = start(["post", "--full", ...at, "--prefix", "altered"], { env });
+  while (!/struck/.test(await readFile(trace, "utf8").catch(() => ""))) await sleep(20);
+  await sql("ALTER TABLE user_data ADD COLUMN zz INT NOT NULL DEFAULT 3 FIRST");
+  await rm(`${trace}.hold`);
+  ok(await full.done);
+  await sql("UPDATE user_data SET first_name = 'Found' WHERE ind BETWEEN 11 AND 15");
+  await sql("DELETE FROM user_data WHERE ind = 42");
+  assert.deepEqual(posted(ok(await post("--prefix", "altered", "--json")).stdout).user, [5, 1]);
+  const found = newest(await readTopic(kafka, "altered.user"));
+  assert.match(found.get("11") ?? "", /^\{"zz":3,"ind":11,"first_name":"Found",/);
+  assert.equal(found.get("42"), null);
+  await sql("ALTER TABLE user_data DROP COLUMN zz");
+});
