@@ -144,8 +144,9 @@ function openProgress({
   const show = () =>
     [...counts].map(([table, { done, total, ended }]) => {
       const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)}`;
-      if (follow && ended) return `${head} ${count(done)} ${unit}, up to date`;
       const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
+      if (total === 0 && !ended) return `${head} ${count(done)} ${unit}, ${count(Math.round(rate))}/s`;
+      if (follow && ended) return `${head} ${count(done)} ${unit}, up to date`;
       const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
       const share = total > 0 ? Math.min(1, done / total) : 1;
       return `${head} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;

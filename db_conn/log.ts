@@ -241,7 +241,8 @@ async function dump(
     return outcome;
   } catch (error) {
     const { errno, message } = error as NodeJS.ErrnoException;
-    if (errno === 1236) throw stopped(table, place, message, error); // there is no such file or position
+    // There is no such file or position.
+    if (errno === 1236) throw stopped(table, place, `the log was purged or reset (${message})`, error);
     if (errno === 1227)
       throw new UsageError(`Cannot follow the log of MySQL: ${message}; ${grant(settings)}`, { cause: error });
     throw explainMysql(error, settings);

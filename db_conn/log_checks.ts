@@ -38,7 +38,40 @@ export async function canFollow(db: Database, table: Table): Promise<string | un
   const [[type] = []] = await ask(db, sql, { values: [source] });
   if (type === "VIEW")
     return `Cannot follow "${source}" in the log of MySQL: it is a view, and the log names its tables`;
-  return await canReadLog(db);
+  return (await canReadLog(db)) ?? (await hidesChanges(db));
+}
+
+/** Says what keeps changes of the database out of a log that can be read; `undefined` where nothing is known to. */
+async function hidesChanges(db: Database): Promise<string | undefined> {
+  const names = ["log_slave_updates", "log_replica_updates", "gtid_slave_pos", "version"];
+  const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [names] });
+  const found = new Map(rows as [string, string][]);
+  const running = await ask(db, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Slaves_running', 'Slave_running')");
+  // MySQL logs what it replicates unless told otherwise, MariaDB only if it is told so.
+  const isReplica =
+    !/mariadb/i.test(found.get("version") ?? "") ||
+    (found.get("gtid_slave_pos") ?? "") !== "" ||
+    running.some(([, value]) => value === "ON" || Number(value) > 0);
+  if (isReplica && [found.get("log_slave_updates"), found.get("log_replica_updates")].includes("OFF")) {
+    return cannot(["it is a replica and does not log what it replicates; start it with --log-slave-updates=ON"]);
+  }
+  // It tells the filters only to who may see the log's place: not to know them is no reason to refuse.
+  const status = await ask(db, "SHOW MASTER STATUS")
+    .catch(() => ask(db, "SHOW BINARY LOG STATUS"))
+    .catch(() => []);
+  const [[, , only = "", not = ""] = []] = status;
+  const [[database] = []] = await ask(db, "SELECT DATABASE()");
+  const isIn = (list: string | null) => (list ?? "").split(",").includes(database ?? "");
+  if ((only && !isIn(only)) || isIn(not)) {
+    return cannot([`it leaves out database "${database}"; start it without --binlog-do-db and --binlog-ignore-db`]);
+  }
+  return undefined;
+}
+
+/** Whether transactions are prepared by XA: what they change is logged already, and seen only when they are committed. */
+export async function hasPrepared(db: Database): Promise<boolean> {
+  // MySQL tells only who has the privilege.
+  return (await ask(db, "XA RECOVER").catch(() => [])).length > 0;
 }
 
 const cannot = (mends: string[]) => `Cannot follow the log of MySQL: ${mends.join("; ")}`;

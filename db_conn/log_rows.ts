@@ -75,7 +75,9 @@ function refuse(type: number, body: Buffer, { table, done }: { table: LogTable; 
     const { schema, sql } = statementIn(type, body);
     if (touches(sql, schema, table)) throw new Error(`"${shortened(sql)}" changed it without naming the rows`);
   } else if (type === eventTypes.xaPrepare && done > 0 && body[0] === 0) {
-    throw new Error("XA PREPARE named rows that come later, and are not named again then");
+    throw new Error(
+      "XA PREPARE names rows that come later and are not named again: commit or roll back what XA RECOVER shows first",
+    );
   } else if (type === eventTypes.payload) {
     throw new Error("MySQL compressed a transaction; SET GLOBAL binlog_transaction_compression = OFF");
   } else if (type === eventTypes.incident) {

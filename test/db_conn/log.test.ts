@@ -127,7 +127,7 @@ const statements: [name: string, sql: string, keys: string | RegExp][] = [
   [
     "XA PREPARE",
     "XA START 'x1'; INSERT INTO t (k) VALUES (9001); XA END 'x1'; XA PREPARE 'x1'",
-    /XA PREPARE named rows/,
+    /XA PREPARE names rows/,
   ],
   ["XA COMMIT", "XA COMMIT 'x1'", ""],
   ["ALTER of a column", "ALTER TABLE t ADD COLUMN extra INT", /"ALTER TABLE t ADD COLUMN extra INT" changed it/],

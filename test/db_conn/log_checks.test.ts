@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import mysql from "mysql2/promise";
 import { logTable, readChanges } from "../../db_conn/log.ts";
-import { canReadLog, cascades, logBehind, tableBehind } from "../../db_conn/log_checks.ts";
+import { canFollow, canReadLog, cascades, hasPrepared, logBehind, tableBehind } from "../../db_conn/log_checks.ts";
 import type { LogTable } from "../../db_conn/log_rows.ts";
 import { openSnapshot } from "../../db_conn/snapshot.ts";
 import { connectMysql } from "../../db_conn.ts";
@@ -123,6 +123,36 @@ test("a server without a log is told how to be started", async () => {
   } finally {
     await without.close();
   }
+});
+
+test("a log that leaves out the database, or what a replica replicates, is not followed", async (t) => {
+  if (server.name !== "MariaDB") return t.skip("MySQL logs what it replicates");
+  const database = server.mysql.database;
+  for (const flag of [`--binlog-ignore-db=${database}`, "--binlog-do-db=others"]) {
+    const filtered = await openLogServer([flag]);
+    try {
+      await loadSample(filtered.mysql, { rows: 1 });
+      const message = new RegExp(`it leaves out database "${database}"; start it without --binlog-do-db`);
+      assert.match((await canFollow(filtered.reader, "pin")) ?? "", message, flag);
+    } finally {
+      await filtered.close();
+    }
+  }
+  await loadSample(server.mysql, { rows: 1 });
+  assert.equal(await canFollow(server.reader, "pin"), undefined);
+  await sql("SET GLOBAL gtid_slave_pos = '1-7-1'");
+  assert.match((await canFollow(server.reader, "pin")) ?? "", /it is a replica and does not log what it replicates/);
+  await sql("SET GLOBAL gtid_slave_pos = ''");
+});
+
+test("transactions that are prepared by XA are found", async () => {
+  assert.equal(await hasPrepared(server.reader), false);
+  await sql("CREATE TABLE prepared (k INT PRIMARY KEY)");
+  for (const statement of ["XA START 'p'", "INSERT INTO prepared VALUES (1)", "XA END 'p'", "XA PREPARE 'p'"]) {
+    await sql(statement);
+  }
+  assert.equal(await hasPrepared(server.reader), server.name === "MariaDB");
+  await sql("XA ROLLBACK 'p'");
 });
 
 test("a data folder that was made without a log gets one", async () => {
