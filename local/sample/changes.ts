@@ -157,7 +157,7 @@ async function open(connect: () => Promise<Session>): Promise<Session> {
     const samples = comments.filter(([comment]) => isSample(comment ?? ""));
     if (server?.startsWith(ownServers) && samples.length === sampleTables.length) return session;
     throw new UsageError(
-      "Cannot change rows in a database that this program did not make: --changes is for its own server and the sample posts there; leave the credentials out",
+      "Cannot change rows in a database that this program did not make: --changes is for its own server and the sample posts there, whose tables still have the comments that it gave them",
     );
   } catch (error) {
     session.destroy();
