@@ -31,7 +31,7 @@ import { goneKeys } from "./sweep.ts";
 import { openReader, type TableReader } from "./table_reader.ts";
 
 /** How often to look for changes, ms, and after how long a silence less often. */
-const look = { everyMs: 200, quietMs: 60_000, quietEveryMs: 1_000 };
+const look = { everyMs: 100, quietMs: 60_000, quietEveryMs: 1_000 };
 /** How often a place is committed at which nothing had to be posted, ms: the log before it may be removed then. */
 const placeEveryMs = 60_000;
 /** Above every key. */
