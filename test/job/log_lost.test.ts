@@ -61,48 +61,52 @@ for (const [name, lose, pattern] of [
   ["purged", purge, /could not find|not find/i],
 ] as const) {
   test(`post stops where the log was ${name}, and --full mends it`, async () => {
-    ok(await post(name));
+    ok(await post(`log-${name}`));
     await sql("UPDATE user_data SET age = age + 1 WHERE ind = 1");
     await lose();
     await sql("DELETE FROM user_data ORDER BY ind LIMIT 1");
-    const { stderr } = ok(await post(name), 1);
+    const { stderr } = ok(await post(`log-${name}`), 1);
     assert.match(stderr, /Error: Cannot follow "\w+" in the log of MySQL from \S+:\d+: .*; run post --full\n$/);
     assert.match(stderr, pattern);
-    ok(await post(name, "--full"));
-    await assertPosted(kafka, name, db, "user");
+    ok(await post(`log-${name}`, "--full"));
+    await assertPosted(kafka, `log-${name}`, db, "user");
   });
 }
 
 test("a log that was reset and ends at the very place of the checkpoint is another one all the same", async () => {
   await root.query("RESET MASTER");
-  ok(await post("same"));
+  ok(await post("log-same"));
   await sql("UPDATE user_data SET age = age + 1 WHERE ind = 1");
   await sleep(1_100); // files tell their second
   await root.query("RESET MASTER");
-  assert.match(ok(await post("same"), 1).stderr, /is another file than it was: the log was reset; run post --full\n$/);
-  ok(await post("same", "--full"));
-  await assertPosted(kafka, "same", db, "user");
+  assert.match(
+    ok(await post("log-same"), 1).stderr,
+    /is another file than it was: the log was reset; run post --full\n$/,
+  );
+  ok(await post("log-same", "--full"));
+  await assertPosted(kafka, "log-same", db, "user");
 });
 
 test("a full run whose log is lost in its midst begins again", async () => {
-  ok(await post("again"));
-  const env = struck(join(services.folder.path, "again"), "kill 1 ^sent");
+  ok(await post("begun-again"));
+  const env = struck(join(services.folder.path, "begun-again"), "kill 1 ^sent");
   assert.equal(
-    (await run(["post", "--creds", creds, "--data", services.data, "--prefix", "again", "--full"], { env })).signal,
+    (await run(["post", "--creds", creds, "--data", services.data, "--prefix", "begun-again", "--full"], { env }))
+      .signal,
     "SIGKILL",
   );
   await sql("UPDATE user_data SET age = age + 1");
-  ok(await post("again"));
-  await assertPosted(kafka, "again", db, "user");
+  ok(await post("begun-again"));
+  await assertPosted(kafka, "begun-again", db, "user");
   const second = struck(join(services.folder.path, "again too"), "kill 2 ^committed user");
-  const killed = await run(["post", "--creds", creds, "--data", services.data, "--prefix", "again", "--full"], {
+  const killed = await run(["post", "--creds", creds, "--data", services.data, "--prefix", "begun-again", "--full"], {
     env: second,
   });
   assert.equal(killed.signal, "SIGKILL");
   await sql("UPDATE user_data SET age = age + 1");
   await root.query("RESET MASTER");
-  ok(await post("again"));
-  await assertPosted(kafka, "again", db, "user");
+  ok(await post("begun-again"));
+  await assertPosted(kafka, "begun-again", db, "user");
 });
 
 test("a foreign key that deletes rows is warned about, and so are the rows that the log did not name", async () => {
@@ -111,31 +115,31 @@ test("a foreign key that deletes rows is warned about, and so are the rows that 
   await sql(
     "ALTER TABLE user_data ADD CONSTRAINT of_people FOREIGN KEY (ind) REFERENCES people (id) ON DELETE CASCADE",
   );
-  const begun = ok(await post("cascade"));
+  const begun = ok(await post("log-cascade"));
   const cascade =
     /Warning: The foreign key "of_people" changes rows of "user_data" with those of "people", and the log/;
   assert.match(begun.stderr, cascade);
-  assert.doesNotMatch(ok(await post("cascade")).stderr, /rows less/);
+  assert.doesNotMatch(ok(await post("log-cascade")).stderr, /rows less/);
   await sql("DELETE FROM people WHERE id BETWEEN 10 AND 12");
-  const { stderr } = ok(await post("cascade"));
+  const { stderr } = ok(await post("log-cascade"));
   assert.match(stderr, /Warning: "user_data" has 3 rows less up to key 299 than the log of MySQL tells: post --full/);
-  ok(await post("cascade", "--full"));
-  await assertPosted(kafka, "cascade", db, "user");
+  ok(await post("log-cascade", "--full"));
+  await assertPosted(kafka, "log-cascade", db, "user");
   await sql("ALTER TABLE user_data DROP FOREIGN KEY of_people");
 });
 
 test("a view has no log of its own: post says so, and sees only new keys", async () => {
   await sql("RENAME TABLE geolocation_data TO places");
   await sql("CREATE VIEW geolocation_data AS SELECT * FROM places WHERE ind < 200");
-  const { stderr } = ok(await post("view"));
+  const { stderr } = ok(await post("log-view"));
   assert.match(
     stderr,
     /Warning: Cannot follow "geolocation_data" in the log of MySQL: it is a view, and the log names/,
   );
   await sql("DELETE FROM places WHERE ind = 5");
-  assert.match(ok(await post("view")).stderr, /Warning: "geolocation_data" has 1 rows less up to key 199/);
-  ok(await post("view", "--full"));
-  assert.deepEqual(await differences(kafka, "view", db, "geo"), []);
+  assert.match(ok(await post("log-view")).stderr, /Warning: "geolocation_data" has 1 rows less up to key 199/);
+  ok(await post("log-view", "--full"));
+  assert.deepEqual(await differences(kafka, "log-view", db, "geo"), []);
   await sql("DROP VIEW geolocation_data");
   await sql("RENAME TABLE places TO geolocation_data");
 });
@@ -149,7 +153,7 @@ test("where the log can't be read, post says in one line what to grant, and sees
     .replace(/USER: .*/, "USER: limited")
     .replace(/PASSWORD: .*/, "PASSWORD: secret");
   await writeFile(path, text, { mode: 0o600 });
-  const args = ["post", "--creds", path, "--data", services.data, "--prefix", "limited"];
+  const args = ["post", "--creds", path, "--data", services.data, "--prefix", "log-limited"];
   const warnings = ({ stderr }: { stderr: string }) => stderr.split("\n").filter((line) => line.startsWith("Warning"));
   assert.deepEqual(warnings(ok(await run(args))), [
     "Warning: Cannot follow the log of MySQL: run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'limited'; until then post sees only new rows with keys above the last one",
@@ -169,9 +173,9 @@ test("where the log can't be read, post says in one line what to grant, and sees
   await sql("UPDATE user_data SET age = 50 WHERE ind = 9500");
   ok(await run(args));
   assert.deepEqual(
-    (await differences(kafka, "limited", db, "user")).map(({ key }) => key),
+    (await differences(kafka, "log-limited", db, "user")).map(({ key }) => key),
     ["-2"],
   );
   ok(await run([...args, "--full"]));
-  await assertPosted(kafka, "limited", db, "user");
+  await assertPosted(kafka, "log-limited", db, "user");
 });
