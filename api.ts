@@ -58,8 +58,9 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   const told = new Set<string>();
   const tellOnce = (fact: PostFact) => {
     // What all threads find is told once.
-    const isKnown = fact.fact === "warned" && told.size === told.add(fact.text).size;
-    if (!isKnown) onFact(fact);
+    if (fact.fact === "warned" && told.has(fact.text)) return;
+    if (fact.fact === "warned") told.add(fact.text);
+    onFact(fact);
   };
   const threads = coordinate({ full, onFact: tellOnce });
   const failed = new AbortController();

@@ -5,13 +5,12 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { readChanges } from "../db_conn/log.ts";
+import { changesBetween } from "../db_conn/log.ts";
 import { cascades } from "../db_conn/log_checks.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
 import { ask, type Database } from "../db_conn/query.ts";
 import { openSnapshot } from "../db_conn/snapshot.ts";
 import { countRows, type MysqlSettings } from "../db_conn.ts";
-import { comparePlaces } from "../io/log_place.ts";
 import { type Table, tables } from "../io.ts";
 import type { Progress } from "../kafka/checkpoint.ts";
 
@@ -50,17 +49,16 @@ export async function countMismatchInLog(
 ): Promise<string | undefined> {
   const { lastKey } = begun;
   if (lastKey === null || !begun.log) return undefined;
-  const [[version = ""] = []] = await ask(db, "SELECT VERSION()");
-  if (!/mariadb/i.test(version ?? "")) return undefined;
   const { source } = tables[table];
+  const greatest = BigInt(lastKey);
   let { rows, log } = begun;
   for (let last: number | undefined; ; ) {
-    const { place: to } = await openSnapshot(db, mysql);
-    const there = await countRows(db, table, lastKey);
+    const { place: to, isExact } = await openSnapshot(db, mysql);
+    const there = isExact ? await countRows(db, table, lastKey) : 0;
     await ask(db, "COMMIT");
-    while (comparePlaces(log, to) < 0) {
-      const { keys, place } = await readChanges(mysql, { table: logTable, from: log, to, most: 100_000, signal });
-      for (const [key, more] of keys) if (BigInt(key) <= BigInt(lastKey)) rows += more;
+    if (!isExact) return undefined;
+    for await (const { keys, place } of changesBetween(mysql, { table: logTable, from: log, to, signal })) {
+      for (const [key, more] of keys) if (BigInt(key) <= greatest) rows += more;
       log = place;
     }
     const more = there - rows;

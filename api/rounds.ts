@@ -11,7 +11,7 @@
  */
 
 import { isDeepStrictEqual } from "node:util";
-import { checkPlace, datePlace, logTable as logTableOf, readChanges } from "../db_conn/log.ts";
+import { checkPlace, datePlace, logTable as logTableOf, mostChanges, readChanges } from "../db_conn/log.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
 import { ask, type Database } from "../db_conn/query.ts";
 import { logEnd, openSnapshot, type Snapshot } from "../db_conn/snapshot.ts";
@@ -22,9 +22,6 @@ import type { RowEncoder } from "../io/row_encoder.ts";
 import type { Progress } from "../kafka/checkpoint.ts";
 import { openPages, roomIn } from "./pages.ts";
 import type { TableReader } from "./table_reader.ts";
-
-/** Keys that are taken from the log at once, about 60 bytes each. */
-const mostChanges = 100_000;
 
 /** How long one snapshot is read, ms: the database keeps old versions of rows for it. */
 const longestSnapshot = 60_000;
@@ -181,11 +178,16 @@ function changesReader(mysql: MysqlSettings, table: LogTable, signal: AbortSigna
     const to = from.piece?.to ?? end;
     if (changes && same(changes.from, from.log) && same(changes.to, to)) return changes;
     const { keys, place } = await readChanges(mysql, { table, from: from.log, to, most: mostChanges, signal });
-    const posted = [...keys].filter(([key]) => from.lastKey !== null && BigInt(key) <= BigInt(from.lastKey));
-    changes = {
-      ...{ from: from.log, to, place, more: posted.reduce((sum, [, more]) => sum + more, 0) },
-      keys: posted.map(([key]) => BigInt(key)).sort((a, b) => (a < b ? -1 : 1)),
-    };
+    changes = { from: from.log, to, place, keys: [], more: 0 };
+    if (from.lastKey === null) return changes;
+    const last = BigInt(from.lastKey);
+    for (const [text, more] of keys) {
+      const key = BigInt(text);
+      if (key > last) continue;
+      changes.keys.push(key);
+      changes.more += more;
+    }
+    changes.keys.sort((a, b) => (a < b ? -1 : 1));
     return changes;
   };
 }

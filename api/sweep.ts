@@ -4,12 +4,12 @@
  * @module
  */
 
-import { readChanges } from "../db_conn/log.ts";
+import { changesBetween } from "../db_conn/log.ts";
 import type { LogTable } from "../db_conn/log_rows.ts";
 import { ask } from "../db_conn/query.ts";
 import { openSnapshot } from "../db_conn/snapshot.ts";
 import { type MysqlSettings, readPage, type SourceTable } from "../db_conn.ts";
-import { comparePlaces, type LogPlace } from "../io/log_place.ts";
+import type { LogPlace } from "../io/log_place.ts";
 import type { RecordView } from "../io/record_batch.ts";
 import { connectReader } from "../kafka/client.ts";
 import { retriable } from "../kafka/errors.ts";
@@ -47,11 +47,10 @@ export async function goneKeys(options: SweepOptions): Promise<Iterable<string>>
   if (upTo === null) return union(gone);
   if (logTable && log) {
     const { place: to } = await openSnapshot(reader.db, mysql);
-    for (let from = log; comparePlaces(from, to) < 0; ) {
-      const read = await readChanges(mysql, { table: logTable, from, to, most: pageKeys, signal });
-      const named = [...read.keys.keys()].map(BigInt).filter((key) => key <= BigInt(upTo));
+    const last = BigInt(upTo);
+    for await (const { keys } of changesBetween(mysql, { table: logTable, from: log, to, signal })) {
+      const named = [...keys.keys()].map(BigInt).filter((key) => key <= last);
       for (const key of named) for (const set of gone) set.delete(key);
-      from = read.place;
     }
   }
   const keyColumn = source.columns[source.key] as SourceTable["columns"][number];

@@ -51,6 +51,9 @@ interface ReadOptions {
   signal?: AbortSignal;
 }
 
+/** How many keys are taken from the log at once, about 60 bytes each. */
+export const mostChanges = 100_000;
+
 /** What happened to a table between two places. */
 export interface Changes {
   /** Keys of the rows that were written, as decimal text, with how many more there are than before: -1, 0 or 1. */
@@ -99,6 +102,18 @@ export async function readChanges(settings: MysqlSettings, options: ReadOptions)
     await sleep(endPause, undefined, { ...(signal && { signal }) });
   }
   return { keys: reader.keys, place: reader.place() };
+}
+
+/** Reads all that the log has of a table between two places, piece by piece. */
+export async function* changesBetween(
+  settings: MysqlSettings,
+  options: Omit<ReadOptions, "most">,
+): AsyncGenerator<Changes> {
+  for (let { from } = options; comparePlaces(from, options.to) < 0; ) {
+    const changes = await readChanges(settings, { ...options, from, most: mostChanges });
+    yield changes;
+    from = changes.place;
+  }
 }
 
 /**

@@ -10,13 +10,23 @@ import { type Table, tables } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { grant, LogStopped, logTable, readChanges } from "./log.ts";
 import { ask, type Database } from "./query.ts";
-import { logEnd, noGtids, noLog } from "./snapshot.ts";
+import { logEnd, logStatus, noGtids, noLog } from "./snapshot.ts";
 
 /** Says in one line what to set or to grant so that the log can be followed; `undefined` where it can be. */
 export async function canReadLog(db: Database): Promise<string | undefined> {
-  const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [Object.keys(wanted)] });
-  const found = new Map(rows as [string, string][]);
-  const isMariaDb = /mariadb/i.test(found.get("version") ?? "");
+  return mendsOf(db, await readVariables(db));
+}
+
+/** The server's variables that decide, by name; those that it has. */
+async function readVariables(db: Database): Promise<Map<string, string>> {
+  const names = [...Object.keys(wanted), "version", "log_slave_updates", "log_replica_updates", "gtid_slave_pos"];
+  const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [names] });
+  return new Map(rows as [string, string][]);
+}
+
+const isMariaDb = (found: Map<string, string>) => /mariadb/i.test(found.get("version") ?? "");
+
+async function mendsOf(db: Database, found: Map<string, string>): Promise<string | undefined> {
   if (found.get("log_bin") !== "ON") return cannot([wanted.log_bin.mend]);
   const settings = Object.entries(wanted).flatMap(([name, { good, mend }]) => {
     const value = found.get(name) ?? "";
@@ -25,7 +35,7 @@ export async function canReadLog(db: Database): Promise<string | undefined> {
   const grants = await ask(db, "SHOW GRANTS");
   const global = grants.flatMap(([line]) => /^GRANT (.*) ON \*\.\* TO /.exec(line ?? "")?.[1]?.split(/,\s*/) ?? []);
   const may = (...names: string[]) => ["ALL PRIVILEGES", ...names].some((name) => global.includes(name));
-  const missing = !may("REPLICATION SLAVE", "REPLICATION REPLICA") || !(isMariaDb || may("REPLICATION CLIENT"));
+  const missing = !may("REPLICATION SLAVE", "REPLICATION REPLICA") || !(isMariaDb(found) || may("REPLICATION CLIENT"));
   const [[user] = []] = missing ? await ask(db, "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)") : [];
   const mends = [...settings, ...(user == null ? [] : [grant({ user })])];
   return mends.length > 0 ? cannot(mends) : undefined;
@@ -34,38 +44,35 @@ export async function canReadLog(db: Database): Promise<string | undefined> {
 /** The same of one table. */
 export async function canFollow(db: Database, table: Table): Promise<string | undefined> {
   const { source } = tables[table];
-  const sql = "SELECT table_type FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
-  const [[type] = []] = await ask(db, sql, { values: [source] });
+  const sql =
+    "SELECT table_type, table_schema FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+  const [[type, database] = []] = await ask(db, sql, { values: [source] });
   if (type === "VIEW")
     return `Cannot follow "${source}" in the log of MySQL: it is a view, and the log names its tables`;
-  return (await canReadLog(db)) ?? (await hidesChanges(db));
+  const variables = await readVariables(db);
+  return (await mendsOf(db, variables)) ?? (await hidesChanges(db, variables, database ?? ""));
 }
 
 /** Says what keeps changes of the database out of a log that can be read; `undefined` where nothing is known to. */
-async function hidesChanges(db: Database): Promise<string | undefined> {
-  const names = ["log_slave_updates", "log_replica_updates", "gtid_slave_pos", "version"];
-  const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [names] });
-  const found = new Map(rows as [string, string][]);
-  const running = await ask(db, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Slaves_running', 'Slave_running')");
-  // MySQL logs what it replicates unless told otherwise, MariaDB only if it is told so.
-  const isReplica =
-    !/mariadb/i.test(found.get("version") ?? "") ||
-    (found.get("gtid_slave_pos") ?? "") !== "" ||
-    running.some(([, value]) => value === "ON" || Number(value) > 0);
-  if (isReplica && [found.get("log_slave_updates"), found.get("log_replica_updates")].includes("OFF")) {
+async function hidesChanges(db: Database, found: Map<string, string>, database: string): Promise<string | undefined> {
+  const isOff = [found.get("log_slave_updates"), found.get("log_replica_updates")].includes("OFF");
+  if (isOff && (await isReplica(db, found))) {
     return cannot(["it is a replica and does not log what it replicates; start it with --log-slave-updates=ON"]);
   }
   // It tells the filters only to who may see the log's place: not to know them is no reason to refuse.
-  const status = await ask(db, "SHOW MASTER STATUS")
-    .catch(() => ask(db, "SHOW BINARY LOG STATUS"))
-    .catch(() => []);
-  const [[, , only = "", not = ""] = []] = status;
-  const [[database] = []] = await ask(db, "SELECT DATABASE()");
-  const isIn = (list: string | null) => (list ?? "").split(",").includes(database ?? "");
+  const [, , only = "", not = ""] = await logStatus(db).catch(() => []);
+  const isIn = (list: string | null) => (list ?? "").split(",").includes(database);
   if ((only && !isIn(only)) || isIn(not)) {
     return cannot([`it leaves out database "${database}"; start it without --binlog-do-db and --binlog-ignore-db`]);
   }
   return undefined;
+}
+
+/** Whether the server replicates another. MySQL logs that unless told otherwise, and is taken for one where it does not. */
+async function isReplica(db: Database, found: Map<string, string>): Promise<boolean> {
+  if (!isMariaDb(found) || found.get("gtid_slave_pos")) return true;
+  const running = await ask(db, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Slaves_running', 'Slave_running')");
+  return running.some(([, value]) => value === "ON" || Number(value) > 0);
 }
 
 /** Whether transactions are prepared by XA: what they change is logged already, and seen only when they are committed. */
@@ -78,7 +85,6 @@ const cannot = (mends: string[]) => `Cannot follow the log of MySQL: ${mends.joi
 
 /** The variables that decide, which value is good, and what makes it so. One that a server lacks is good. */
 const wanted = {
-  version: { good: /./, mend: "" },
   log_bin: { good: /^ON$/, mend: noLog },
   binlog_format: {
     good: /^ROW$/,

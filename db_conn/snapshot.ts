@@ -11,6 +11,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { MysqlSettings } from "../db_conn.ts";
 import type { LogPlace } from "../io/log_place.ts";
+import type { Row } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { firstTransaction } from "./log.ts";
 import { ask, type Database } from "./query.ts";
@@ -24,6 +25,8 @@ export interface Snapshot {
    * them, since they hold the locks of their rows until they can be seen.
    */
   mustLock: boolean;
+  /** It shows nothing that stands behind the place, unless it is read with locks. */
+  isExact: boolean;
 }
 
 const begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
@@ -77,7 +80,9 @@ async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State
     if (!isKnown) state.unproven = { file, position: ((await firstTransaction(settings, file)) ?? position + 1) - 1 };
     const mustLock = position <= (state.unproven as { position: number }).position;
     // Nobody writes where the place was the same before.
-    if (!mustLock || (isKnown && tries === 0) || tries === looks) return { place: { ...shown, skip: 0 }, mustLock };
+    if (!mustLock || (isKnown && tries === 0) || tries === looks) {
+      return { place: { ...shown, skip: 0 }, mustLock, isExact: true };
+    }
     await sleep(pause);
   }
 }
@@ -101,7 +106,7 @@ async function openOnMysql(db: Database): Promise<Snapshot> {
     }
   }
   await ask(db, begin);
-  return { place: { file, position, skip: 0 }, mustLock: false };
+  return { place: { file, position, skip: 0 }, mustLock: false, isExact: false };
 }
 
 /**
@@ -111,12 +116,17 @@ async function openOnMysql(db: Database): Promise<Snapshot> {
 export async function logEnd(db: Database): Promise<[file?: string, position?: number]> {
   const shown = await snapshotPlace(db);
   if (shown) return shown.file === "" ? [] : [shown.file, shown.position];
+  const [file, position] = await logStatus(db);
+  return file ? [file, Number(position)] : [];
+}
+
+/** What the server says of its log: the file, the position, the databases that it takes alone, and those it leaves out. */
+export async function logStatus(db: Database): Promise<Row> {
   const rows = await ask(db, "SHOW MASTER STATUS").catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ER_PARSE_ERROR") throw error;
     return ask(db, "SHOW BINARY LOG STATUS"); // from MySQL 8.4 on
   });
-  const [[file, position] = []] = rows;
-  return file ? [file, Number(position)] : [];
+  return rows[0] ?? [];
 }
 
 /** Where a MariaDB's snapshot stands, for which no privilege is needed; `undefined` of MySQL. */
