@@ -37,6 +37,9 @@ export interface MysqlSettings {
  */
 export const tryMs = (waitMs: number): number => Math.min(Math.max(waitMs / 4, 1_000), 10_000);
 
+/** Whether a host is this machine, where nobody else can listen. */
+export const isLocal = (host: string): boolean => /^(127\.|localhost$|::1$)/.test(host);
+
 /**
  * Connects to MySQL. TLS is used where the server is elsewhere and offers it, or where it asks for it.
  *
@@ -66,7 +69,7 @@ export async function connectMysql(
             : { ca, rejectUnauthorized: true, verifyIdentity: isIP(settings.host) === 0 },
       }),
     });
-  const tlsFirst = ca !== undefined || !/^(127\.|localhost$|::1$)/.test(settings.host);
+  const tlsFirst = ca !== undefined || !isLocal(settings.host);
   try {
     const connection = await connect(tlsFirst).catch((error: NodeJS.ErrnoException) => {
       const noTls = error.code === "HANDSHAKE_NO_SSL_SUPPORT" && ca === undefined;

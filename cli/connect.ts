@@ -19,7 +19,7 @@ import { findServices, type Services, useServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import type { Arguments } from "./arguments.ts";
-import { environmentHasCredentials, readCredentials } from "./credentials.ts";
+import { credentialsPath, environmentHasCredentials, ownKafka, readCredentials } from "./credentials.ts";
 import type { Command } from "./options.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -50,7 +50,7 @@ const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
 /** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
 export async function connect(context: Context, needs: Needs): Promise<Connections> {
   const { data, prefix, signal, terminal, rows, waitMs } = context;
-  const path = context.creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
+  const path = credentialsPath(context.creds);
   const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
   const from = creds?.from ?? "";
   for (const warning of creds?.warnings ?? []) terminal.warn(warning);
@@ -76,12 +76,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
       : undefined;
   try {
     const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);
-    const kafka: KafkaSettings = creds?.kafka ?? {
-      brokers: services?.kafka?.brokers ?? [],
-      prefix: "pinterest",
-      partitions: 1,
-      replicationFactor: 1,
-    };
+    const kafka: KafkaSettings = creds?.kafka ?? ownKafka(services?.kafka?.brokers ?? []);
     if (prefix !== undefined) kafka.prefix = prefix;
     const parts = [];
     if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? from : "embedded"})`);

@@ -5,6 +5,7 @@
  */
 
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
@@ -71,6 +72,15 @@ const variableNames = (known: Record<string, Rule> = rules, above: string[] = []
 
 /** The variables that are there, misspelt ones too. */
 const givenVariables = (): string[] => Object.keys(process.env).filter((name) => /^PIPELINE_(MYSQL|KAFKA)_/.test(name));
+
+/** The file with the credentials: the one that was named, else the one in the working folder, where there is one. */
+export const credentialsPath = (named: string | undefined): string | undefined =>
+  named ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
+
+/** How the program's own Kafka is used. */
+export const ownKafka = (brokers: string[]): KafkaSettings => ({
+  ...{ brokers, prefix: "pinterest", partitions: 1, replicationFactor: 1 },
+});
 
 /** Whether the environment holds any of the credentials. */
 export const environmentHasCredentials = (): boolean => givenVariables().length > 0;

@@ -16,7 +16,7 @@ import type { ServiceName } from "../local/state.ts";
 import { cacheFolder, checkOwner } from "../runtime/cache.ts";
 import { isBinary } from "../runtime/program.ts";
 import type { Context } from "./connect.ts";
-import { environmentHasCredentials, readCredentials } from "./credentials.ts";
+import { credentialsPath, environmentHasCredentials, ownKafka, readCredentials } from "./credentials.ts";
 import { checkKafka, checkLake, checkMysql, checkTools } from "./doctor_services.ts";
 import type { Check, Finding, FoundSettings } from "./finding.ts";
 
@@ -103,7 +103,7 @@ async function checkSettings(
   { creds, data, flags, prefix }: Context,
   check: Check,
 ): Promise<FoundSettings | undefined> {
-  const path = creds ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
+  const path = credentialsPath(creds);
   let settings: FoundSettings | undefined;
   await check("credentials", async () => {
     if (path === undefined && !environmentHasCredentials()) {
@@ -127,7 +127,7 @@ async function checkSettings(
 /** The program's own services in a data folder. */
 function ownServices(data: string, zookeeper: boolean): FoundSettings {
   const running = findServices({ dataDir: data });
-  const kafka = running?.kafka && { ...running.kafka, prefix: "pinterest", partitions: 1, replicationFactor: 1 };
+  const kafka = running?.kafka && ownKafka(running.kafka.brokers);
   const own: ServiceName[] = [
     ...(running?.mysql ? [] : ["mysql" as const]),
     ...(kafka ? [] : [zookeeper ? ("zookeeper" as const) : ("kafka" as const)]),

@@ -4,19 +4,19 @@
  * @module
  */
 
-import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { canFollow, cascades } from "../db_conn/log_checks.ts";
 import { ask, type Database } from "../db_conn/query.ts";
-import { connectMysql, databaseId, inspectTable, type MysqlSettings } from "../db_conn.ts";
+import { connectMysql, databaseId, inspectTable, isLocal, type MysqlSettings } from "../db_conn.ts";
 import { count } from "../io/text.ts";
 import { tableNames, tables } from "../io.ts";
 import { connectReader, openProducer } from "../kafka/client.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
-import { inspectTopics, listOffsets } from "../kafka/topics.ts";
-import { addsUp, lakeState } from "../lake/ledger.ts";
+import { inspectTopics, listOffsets, openTransaction } from "../kafka/topics.ts";
+import { lakeState } from "../lake/ledger.ts";
 import { checkIdentity, readIdentity } from "../lake/owner.ts";
 import { sqlHash } from "../lake/sql_files.ts";
+import { outputOf } from "../local/programs.ts";
 import type { Context } from "./connect.ts";
 import type { Check, Finding, FoundSettings } from "./finding.ts";
 
@@ -30,12 +30,11 @@ export async function checkMysql(settings: MysqlSettings, check: Check): Promise
     db = await connectMysql(settings, { waitMs });
     const [[version] = []] = await ask(db, "SELECT VERSION()");
     const [[, cipher] = []] = await ask(db, "SHOW STATUS LIKE 'Ssl_cipher'");
-    const isLocal = /^(127\.|localhost$|::1$)/.test(settings.host);
     const text = `${version} at ${settings.host}:${settings.port}, ${cipher ? "with" : "without"} TLS`;
-    if (cipher && settings.ca === undefined && !isLocal) {
+    if (cipher && settings.ca === undefined && !isLocal(settings.host)) {
       return { state: "warned", text, remedy: "set SSL_CA, so that its certificate is checked" };
     }
-    if (cipher || isLocal) return { state: "ok", text };
+    if (cipher || isLocal(settings.host)) return { state: "ok", text };
     return { state: "warned", text, remedy: "let the server offer TLS: the password and the rows cross the network" };
   });
   const connection = db;
@@ -101,15 +100,14 @@ export async function checkKafka(settings: KafkaSettings, check: Check): Promise
     await using reader = await connectReader(settings);
     const open: string[] = [];
     for (const table of tableNames) {
-      for (const { partition, lastStable, logEnd } of (await listOffsets(reader, topicOf(settings, table))) ?? []) {
-        if (lastStable < logEnd)
-          open.push(`partition ${partition} of ${topicOf(settings, table)} at offset ${lastStable}`);
-      }
+      const topic = topicOf(settings, table);
+      const ranges = (await listOffsets(reader, topic)) ?? [];
+      const held = ranges.filter(({ lastStable, logEnd }) => lastStable < logEnd);
+      open.push(...held.map((range) => openTransaction(topic, range)));
     }
     if (open.length === 0) return { state: "ok", text: "none hold back the readers of the topics" };
-    const remedy =
-      "where nobody posts now, docs/troubleshooting.md says how to end one that a killed broker left (KAFKA-20734)";
-    return { state: "warned", text: open.join(", "), remedy };
+    const remedy = "where nobody posts now, post says how to end one that a killed broker left (KAFKA-20734)";
+    return { state: "warned", text: open.join("; "), remedy };
   });
   return true;
 }
@@ -136,7 +134,7 @@ export async function checkLake(
       }
     }
     const states = Object.values(await lakeState(lake));
-    const wrong = states.filter((state) => !state.addsUp || !addsUp(state.ledger)).map(({ ledger }) => ledger.table);
+    const wrong = states.filter((state) => !state.addsUp).map(({ ledger }) => ledger.table);
     if (wrong.length > 0) {
       const remedy = "where no clean runs now: clean --rebuild makes silver and rejects again from bronze";
       return { state: "failed", text: `the ledger of ${wrong.join(", ")} is not balanced`, remedy };
@@ -155,7 +153,7 @@ export async function checkTools(check: Check): Promise<void> {
     ["Airflow", "airflow", ["version"]],
   ] as const) {
     await check(name, async (): Promise<Omit<Finding, "check">> => {
-      const output = await outputOf(command, [...args]);
+      const output = await outputOf(command, [...args], 30_000);
       const version = /\d+\.\d+\.\d+/.exec(output ?? "")?.[0];
       return version
         ? { state: "ok", text: version }
@@ -163,10 +161,3 @@ export async function checkTools(check: Check): Promise<void> {
     });
   }
 }
-
-const outputOf = (command: string, args: string[]) =>
-  new Promise<string | undefined>((resolve) => {
-    execFile(command, args, { timeout: 30_000 }, (error, stdout, stderr) =>
-      resolve(error ? undefined : stdout + stderr),
-    );
-  });

@@ -41,10 +41,13 @@ function entry(left: string, text: string, column: number): string {
   return `  ${left}\n${wrap(text, { first: indent, indent })}`;
 }
 
-const optionEntry = (name: OptionName): string => {
-  const { short, value, text } = options[name] as Option;
-  return entry(`${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`, text, 22);
-};
+/** An option; `whose`: with the commands that take it. */
+function optionEntry(name: OptionName, { whose = false } = {}): string {
+  const { short, value, text, only = [] } = options[name] as Option;
+  const commands = only.map((command) => (command === "run" ? "no command" : command)).join(", ");
+  const left = `${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`;
+  return entry(left, whose ? `${text} [${commands}]` : text, 22);
+}
 
 const named = (command: Command) => [command === "run" ? "(no command)" : command, commandEntries[command].takes];
 const usageOf = (command: Command) => named(command).filter(Boolean).join(" ");
@@ -59,8 +62,8 @@ export function help(): string {
   const common = optionNames.filter((name) => !("only" in options[name]));
   const special = optionNames.filter((name) => "only" in options[name]);
   const lists = [
-    `Options of every command:\n${common.map(optionEntry).join("\n")}`,
-    `Options of some commands:\n${special.map((name) => specialEntry(name)).join("\n")}`,
+    `Options of every command:\n${common.map((name) => optionEntry(name)).join("\n")}`,
+    `Options of some commands:\n${special.map((name) => optionEntry(name, { whose: true })).join("\n")}`,
   ];
   return `${[
     "Pinterest data pipeline: MySQL to Kafka to clean Parquet, exactly once.",
@@ -79,13 +82,6 @@ export function help(): string {
   ].join("\n\n")}\n`;
 }
 
-function specialEntry(name: OptionName): string {
-  const { only = [] } = options[name] as Option;
-  const whose = only.map((command) => (command === "run" ? "no command" : command)).join(", ");
-  const { value, text } = options[name] as Option;
-  return entry(`--${name}${value ? ` ${value}` : ""}`, `${text} [${whose}]`, 22);
-}
-
 /** The help of one command. */
 export function commandHelp(command: Command): string {
   const { text, more, examples, takes: argument } = commandEntries[command];
@@ -99,8 +95,8 @@ export function commandHelp(command: Command): string {
     wrap(`${text[0]?.toUpperCase()}${text.slice(1)}.`),
     ...(more ? [wrap(more)] : []),
     `Usage: ${typed(words)}`,
-    ...(own.length > 0 ? [`Its options:\n${own.map(optionEntry).join("\n")}`] : []),
-    `Options of every command:\n${common.map(optionEntry).join("\n")}`,
+    ...(own.length > 0 ? [`Its options:\n${own.map((name) => optionEntry(name)).join("\n")}`] : []),
+    `Options of every command:\n${common.map((name) => optionEntry(name)).join("\n")}`,
     `Examples:\n${lines.join("\n")}`,
   ].join("\n\n")}\n`;
 }

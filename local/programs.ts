@@ -99,7 +99,7 @@ async function look(services: ServiceName[], tools: Tools, system: System): Prom
   const toDownload = Object.values(home).flatMap((one) =>
     one.from === "download" && !existsSync(one.folder) ? [one.service] : [],
   );
-  if (toDownload.length > 0 && !(await runs("mvn", ["--version"]))) {
+  if (toDownload.length > 0 && !(await outputOf("mvn", ["--version"]))) {
     const what = toDownload.map((service) => downloads[service].name).join(" and ");
     missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
   }
@@ -246,16 +246,15 @@ function jarsIn(home: string, name = "kafka_[\\d.]+"): string | undefined {
   }
 }
 
-const runs = (command: string, args: string[]) =>
+/** What a command prints, to either stream; `undefined` where it fails or takes too long, ms. */
+export const outputOf = (command: string, args: string[], timeout = 20_000): Promise<string | undefined> =>
   new Promise<string | undefined>((resolve) => {
-    execFile(command, args, { timeout: 20_000 }, (error, stdout, stderr) =>
-      resolve(error ? undefined : stdout + stderr),
-    );
+    execFile(command, args, { timeout }, (error, stdout, stderr) => resolve(error ? undefined : stdout + stderr));
   });
 
 /** The version of a Java; Java 8 calls itself 1.8. */
 const versionOf = async (java: string) =>
-  /version "([^"]+)"/.exec((await runs(java, ["-XX:-UsePerfData", "-version"])) ?? "")?.[1];
+  /version "([^"]+)"/.exec((await outputOf(java, ["-XX:-UsePerfData", "-version"])) ?? "")?.[1];
 
 async function download(services: ServiceName[], tools: Tools) {
   const parts = services.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
@@ -281,7 +280,7 @@ async function fill(service: ServiceName, tools: Tools) {
  */
 export async function strip(program: string): Promise<void> {
   const stripped = `${program}.stripped`;
-  if ((await runs("strip", ["-o", stripped, program])) !== undefined) renameSync(stripped, program);
+  if ((await outputOf("strip", ["-o", stripped, program])) !== undefined) renameSync(stripped, program);
   rmSync(stripped, { force: true });
 }
 

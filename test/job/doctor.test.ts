@@ -3,9 +3,11 @@ import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import type { Connection } from "mysql2/promise";
 import type { Finding } from "../../cli/finding.ts";
+import { connectMysql } from "../../db_conn.ts";
 import { type SharedServices, shareServices } from "../support/services.ts";
-import { ok, run } from "../support/support.ts";
+import { ok, run, struck } from "../support/support.ts";
 
 let services: SharedServices;
 before(async () => {
@@ -37,6 +39,20 @@ test("doctor finds nothing wrong with services that run, starts none and makes n
   const later = findings(ok(await run(args)).stdout);
   assert.match(later.get("topics")?.text ?? "", /^doctored\.pin, doctored\.geo, doctored\.user keep all messages/);
   assert.match(later.get("lake")?.text ?? "", /^150 clean rows in .*, the ledger is balanced$/);
+});
+
+test("messages that are landed and not cleaned yet do not make doctor think that the ledger is wrong", async () => {
+  const db = (await connectMysql(services.mysql)) as unknown as Connection;
+  await db.query("INSERT INTO user_data VALUES (1000, 'New', 'One', 30, NULL)");
+  await db.end();
+  ok(await run(["post", ...services.at, "--prefix", "doctored"]));
+  const env = struck(join(services.folder.path, "landed"), "kill 1 ^cleaning");
+  assert.equal((await run(["clean", ...services.at, "--prefix", "doctored"], { env })).signal, "SIGKILL");
+  const { lake } = Object.fromEntries(
+    findings(ok(await run(["doctor", ...services.at, "--prefix", "doctored", "--json"])).stdout),
+  );
+  assert.match(lake?.text ?? "", /^150 clean rows in .*, the ledger is balanced$/);
+  ok(await run(["clean", ...services.at, "--prefix", "doctored"]));
 });
 
 test("doctor tells each problem with what to do, ends with 1, and shows no password", async () => {
