@@ -72,6 +72,9 @@ export function openPages(reader: TableReader, source: SourceTable) {
   return { readKeys, readAbove };
 }
 
+/** Reads pages; what {@link openPages} gives. */
+export type Pages = ReturnType<typeof openPages>;
+
 /** How many records a transaction still takes. */
 export const roomIn = ({ rows, bytes }: RowEncoder): number => (bytes < transactionBytes ? transactionRows - rows : 0);
 

@@ -20,7 +20,7 @@ import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import type { RecordBatch } from "../io/record_batch.ts";
 import type { RowEncoder } from "../io/row_encoder.ts";
 import type { Progress } from "../kafka/checkpoint.ts";
-import { openPages, roomIn } from "./pages.ts";
+import { openPages, type Pages, roomIn } from "./pages.ts";
 import type { TableReader } from "./table_reader.ts";
 
 /** How long one snapshot is read, ms: the database keeps old versions of rows for it. */
@@ -60,28 +60,76 @@ export interface Rounds {
 }
 
 /** Opens rounds over a connection, of which they have snapshots while they read. */
-export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOptions): Rounds {
+export function openRounds(options: RoundsOptions): Rounds {
+  const { reader, source, logTable } = options;
   const pages = openPages(reader, source);
-  const changesSince = logTable && changesReader(mysql, logTable, signal);
+  const moved = async (place: LogPlace) => {
+    const [file, position] = await logEnd(reader.db);
+    return file !== place.file || position !== place.position;
+  };
+  const readWithout: ReadRound = async (from, { upTo, encoder }) => {
+    const { lastKey, exhausted, cut } = await pages.readAbove(from.lastKey, upTo, { lock: false, encoder });
+    if (cut) await reader.reconnect();
+    // Without the log, nobody knows what has changed up to here.
+    return { after: { lastKey, rows: from.rows + encoder.rows, log: null, piece: null }, exhausted };
+  };
+  const readRound = logTable ? readerWithLog({ ...options, logTable, pages, moved }) : readWithout;
+  return {
+    moved,
+    async read(from, options) {
+      const { encoder } = options;
+      for (;;) {
+        encoder.take(); // of a page that failed
+        const read = await readRound(from, options);
+        if (!read) continue;
+        const { rows, deleted } = encoder;
+        return { ...read, rows, deleted, records: encoder.take() };
+      }
+    },
+  };
+}
+
+/** Reads a round into the encoder; nothing, where it is to be read again. */
+type ReadRound = (
+  from: Progress,
+  options: { upTo: string | null; encoder: RowEncoder },
+) => Promise<Pick<Batch, "after" | "exhausted"> | undefined>;
+
+/** Reads rounds by the log. */
+function readerWithLog({
+  reader,
+  mysql,
+  source,
+  logTable,
+  signal,
+  pages,
+  moved,
+}: RoundsOptions & { logTable: LogTable; pages: Pages; moved: Rounds["moved"] }): ReadRound {
+  const changesSince = changesReader(mysql, logTable, signal);
   const snapshots = keptSnapshots(reader, mysql);
   let checked = false;
-  const keyInLog = () => logTableOf(reader.db, mysql.database, source.table);
 
-  const readWithLog = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
+  /** What was changed before the first place, the log will not tell. */
+  const checkTable = async () => {
+    const now = await inspectTable(reader.db, mysql.database, source.table);
+    const key = await logTableOf(reader.db, mysql.database, source.table);
+    if (isDeepStrictEqual([now.columns, now.key, key], [source.columns, source.key, logTable])) return;
+    throw new TableChanged(`"${logTable.table}" was altered while it was looked at`);
+  };
+
+  return async (from, { upTo, encoder }) => {
+    if (from.log && !checked) await checkPlace(mysql, logTable, from.log);
+    checked = true;
     const { place: end, mustLock } = await snapshots.open(from);
     const options = { lock: mustLock, encoder };
     const after: Progress = { ...from, piece: null };
     let whole = true;
     let cut = false;
     if (!from.log) {
-      // What was changed before the place, the log will not tell.
-      const [now, key] = [await inspectTable(reader.db, mysql.database, source.table), await keyInLog()];
-      if (!isDeepStrictEqual([now.columns, now.key, key], [source.columns, source.key, logTable])) {
-        throw new TableChanged(`"${logTable?.table}" was altered while it was looked at`);
-      }
-      after.log = await datePlace(mysql, logTable as LogTable, end);
+      await checkTable();
+      after.log = await datePlace(mysql, logTable, end);
     } else if (from.piece || comparePlaces(from.log, end) !== 0) {
-      const found = await (changesSince as ChangesReader)({ ...from, log: from.log }, end);
+      const found = await changesSince({ ...from, log: from.log }, end);
       const begun = from.piece ? BigInt(from.piece.done) : undefined;
       const keys = found.keys.filter((key) => begun === undefined || key > begun).map(String);
       const read = await pages.readKeys(keys, options);
@@ -103,36 +151,7 @@ export function openRounds({ reader, mysql, source, logTable, signal }: RoundsOp
     if (cut) await reader.reconnect();
     else if (mustLock || exhausted) await snapshots.end();
     // A locked read shows what was written meanwhile, too, which the log would name once more.
-    if (mustLock && (await moved(end))) return undefined;
-    return { after, exhausted };
-  };
-
-  const readWithout = async (from: Progress, { upTo, encoder }: { upTo: string | null; encoder: RowEncoder }) => {
-    const { lastKey, exhausted, cut } = await pages.readAbove(from.lastKey, upTo, { lock: false, encoder });
-    if (cut) await reader.reconnect();
-    // Without the log, nobody knows what has changed up to here.
-    return { after: { lastKey, rows: from.rows + encoder.rows, log: null, piece: null }, exhausted };
-  };
-
-  const moved = async (place: LogPlace) => {
-    const [file, position] = await logEnd(reader.db);
-    return file !== place.file || position !== place.position;
-  };
-
-  return {
-    moved,
-    async read(from, options) {
-      const { encoder } = options;
-      if (logTable && from.log && !checked) await checkPlace(mysql, logTable, from.log);
-      checked = true;
-      for (;;) {
-        encoder.take(); // of a page that failed
-        const read = logTable ? await readWithLog(from, options) : await readWithout(from, options);
-        if (!read) continue;
-        const { rows, deleted } = encoder;
-        return { ...read, rows, deleted, records: encoder.take() };
-      }
-    },
+    return mustLock && (await moved(end)) ? undefined : { after, exhausted };
   };
 }
 
@@ -169,12 +188,10 @@ function keptSnapshots(reader: TableReader, mysql: MysqlSettings) {
   };
 }
 
-type ChangesReader = (from: Progress & { log: LogPlace }, end: LogPlace) => Promise<LogChanges>;
-
 /** Reads what the log names behind a place; of a piece that is begun, the same as before. */
-function changesReader(mysql: MysqlSettings, table: LogTable, signal: AbortSignal): ChangesReader {
+function changesReader(mysql: MysqlSettings, table: LogTable, signal: AbortSignal) {
   let changes: LogChanges | undefined;
-  return async (from, end) => {
+  return async (from: Progress & { log: LogPlace }, end: LogPlace): Promise<LogChanges> => {
     const to = from.piece?.to ?? end;
     if (changes && same(changes.from, from.log) && same(changes.to, to)) return changes;
     const { keys, place } = await readChanges(mysql, { table, from: from.log, to, most: mostChanges, signal });
