@@ -7,6 +7,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames } from "../../io.ts";
+import type { Service } from "../support/bare_services.ts";
 import { killAtSteps } from "./publishing.ts";
 import type { Sandbox, SandboxOptions, Work } from "./sandbox.ts";
 import { endedWell, endFollow, type Fault, moment, type Round } from "./strikes.ts";
@@ -79,6 +80,26 @@ async function logFiles(round: Round, bytes: number): Promise<AsyncDisposable> {
   };
 }
 
+/** Kills a service under a follower again and again, and starts it after up to `downMs`. */
+async function killUnderFollow(
+  round: Round,
+  name: string,
+  service: Service,
+  { times, downMs }: { times: number; downMs: number },
+): Promise<void> {
+  const { sandbox, writers } = await changing(round);
+  const work = await followed(sandbox);
+  for (let i = 0; i < round.times(times); i++) {
+    await moment(round, 4_000);
+    await round.strike(`SIGKILL of the ${name}`, [work], () => service.stop("SIGKILL"));
+    await sleep(round.random() * (round.short ? 300 : downMs));
+    await service.start();
+    await sleep(round.short ? 300 : 1_500);
+  }
+  await endFollow(round, work);
+  await round.finishChanges(sandbox, writers);
+}
+
 export const changes: Record<string, Fault> = {
   "kill-post-follow": {
     text: "SIGKILL of post --follow while the tables are changed",
@@ -132,40 +153,14 @@ export const changes: Record<string, Fault> = {
   "kill-database-follow": {
     text: "SIGKILL of the database under post --follow while the tables are changed",
     changes: true,
-    async round(round) {
-      const { database } = round.services;
-      const { sandbox, writers } = await changing(round);
-      const work = await followed(sandbox);
-      for (let i = 0; i < round.times(4); i++) {
-        await moment(round, 4_000);
-        await round.strike("SIGKILL of the database", [work], () => database.stop("SIGKILL"));
-        await sleep(round.random() * (round.short ? 300 : 1_500));
-        await database.start();
-        await sleep(round.short ? 300 : 1_500);
-      }
-      await endFollow(round, work);
-      await round.finishChanges(sandbox, writers);
-    },
+    round: (round) => killUnderFollow(round, "database", round.services.database, { times: 4, downMs: 1_500 }),
   },
 
   "kill-broker-follow": {
     text: "SIGKILL of the broker under post --follow while the tables are changed",
     changes: true,
     long: true,
-    async round(round) {
-      const { broker } = round.services;
-      const { sandbox, writers } = await changing(round);
-      const work = await followed(sandbox);
-      for (let i = 0; i < round.times(3); i++) {
-        await moment(round, 4_000);
-        await round.strike("SIGKILL of the broker", [work], () => broker.stop("SIGKILL"));
-        await sleep(round.random() * 2_000);
-        await broker.start();
-        await sleep(1_500);
-      }
-      await endFollow(round, work);
-      await round.finishChanges(sandbox, writers);
-    },
+    round: (round) => killUnderFollow(round, "broker", round.services.broker, { times: 3, downMs: 2_000 }),
   },
 
   rotate: {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { type Table, tableNames } from "../../io.ts";
+import { byTable, type Table, tableNames } from "../../io.ts";
 import { openProducer } from "../../kafka/client.ts";
 import { topicOf } from "../../kafka/settings.ts";
 import { ensureTopics } from "../../kafka/topics.ts";
@@ -58,14 +58,20 @@ async function sameTables(lake: string, tables: string): Promise<void> {
   }
 }
 
+/** Makes a lake of so many hostile messages of each table, cleaned and with its report. */
+async function reportedLake(lake: string, counts: Record<Table, number>, perFile: number): Promise<void> {
+  await makeLake(
+    lake,
+    byTable((table) => decisive(table, counts[table], seed)),
+    { perFile },
+  );
+  await report({ lake, signal: new AbortController().signal });
+}
+
 test("one SQL, two engines: thousands of hostile messages give the same silver, rejects, ledger and answers", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const lake = `${folder.path}/lake é`;
-  const messages = {
-    pin: decisive("pin", 3_000, seed),
-    geo: decisive("geo", 3_000, seed),
-    user: decisive("user", 3_000, seed),
-  };
+  const messages = byTable((table) => decisive(table, 3_000, seed));
   const tooBig = bigMessages("geo").filter(({ value }) => value && value.length > 16 * 1024 * 1024);
   const next = 1 + Math.max(...messages.geo.filter((m) => m.partition === 0).map((m) => m.offset));
   messages.geo.push(...tooBig.slice(0, 1).map((message) => ({ ...message, offset: next })));
@@ -136,13 +142,7 @@ test("killed between batches and inside them, the job on the topics gives what t
 test("broken off at every step of a batch, rows and deletes are merged once", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const lake = `${folder.path}/stops`;
-  const messages = {
-    pin: decisive("pin", 100, seed),
-    geo: decisive("geo", 600, seed),
-    user: decisive("user", 100, seed),
-  };
-  await makeLake(lake, messages, { perFile: 70 });
-  await report({ lake, signal: new AbortController().signal });
+  await reportedLake(lake, { pin: 100, geo: 600, user: 100 }, 70);
   const tables = `${folder.path}/stops-tables`;
   const job = await runJob(spark, [deploy, "geo", "--bronze", `${lake}/bronze`, "--tables", tables, "--batch", "210"], {
     folder: folder.path,
@@ -180,13 +180,7 @@ async function produce({ kafka }: Services, round: number): Promise<void> {
 
 test("of two jobs at once each message is counted by one, and the next run finishes what they left", async () => {
   const lake = `${folder.path}/twice`;
-  const messages = {
-    pin: decisive("pin", 400, seed),
-    geo: decisive("geo", 400, seed),
-    user: decisive("user", 400, seed),
-  };
-  await makeLake(lake, messages, { perFile: 100 });
-  await report({ lake, signal: new AbortController().signal });
+  await reportedLake(lake, { pin: 400, geo: 400, user: 400 }, 100);
   const tables = `${folder.path}/twice-tables`;
   const job = (name: string) =>
     runJob(spark, ["--bronze", `${lake}/bronze`, "--tables", tables, "--batch", "200"], {
