@@ -39,7 +39,7 @@ import { step } from "./runtime/steps.ts";
  * Lands, cleans and publishes what is in the topics.
  *
  * @throws `UsageError` where the lake belongs to another cluster, prefix or database; `Error` where another clean is
- * running, messages were removed before they were read, a topic was made again, or the ledger does not add up
+ * running, messages were removed before they were read, a topic was made again, or the ledger is not balanced
  */
 export async function clean(options: CleanOptions): Promise<CleanResult> {
   const { kafka, lake, follow = false, waitMs, signal, onFact } = options;

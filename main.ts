@@ -167,7 +167,7 @@ async function runRebuild(context: Context): Promise<Outcome> {
 interface Outcome {
   /** Printed with `--json`. */
   result?: unknown;
-  /** Must add up. */
+  /** Must be balanced. */
   ledger?: LedgerRow[];
   /** New rejects. */
   rejected?: number;

@@ -147,7 +147,7 @@ async function publishDeletes(
 export async function finishDeletes(at: TableRun, files: BronzeFile[]): Promise<void> {
   const { run, table, connection } = at;
   const isIn = (applied: Offsets) => (file: BronzeFile) => file.first < (applied.get(file.partition) ?? 0);
-  // A file that is missing though nothing is in work was lost: then the ledger does not add up.
+  // A file that is missing though nothing is in work was lost: then the ledger is not balanced.
   const behind = [...at.silver].filter(
     ([name, { applied, deletes }]) =>
       deletes.size > 0 &&

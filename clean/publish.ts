@@ -95,7 +95,7 @@ export async function publishRejects(
   rejects.set(name, { ...noState, rows, applied: next, begun, reasons });
 }
 
-/** Writes the ledger as of the last batch, and fails where it does not add up. */
+/** Writes the ledger as of the last batch, and fails where it is not balanced. */
 export async function writeCheckedLedger({ lake, tables }: CleanRun): Promise<LedgerRow[]> {
   const rows = tables.map(({ table, bronze, silver, deletes, rejects }) => {
     const { applied } = doneOffsets(rejects);

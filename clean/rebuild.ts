@@ -76,7 +76,7 @@ export async function cleanLanded(options: LandedOptions): Promise<CleanResult> 
   }
 }
 
-/** A rebuild from bronze that lacks files would lose their rows, and the new ledger would add up all the same. */
+/** A rebuild from bronze that lacks files would lose their rows, and the new ledger would be balanced all the same. */
 async function checkBronzeIsWhole({ lake, tables }: CleanRun): Promise<void> {
   const ledger = (await readLedger((tables[0] as TableRun).connection, lake)) ?? [];
   for (const { table, bronze } of tables) {

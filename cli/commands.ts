@@ -172,7 +172,7 @@ export async function status(
     "clean",
     "deleted",
     "rejected",
-    "adds up",
+    "balanced",
   ];
   const rows = Object.values(found).map((t) => [
     ...[t.table, t.in_mysql, t.posted, t.last_key, formatBehind(t.behind), t.in_topic],
@@ -183,7 +183,7 @@ export async function status(
       t.clean,
       t.deleted,
       t.rejected,
-      t.adds_up ? "yes" : "NO",
+      t.balanced ? "yes" : "NO",
     ],
   ]);
   terminal.print(formatTable(columns, rows));

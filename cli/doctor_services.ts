@@ -134,7 +134,7 @@ export async function checkLake(
       }
     }
     const states = Object.values(await lakeState(lake));
-    const wrong = states.filter((state) => !state.addsUp).map(({ ledger }) => ledger.table);
+    const wrong = states.filter((state) => !state.isBalanced).map(({ ledger }) => ledger.table);
     if (wrong.length > 0) {
       const remedy = "where no clean runs now: clean --rebuild makes silver and rejects again from bronze";
       return { state: "failed", text: `the ledger of ${wrong.join(", ")} is not balanced`, remedy };

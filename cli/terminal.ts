@@ -6,7 +6,7 @@
 
 import { byteCount, count, duration, printable } from "../io/text.ts";
 import { type Table, tableNames } from "../io.ts";
-import { addsUp, type LedgerRow } from "../lake/ledger.ts";
+import { isBalanced, type LedgerRow } from "../lake/ledger.ts";
 import type { Behind, Source } from "../report/status.ts";
 import type { Notice } from "../runtime/notice.ts";
 import type { Finding } from "./finding.ts";
@@ -234,10 +234,10 @@ export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source
     const source = sources?.[row.table];
     const sums = counted.map((name) => row[name]);
     const from = source ? [source.in_mysql, source.posted, formatBehind(source.behind)] : [];
-    return [row.table, ...from, ...sums, addsUp(row) ? "yes" : "NO"];
+    return [row.table, ...from, ...sums, isBalanced(row) ? "yes" : "NO"];
   });
   const reasons = formatReasons(ledger);
-  const columns = ["table", ...(sources ? ["in MySQL", "posted", "behind"] : []), ...counted, "adds up"];
+  const columns = ["table", ...(sources ? ["in MySQL", "posted", "behind"] : []), ...counted, "balanced"];
   return formatTable(columns, rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
 }
 

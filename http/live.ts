@@ -151,7 +151,10 @@ export function addLiveSchemas(app: FastifyInstance): void {
     ...each({ type: "object", additionalProperties: whole }, "landed", "cleaned", "reasons"),
     ...each(whole, "messages", "clean", "superseded", "deleted", "rejected"),
     behind: { ...ref("Behind"), description: "How far what is posted is behind MySQL, where its log is followed" },
-    adds_up: { type: "boolean", description: "messages = clean + superseded + deleted + rejected, of what is cleaned" },
+    balanced: {
+      type: "boolean",
+      description: "messages = clean + superseded + deleted + rejected, of what is cleaned",
+    },
   };
   const post = {
     key: text,

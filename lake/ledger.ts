@@ -15,7 +15,7 @@ import { literal, parquet, parquetRows } from "./duckdb.ts";
 import { names, type Offsets, paths, putInPlace, temporaryPath } from "./files.ts";
 import { doneOffsets, type FileState, fileStates } from "./footers.ts";
 
-/** The ledger of one table: each number counted on its own, so that it can fail to add up. */
+/** The ledger of one table: each number counted on its own, so that it can fail to balance. */
 export interface LedgerRow {
   table: Table;
   messages: number;
@@ -26,19 +26,19 @@ export interface LedgerRow {
   reasons: Record<string, number>;
 }
 
-export const addsUp = ({ messages, clean, superseded, deleted, rejected }: LedgerRow): boolean =>
+export const isBalanced = ({ messages, clean, superseded, deleted, rejected }: LedgerRow): boolean =>
   messages === clean + superseded + deleted + rejected;
 
-/** @throws where the ledger of a table does not add up, with the numbers */
+/** @throws where the ledger of a table is not balanced, with the numbers */
 export function checkLedger(rows: LedgerRow[], lake: string): void {
-  const wrong = rows.filter((row) => !addsUp(row));
+  const wrong = rows.filter((row) => !isBalanced(row));
   if (wrong.length === 0) return;
   const sums = wrong.map(
     (r) =>
       `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.deleted} deleted + ${r.rejected} rejected`,
   );
   throw new Error(
-    `The ledger does not add up: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver, deletes and rejects again from bronze`,
+    `The ledger is not balanced: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver, deletes and rejects again from bronze`,
   );
 }
 
@@ -66,8 +66,8 @@ export interface TableState {
   landed: Offsets;
   cleaned: Offsets;
   ledger: LedgerRow;
-  /** Whether the ledger of what is cleaned adds up. Between silver and rejects of one batch it cannot be told: true. */
-  addsUp: boolean;
+  /** Whether the ledger of what is cleaned is balanced. Between silver and rejects of one batch it cannot be told: true. */
+  isBalanced: boolean;
 }
 
 /** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
@@ -75,7 +75,7 @@ export async function lakeState(lake: string, tries = 5): Promise<Record<Table, 
   try {
     const states = await withDuckDb({}, (connection) => byTableInTurn((table) => tableState(connection, lake, table)));
     // The files were not read at one moment: where they disagree, a second look tells whether clean was at work.
-    if (tries > 4 && Object.values(states).some((state) => !state.addsUp)) return await lakeState(lake, 4);
+    if (tries > 4 && Object.values(states).some((state) => !state.isBalanced)) return await lakeState(lake, 4);
     return states;
   } catch (error) {
     if (tries === 1) throw error;
@@ -101,7 +101,7 @@ async function tableState(connection: DuckDBConnection, lake: string, table: Tab
     landed: landedOffsets(files),
     cleaned,
     ledger: ledgerRow(table, { files, ...parts }),
-    addsUp: publishing || addsUp(ledgerRow(table, { files: done, ...parts })),
+    isBalanced: publishing || isBalanced(ledgerRow(table, { files: done, ...parts })),
   };
 }
 

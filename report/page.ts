@@ -5,7 +5,7 @@
  */
 
 import { count, some, sum } from "../io/text.ts";
-import { addsUp, type LedgerRow } from "../lake/ledger.ts";
+import { isBalanced, type LedgerRow } from "../lake/ledger.ts";
 import { ownText } from "../runtime/program.ts";
 import { showAnswer } from "./answers.ts";
 import { bars, stacks } from "./charts.ts";
@@ -80,7 +80,7 @@ function ledgerSection({ ledger, matches }: PageData): Html {
   const colors = { clean: "accent", superseded: "faint", deleted: "gone", rejected: "second" };
   const total = (kind: (typeof kinds)[number] | "messages") => sum(ledger, (row) => row[kind]);
   const told = (row: LedgerRow) => kinds.map((kind) => `${count(row[kind])} ${kind}`).join(", ");
-  const wrong = ledger.filter((row) => !addsUp(row)).map((row) => row.table);
+  const wrong = ledger.filter((row) => !isBalanced(row)).map((row) => row.table);
   const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([why, n]) => [row.table, why, n]));
   const [pins = 0, ...matched] = (matches.rows[0] ?? []).map(Number);
   const rates = ["With a place", "With a user", "With both"].map((name, i) => {
@@ -91,7 +91,7 @@ function ledgerSection({ ledger, matches }: PageData): Html {
 <h2>Is everything there?</h2>
 <p class="finding">${
     wrong.length > 0
-      ? html`<strong class="alarm">No: the ledger does not add up for ${wrong.join(" and ")}.</strong>`
+      ? html`<strong class="alarm">No: the ledger is not balanced for ${wrong.join(" and ")}.</strong>`
       : `Yes. Of ${some(total("messages"), "message")} ${kinds.map((kind) => `${count(total(kind))} are ${kind}`).join(", ")}; none is missing.`
   }</p>
 ${pair(
@@ -110,8 +110,13 @@ ${pair(
   table({
     id: "table-ledger",
     caption: "Messages = clean + superseded + deleted + rejected",
-    columns: ["table", "messages", ...kinds, "adds up"],
-    rows: ledger.map((row) => [row.table, row.messages, ...kinds.map((kind) => row[kind]), addsUp(row) ? "yes" : "NO"]),
+    columns: ["table", "messages", ...kinds, "balanced"],
+    rows: ledger.map((row) => [
+      row.table,
+      row.messages,
+      ...kinds.map((kind) => row[kind]),
+      isBalanced(row) ? "yes" : "NO",
+    ]),
   }),
 )}
 ${

@@ -51,8 +51,8 @@ export interface TableStatus extends Source, LedgerRow {
   /** Next offset to land and to clean, by partition. */
   landed: Record<string, number>;
   cleaned: Record<string, number>;
-  /** Whether the ledger of what is cleaned adds up; messages that are landed only are not in it. */
-  adds_up: boolean;
+  /** Whether the ledger of what is cleaned is balanced; messages that are landed only are not in it. */
+  balanced: boolean;
 }
 
 /** A look at all tables. */
@@ -221,7 +221,7 @@ function openKafkaSource(kafka: KafkaSettings) {
 
 /** How far a table is in the lake and, if Kafka can be `asked`, in the topic; a topic that is missing has no partitions. */
 function combine(
-  { landed, cleaned, ledger, addsUp }: TableState,
+  { landed, cleaned, ledger, isBalanced }: TableState,
   { asked, partitions }: { asked: boolean; partitions: PartitionOffsets[] | undefined },
 ) {
   const lagOf = (r: PartitionOffsets) => Math.max(0, r.lastStable - (cleaned.get(r.partition) ?? r.logStart));
@@ -229,6 +229,6 @@ function combine(
     in_topic: partitions ? sum(partitions, (r) => r.logEnd - r.logStart) : null,
     lag: asked ? sum(partitions ?? [], lagOf) : null,
     ...{ landed: Object.fromEntries(landed), cleaned: Object.fromEntries(cleaned), ...ledger },
-    adds_up: addsUp,
+    balanced: isBalanced,
   };
 }

@@ -170,7 +170,7 @@ def behind_text(behind: dict | None) -> str:
 
 @task(retries=0)
 def check(state: dict, cleaned: dict | None):
-    """Fails where the ledger does not add up, or rejects, lag or delay pass a limit. To try again is of no use: no retries."""
+    """Fails where the ledger is not balanced, or rejects, lag or delay pass a limit. To try again is of no use: no retries."""
     params = get_current_context()["params"]
     wrong = []
     for table, row in state.items():
@@ -183,9 +183,9 @@ def check(state: dict, cleaned: dict | None):
         )
         share = rejected / max(1, messages)
         log.info("%s: %s; lag %s; behind MySQL %s", table, sums, row.get("lag"), behind_text(row.get("behind")))
-        # The program's messages are also those that are landed only: it says itself whether the rest adds up.
-        if not row.get("adds_up", messages == clean + superseded + deleted + rejected):
-            wrong.append(f"the ledger of {table} does not add up: {sums}")
+        # The program's messages are also those that are landed only: it says itself whether the rest is balanced.
+        if not row.get("balanced", messages == clean + superseded + deleted + rejected):
+            wrong.append(f"the ledger of {table} is not balanced: {sums}")
         if share > params["max_reject_share"]:
             wrong.append(f"{share:.2%} of all {table} messages are rejects, over {params['max_reject_share']:.2%}")
         if "lag" not in row:

@@ -423,7 +423,7 @@ def answers(job: argparse.Namespace) -> list[tuple[str, Path]]:
 
 
 def report(spark: SparkSession, job: argparse.Namespace) -> None:
-    """The answers, the match rates and the ledger as tables; fails where the ledger does not add up."""
+    """The answers, the match rates and the ledger as tables; fails where the ledger is not balanced."""
     def publish_query(name: str, query: str) -> None:
         spark.sql(f"CREATE OR REPLACE TABLE {name_of(job, name)} USING delta AS {query}")
 
@@ -451,12 +451,12 @@ def report(spark: SparkSession, job: argparse.Namespace) -> None:
     wrong = False
     width = max(len(row.table) for row in ledger)
     for row in sorted(ledger, key=lambda row: row.table):
-        adds_up = row.messages == row.clean + row.superseded + row.deleted + row.rejected
-        wrong |= not adds_up
+        balanced = row.messages == row.clean + row.superseded + row.deleted + row.rejected
+        wrong |= not balanced
         print(f"  {row.table:{width}} {row.messages} = {row.clean} + {row.superseded} + {row.deleted} + {row.rejected}"
-              f"{'' if adds_up else '  does not add up'}", flush=True)
+              f"{'' if balanced else '  is not balanced'}", flush=True)
     if wrong:
-        raise SystemExit(f'The ledger does not add up: a table in "{job.tables}" was changed by others, or two jobs'
+        raise SystemExit(f'The ledger is not balanced: a table in "{job.tables}" was changed by others, or two jobs'
                          " ran at once; make new tables with a new checkpoint")
 
 

@@ -203,7 +203,7 @@ function showTables(snapshot) {
     say(card.behind, behindText(found));
     card.rejected.hidden = found.rejected === 0;
     say(card.rejected, `${number(found.rejected)} rejected`);
-    say(card.sums, found.adds_up ? "" : "The ledger does not add up");
+    say(card.sums, found.balanced ? "" : "The ledger is not balanced");
     say(card.superseded, found.superseded > 0 ? `${number(found.superseded)} superseded` : "");
     say(card.deleted, found.deleted > 0 ? `${number(found.deleted)} deleted` : "");
     const into = history.map((_, i) => rateOf((p) => p.tables[table].in_topic, i));

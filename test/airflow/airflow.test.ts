@@ -148,7 +148,7 @@ test("too many rejects fail the check, once, before anything is reported", async
   assert.match(alerts.pop() as string, /check failed/);
 });
 
-test("a ledger that does not add up fails the check", async () => {
+test("a ledger that is not balanced fails the check", async () => {
   const conf = { max_reject_share: 1 };
   const { id, state } = await airflow.ended(await airflow.trigger(conf));
   assert.equal(state, "success");
@@ -165,8 +165,8 @@ test("a ledger that does not add up fails the check", async () => {
     "failed,failed,upstream_failed",
   );
   const log = await airflow.log(id, "check", second.tasks.check?.try_number);
-  assert.match(log, /the ledger of pin does not add up: 299 messages, 300 clean/);
-  assert.match(alerts.pop() as string, /does not add up/);
+  assert.match(log, /the ledger of pin is not balanced: 299 messages, 300 clean/);
+  assert.match(alerts.pop() as string, /is not balanced/);
 });
 
 /** Loads the DAG with these settings and prints what `code` says of `dag`. */

@@ -58,7 +58,7 @@ async function checkLake(lake: string, messages: Message[], ledger: object | und
   };
   assert.deepEqual(ledger, counts);
   const { geo } = await lakeState(lake);
-  assert.deepEqual([geo.ledger, geo.addsUp], [counts, true]);
+  assert.deepEqual([geo.ledger, geo.isBalanced], [counts, true]);
   const { table: _, reasons: __, ...numbers } = counts;
   const columns = Object.keys(numbers).map((name) => `${name}::INT AS ${name}`);
   const gold = await query(`SELECT ${columns} FROM '${lake}/gold/ledger.parquet' WHERE "table" = 'geo'`);
@@ -263,7 +263,7 @@ test("without deletes there is no folder for them, and deletes.sql is not looked
   assert.ok(!existsSync(paths(lake).deletes("geo")));
 });
 
-test("what an earlier version has rejected stays a reject and adds up, until a rebuild takes it as deletes", async () => {
+test("what an earlier version has rejected stays a reject and is balanced, until a rebuild takes it as deletes", async () => {
   const sql = await Promise.all(
     ["earlier", "own"].map(async (name) => {
       const path = join(folder.path, `sql-${name}`);
@@ -303,7 +303,7 @@ test("a file of deletes that is lost shows in the ledger, and a rebuild makes it
   for (let times = 0; times < 2; times++) {
     await assert.rejects(
       cleanLanded(settings(lake)),
-      /^Error: The ledger does not add up: geo: 20 messages, but \d+ clean \+ \d+ superseded \+ 0 deleted \+ 0 rejected\./,
+      /^Error: The ledger is not balanced: geo: 20 messages, but \d+ clean \+ \d+ superseded \+ 0 deleted \+ 0 rejected\./,
     );
   }
   const { ledger } = await rebuild(settings(lake));

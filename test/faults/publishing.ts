@@ -252,7 +252,7 @@ export const publishing: Record<string, Fault> = {
       rmSync(first(paths(silver.lake).silver(table)));
       await mustFail(round, silver, ["clean"], {
         what: `silver of ${table} deleted`,
-        says: /ledger does not add up: .*--rebuild/,
+        says: /ledger is not balanced: .*--rebuild/,
       });
       await silver.go(["clean", "--rebuild"]);
       await round.finishLake(silver);

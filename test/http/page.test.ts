@@ -206,18 +206,18 @@ test("of many rejects the newest are shown, and how many there are", { skip }, a
   await page.locator("#rejects-shown", { hasText: /^$/ }).waitFor({ state: "attached" });
 });
 
-test("a ledger that does not add up is shown by the page, by status and by report, which then fails", {
+test("a ledger that is not balanced is shown by the page, by status and by report, which then fails", {
   skip,
 }, async () => {
   const { at } = services;
   const wrong = page.locator('[data-sums="geo"]:visible');
-  const addsUp = async () => {
+  const isBalanced = async () => {
     const { stdout } = await run(["status", "--json", ...at]);
-    const found = Object.entries(JSON.parse(stdout) as Record<string, { adds_up: boolean }>);
-    return found.map(([table, { adds_up }]) => `${table} ${adds_up}`).join(", ");
+    const found = Object.entries(JSON.parse(stdout) as Record<string, { balanced: boolean }>);
+    return found.map(([table, { balanced }]) => `${table} ${balanced}`).join(", ");
   };
   assert.equal((await run(["report", "--quiet", ...at])).code, 0);
-  assert.equal(await addsUp(), "pin true, geo true, user true");
+  assert.equal(await isBalanced(), "pin true, geo true, user true");
   assert.equal(await wrong.count(), 0);
   const bronze = join(services.data, "lake/bronze/geo");
   const [name = ""] = await readdir(bronze);
@@ -225,11 +225,11 @@ test("a ledger that does not add up is shown by the page, by status and by repor
   assert.notEqual(tampered, name);
   await rename(join(bronze, name), join(bronze, tampered));
   const told =
-    /The ledger does not add up: geo: \d+ messages, but \d+ clean \+ \d+ superseded \+ \d+ deleted \+ \d+ rejected\./;
+    /The ledger is not balanced: geo: \d+ messages, but \d+ clean \+ \d+ superseded \+ \d+ deleted \+ \d+ rejected\./;
   try {
     await wrong.waitFor();
-    assert.equal(await wrong.textContent(), "The ledger does not add up");
-    assert.equal(await addsUp(), "pin true, geo false, user true");
+    assert.equal(await wrong.textContent(), "The ledger is not balanced");
+    assert.equal(await isBalanced(), "pin true, geo false, user true");
     assert.match((await run(["status", ...at])).stdout, /geo .* NO\n/);
     const cleaned = await run(["clean", ...at]);
     assert.deepEqual([cleaned.code, told.test(cleaned.stderr)], [1, true], cleaned.stderr);

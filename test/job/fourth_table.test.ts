@@ -150,12 +150,12 @@ test("clean carries it to bronze, silver, rejects and ledger, also by --rebuild"
 test("status and report show it", async () => {
   const found = JSON.parse(ok(await four("status", "--json")).stdout) as Record<string, Record<string, unknown>>;
   assert.deepEqual(Object.keys(found), ["pin", "geo", "board", "user"]);
-  const { label, in_mysql, posted, last_key, lag, clean, rejected, reasons, adds_up } = found.board ?? {};
+  const { label, in_mysql, posted, last_key, lag, clean, rejected, reasons, balanced } = found.board ?? {};
   assert.deepEqual(
-    { label, in_mysql, posted, last_key, lag, clean, rejected, reasons, adds_up },
+    { label, in_mysql, posted, last_key, lag, clean, rejected, reasons, balanced },
     {
       ...{ label: "Boards", in_mysql: posts, posted: posts, last_key: String(posts - 1), lag: 0 },
-      ...{ clean: posts - 1, rejected: 1, reasons: { bad_followers: 1 }, adds_up: true },
+      ...{ clean: posts - 1, rejected: 1, reasons: { bad_followers: 1 }, balanced: true },
     },
   );
   // An answer may read the new table by its view.

@@ -145,7 +145,7 @@ test("several partitions: each key in the partition of Java's clients, in order 
   }
 });
 
-test("a silver file that was deleted is noticed: the ledger does not add up, and --rebuild mends it", async () => {
+test("a silver file that was deleted is noticed: the ledger is not balanced, and --rebuild mends it", async () => {
   const other = join(folder.path, "country=US", "_offset=3");
   const args = ["clean", "--creds", join(folder.path, "parts.yaml"), "--data", other];
   for (const name of await readdir(join(other, "lake/silver/geo"))) await rm(join(other, "lake/silver/geo", name));
@@ -153,7 +153,7 @@ test("a silver file that was deleted is noticed: the ledger does not add up, and
   assert.equal(code, 1);
   assert.match(
     stderr,
-    /Error: The ledger does not add up: geo: 2000 messages, but 0 clean \+ 0 superseded \+ 0 deleted \+ 0 rejected\..*clean --rebuild/,
+    /Error: The ledger is not balanced: geo: 2000 messages, but 0 clean \+ 0 superseded \+ 0 deleted \+ 0 rejected\..*clean --rebuild/,
   );
   ok(await run([...args, "--rebuild"]));
   ok(await run(args));

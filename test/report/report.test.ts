@@ -109,7 +109,7 @@ test("a lake of one post has a page, also where its median is 0 or null and its 
   }
 });
 
-test("a ledger that does not add up is told", async () => {
+test("a ledger that is not balanced is told", async () => {
   const { reportPage } = await import("../../report/page.ts");
   const { lake } = await makePage(join(folder.path, "wrong"), { pin: toMessages([pin(1)]) });
   const found = await report({ lake, signal: new AbortController().signal });
@@ -117,7 +117,7 @@ test("a ledger that does not add up is told", async () => {
   const questions = readQuestions();
   const facts = { questions, gaps: {}, coordinates: { checked: 0, inside: 0 }, prefix: undefined, madeAt: new Date(0) };
   const page = reportPage({ ...found, ...facts, ledger }, openWorld());
-  assert.match(page, /does not add up for pin\./);
+  assert.match(page, /is not balanced for pin\./);
   assert.deepEqual(tableOf(page, "ledger")[1], ["pin", "2", "1", "0", "0", "0", "NO"]);
 });
 

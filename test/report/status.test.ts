@@ -1,5 +1,5 @@
 /**
- * Whether the ledger adds up, as `status` says it: of the files alone, without services.
+ * Whether the ledger is balanced, as `status` says it: of the files alone, without services.
  */
 import assert from "node:assert/strict";
 import { readdir, rename, rm, writeFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ import type { Message } from "../support/oracle.ts";
 import { temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
-test("adds_up is about what is cleaned: not what is landed only, nor a batch that is half published", async () => {
+test("balanced is about what is cleaned: not what is landed only, nor a batch that is half published", async () => {
   const { path, remove } = await temporaryFolder();
   try {
     const lake = join(path, "lake");
@@ -26,7 +26,7 @@ test("adds_up is about what is cleaned: not what is landed only, nor a batch tha
     await makeLake(lake, { user: [0, 1, 2].map(message) });
     const look = async () => {
       const states = await lakeState(lake);
-      return tableNames.map((table) => states[table].addsUp).join();
+      return tableNames.map((table) => states[table].isBalanced).join();
     };
     assert.equal(await look(), "true,true,true");
     const bronze = paths(lake).bronze("user");
