@@ -13,8 +13,9 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { unzipSync, type Zippable, zipSync } from "fflate";
+import { bring, pinnedVersion } from "../local/download.ts";
+import type { Tools } from "../local/processes.ts";
 import { spawnGuarded } from "../local/processes.ts";
-import { bring, pinnedVersion, type Tools } from "../local/programs.ts";
 import { checkHashes, filesBelow, hashesOf, readPins, writePins } from "./pins.ts";
 
 /** A folder that goes into the executable. */

@@ -72,7 +72,15 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
   }
   const services =
     own.mysql || own.kafka
-      ? await useServices({ dataDir: data, ...own, zookeeper, keep: context.command === "up", say, signal })
+      ? await useServices({
+          dataDir: data,
+          ...own,
+          zookeeper,
+          keep: context.command === "up",
+          say,
+          onProgress: terminal.show,
+          signal,
+        })
       : undefined;
   try {
     const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);
@@ -88,7 +96,10 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
     terminal.say(`Using ${parts.join(" and ")}`);
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
       const progress = terminal.progress("sample");
-      const onProgress = (table: Table, done: number, total: number) => progress.set(table, done, total);
+      const onProgress = (table: Table, done: number, total: number, before: number) => {
+        progress.set(table, done, total, before);
+        if (done === total) progress.finish(table);
+      };
       const options = { ...(rows !== undefined && { rows }), waitMs, signal, onProgress };
       const posts = await loadSample(services.mysql, options).catch((error: unknown) => {
         throw explainMysql(error, mysql);

@@ -16,7 +16,7 @@ import { inspectTopics, listOffsets, openTransaction } from "../kafka/topics.ts"
 import { lakeState } from "../lake/ledger.ts";
 import { checkIdentity, readIdentity } from "../lake/owner.ts";
 import { sqlHash } from "../lake/sql_files.ts";
-import { outputOf } from "../local/programs.ts";
+import { outputOf } from "../local/processes.ts";
 import type { Context } from "./connect.ts";
 import type { Check, Finding, FoundSettings } from "./finding.ts";
 

@@ -25,6 +25,8 @@ export interface Terminal {
   warn(text: string): void;
   /** Shows a stage's warning, or what it waits for; its other facts are the caller's. */
   notice(fact: Notice | { fact: string }): void;
+  /** Shows a line of progress that replaces the former one of its subject; without a text it is over. */
+  show(subject: string, text?: string): void;
   /** Progress of a stage, a line for each table; that of several stages is shown together. */
   progress(stage: string, options?: ProgressOptions): Progress;
   /** Progress is seen as it moves. */
@@ -40,7 +42,8 @@ interface ProgressOptions {
 
 /** Progress of one stage. */
 interface Progress {
-  set(table: Table, done: number, total: number): void;
+  /** The rate counts what is done without what was done `before`. */
+  set(table: Table, done: number, total: number, before?: number): void;
   add(table: Table, done: number): void;
   /** The table is done: its total was an estimate, and its clock stops. */
   finish(table: Table): void;
@@ -74,6 +77,7 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   const colours = stderr.isTTY && !process.env.NO_COLOR;
   const yellow = (text: string) => (colours ? `\u001b[33m${text}\u001b[0m` : text);
   const stages: (() => string[])[] = [];
+  const waits = openWaits({ stages, quiet, draw: () => redraw(stages.flatMap((show) => show())) });
   let drawn: string[] = [];
   const erase = () => {
     if (drawn.length > 0) stderr.write(`\u001b[${drawn.length}A\u001b[J`);
@@ -116,10 +120,31 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
       if (name === "warned") warn(text);
       if (name === "waited") say(text);
     },
+    show: waits,
     progress(stage, { unit = "rows", follow = false } = {}) {
       const draw = () => redraw(stages.flatMap((show) => show()));
       return openProgress({ stage, unit, follow, stages, draw, quiet });
     },
+  };
+}
+
+/** Progress of what is waited for, a line for each; elsewhere than on a terminal one every 5 s. */
+function openWaits({ stages, quiet, draw }: { stages: (() => string[])[]; quiet: boolean; draw: () => void }) {
+  const { stderr } = process;
+  const texts = new Map<string, string>();
+  const printed = new Map<string, number>();
+  stages.push(() => [...texts.values()]);
+  return (subject: string, text?: string) => {
+    if (quiet || (text === undefined && !texts.has(subject))) return;
+    if (text === undefined) texts.delete(subject);
+    else texts.set(subject, printable(text));
+    if (stderr.isTTY) return draw();
+    const last = printed.get(subject) ?? Date.now();
+    printed.set(subject, last);
+    if (text === undefined) printed.delete(subject);
+    if (text === undefined || Date.now() - last < 5_000) return;
+    printed.set(subject, Date.now());
+    stderr.write(`${texts.get(subject)}\n`);
   };
 }
 
@@ -140,11 +165,11 @@ function openProgress({
 }): Progress {
   const { stderr } = process;
   const started = Date.now();
-  const counts = new Map<Table, { done: number; total: number; ended?: number }>();
+  const counts = new Map<Table, { done: number; total: number; before?: number; ended?: number }>();
   const show = () =>
-    [...counts].map(([table, { done, total, ended }]) => {
+    [...counts].map(([table, { done, total, before = 0, ended }]) => {
       const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)}`;
-      const rate = done / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
+      const rate = (done - before) / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
       if (total === 0 && !ended) return `${head} ${count(done)} ${unit}, ${count(Math.round(rate))}/s`;
       if (follow && ended) return `${head} ${count(done)} ${unit}, up to date`;
       const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
@@ -165,14 +190,14 @@ function openProgress({
   }, every);
   timer.unref();
   return {
-    set: (table, done, total) => void counts.set(table, { done, total }),
+    set: (table, done, total, before = 0) => void counts.set(table, { done, total, before }),
     add: (table, added) => {
-      const { done = 0, total = 0 } = counts.get(table) ?? {};
-      counts.set(table, { done: done + added, total });
+      const { done = 0, total = 0, ...others } = counts.get(table) ?? {};
+      counts.set(table, { done: done + added, total, ...others });
     },
     finish: (table) => {
-      const { done } = counts.get(table) ?? { done: 0 };
-      counts.set(table, { done, total: done, ended: Date.now() });
+      const { done, before } = counts.get(table) ?? { done: 0 };
+      counts.set(table, { done, total: done, ...(before !== undefined && { before }), ended: Date.now() });
     },
     end: () => {
       clearInterval(timer);

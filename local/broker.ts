@@ -8,8 +8,8 @@ import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { answers, ask, freePort, type Guarded, untilReady } from "./processes.ts";
-import type { KafkaProgram, Tools } from "./programs.ts";
+import { answers, ask, freePort, type Guarded, type Tools, untilReady } from "./processes.ts";
+import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";
 import { firstTransaction, makeArchive, quickClasses, quickCompiler } from "./warm_start.ts";
 

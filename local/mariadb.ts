@@ -7,8 +7,8 @@
 import { randomUUID } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { answers, type Guarded, untilReady } from "./processes.ts";
-import type { MysqlProgram, Tools } from "./programs.ts";
+import { answers, type Guarded, type Tools, untilReady } from "./processes.ts";
+import type { MysqlProgram } from "./programs.ts";
 import { type MysqlAddress, writePrivate } from "./state.ts";
 
 /** How the names of these servers begin (report_host). */

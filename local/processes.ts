@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFile, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { duration } from "../io/text.ts";
 
 /** How long a process may take to end by itself, in ms, before it is killed; a command has 3 s in all to stop. */
 export const stopDeadline = 2_500;
@@ -29,6 +30,30 @@ export interface Guarded {
   ended: Promise<string>;
   /** Ends the process and its descendants: SIGTERM, after {@link stopDeadline} SIGKILL. */
   stop(): Promise<void>;
+}
+
+/** What starting a service needs. */
+export interface Tools {
+  /** Gets lines for people. */
+  say: (line: string) => void;
+  /** Gets the progress of a subject as a line that replaces the former one; without a text it is over. */
+  onProgress?: (subject: string, text?: string) => void;
+  spawn: typeof spawnGuarded;
+  signal: AbortSignal;
+}
+
+/** Shows the seconds that something takes, until it settles. */
+export async function showWait<T>(
+  wait: Promise<T>,
+  text: string,
+  { onProgress }: Pick<Tools, "onProgress">,
+): Promise<T> {
+  const began = Date.now();
+  const shown = setInterval(() => onProgress?.(text, `${text}: ${duration(Date.now() - began)}`), 250);
+  return wait.finally(() => {
+    clearInterval(shown);
+    onProgress?.(text);
+  });
 }
 
 /**
@@ -77,6 +102,12 @@ export function spawnGuarded(
     },
   };
 }
+
+/** What a command prints, to either stream; `undefined` if it fails or takes longer than `timeout` ms. */
+export const outputOf = (command: string, args: string[], timeout = 20_000): Promise<string | undefined> =>
+  new Promise<string | undefined>((resolve) => {
+    execFile(command, args, { timeout }, (error, stdout, stderr) => resolve(error ? undefined : stdout + stderr));
+  });
 
 function killGroup(pid: number | undefined, signal: NodeJS.Signals) {
   try {

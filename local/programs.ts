@@ -5,15 +5,11 @@
  * @module
  */
 
-import { execFile } from "node:child_process";
-import { chmodSync, existsSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { stripVTControlCharacters } from "node:util";
-import { beginCached, cacheFolder, finishCached } from "../runtime/cache.ts";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { brings, packFolder } from "../runtime/packs.ts";
-import { ownText } from "../runtime/program.ts";
-import type { Guarded, spawnGuarded } from "./processes.ts";
+import { cached, download, downloadName } from "./download.ts";
+import { outputOf, type Tools } from "./processes.ts";
 import type { ServiceName } from "./state.ts";
 
 /** A MariaDB or MySQL server's files. */
@@ -43,32 +39,6 @@ export interface Programs {
 
 /** The system that the programs are for, as Node names it. */
 export type System = Pick<NodeJS.Process, "platform" | "arch">;
-
-/** What starting a program may need: a way to say, to start processes, and to be stopped. */
-export interface Tools {
-  say: (line: string) => void;
-  spawn: typeof spawnGuarded;
-  signal: AbortSignal;
-}
-
-const pom = () => ownText("local/pom.xml");
-
-/** The version of a program that local/pom.xml names. */
-export const pinnedVersion = (name: string): string => new RegExp(`<${name}.version>(.*)</`).exec(pom())?.[1] ?? "";
-
-/** What Maven is to bring: the profile of pom.xml, the property with its version, its name for people, its size in MB. */
-const downloads = {
-  mysql: { profile: "mariadb", version: "mariadb", name: "MariaDB", size: 149 },
-  kafka: { profile: "kafka", version: "kafka", name: "Kafka", size: 44 },
-  // The last Kafka that runs by ZooKeeper.
-  zookeeper: { profile: "kafka", version: "kafka-zookeeper", name: "Kafka 3.9 with ZooKeeper", size: 46 },
-} as const satisfies Record<ServiceName, object>;
-
-const cachedName = (service: ServiceName) => {
-  const { profile, version: property } = downloads[service];
-  return `${profile}-${pinnedVersion(property)}`;
-};
-const cached = (service: ServiceName) => join(cacheFolder(), cachedName(service));
 
 /** What was found of the programs of some services. */
 interface Found {
@@ -100,7 +70,7 @@ async function look(services: ServiceName[], tools: Tools, system: System): Prom
     one.from === "download" && !existsSync(one.folder) ? [one.service] : [],
   );
   if (toDownload.length > 0 && !(await outputOf("mvn", ["--version"]))) {
-    const what = toDownload.map((service) => downloads[service].name).join(" and ");
+    const what = toDownload.map(downloadName).join(" and ");
     missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
   }
   return { home, java, javaVersion, toDownload, missing };
@@ -113,8 +83,7 @@ export async function programsMissing(
   system: System = process,
 ): Promise<{ missing: string[]; toDownload: string[]; javaVersion: string | undefined }> {
   const { missing, toDownload, javaVersion } = await look(services, tools, system);
-  const names = toDownload.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
-  return { missing, toDownload: names, javaVersion };
+  return { missing, toDownload: toDownload.map(downloadName), javaVersion };
 }
 
 /**
@@ -246,120 +215,6 @@ function jarsIn(home: string, name = "kafka_[\\d.]+"): string | undefined {
   }
 }
 
-/** What a command prints, to either stream; `undefined` where it fails or takes too long, ms. */
-export const outputOf = (command: string, args: string[], timeout = 20_000): Promise<string | undefined> =>
-  new Promise<string | undefined>((resolve) => {
-    execFile(command, args, { timeout }, (error, stdout, stderr) => resolve(error ? undefined : stdout + stderr));
-  });
-
 /** The version of a Java; Java 8 calls itself 1.8. */
 const versionOf = async (java: string) =>
   /version "([^"]+)"/.exec((await outputOf(java, ["-XX:-UsePerfData", "-version"])) ?? "")?.[1];
-
-async function download(services: ServiceName[], tools: Tools) {
-  const parts = services.map((service) => `${downloads[service].name} (${downloads[service].size} MB)`);
-  tools.say(`Downloading ${parts.join(" and ")} from Maven Central, once, into "${cacheFolder()}"`);
-  for (const service of services) await fill(service, tools);
-}
-
-/** Fills one folder of the cache. */
-async function fill(service: ServiceName, tools: Tools) {
-  const unfinished = beginCached(cachedName(service));
-  try {
-    await bring(service, unfinished, tools);
-    if (service === "mysql") await strip(join(unfinished, "bin", "mariadbd"));
-    finishCached(unfinished, cachedName(service));
-  } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-  }
-}
-
-/**
- * Takes the debugging information out of a program, nine tenths of MariaDB's; where `strip` fails or is not there, the
- * program stays as it is.
- */
-export async function strip(program: string): Promise<void> {
-  const stripped = `${program}.stripped`;
-  if ((await outputOf("strip", ["-o", stripped, program])) !== undefined) renameSync(stripped, program);
-  rmSync(stripped, { force: true });
-}
-
-/**
- * Has Maven bring a service's files into a folder, which it makes: Kafka's jars into `libs`, MariaDB's `bin`, `scripts`
- * and `share`.
- *
- * @throws `Error` with Maven's reason, and what to do
- */
-export async function bring(service: ServiceName, folder: string, { say, spawn, signal }: Tools): Promise<void> {
-  const { profile, version: property, name, size } = downloads[service];
-  const pomFile = `${folder}.xml`;
-  writeFileSync(pomFile, pom());
-  const chosen = ["-P", profile, `-D${profile}.version=${pinnedVersion(property)}`];
-  // By itself Maven accepts a wrong checksum with a warning.
-  const args = ["-U", "--strict-checksums", "-f", pomFile, ...chosen, "-Dstyle.color=never", `-Dto=${folder}`];
-  const maven = spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: dirname(folder) });
-  try {
-    const failure = await follow(maven, signal, (done) =>
-      say(`Downloading ${name}: ${Math.min(done, size)} of ${size} MB`),
-    );
-    signal.throwIfAborted();
-    if (failure) throw new Error(`Cannot download ${name} by Maven: ${failure}\n${offline}`);
-    if (service === "mysql")
-      for (const file of readdirSync(join(folder, "bin"))) chmodSync(join(folder, "bin", file), 0o755);
-  } finally {
-    await maven.stop();
-    rmSync(pomFile, { force: true });
-  }
-}
-
-const offline =
-  "Look at the connection or Maven's settings.xml (proxy, mirror) and run it again, or set MARIADB_HOME and KAFKA_HOME to installed ones";
-
-/** Reads Maven's talk until it ends; tells progress in MB every two seconds; gives the reason if it failed. */
-async function follow(
-  maven: Guarded,
-  signal: AbortSignal,
-  progress: (done: number) => void,
-): Promise<string | undefined> {
-  const inMB = { kB: 0.001, MB: 1 } as const;
-  const errors: string[] = [];
-  let finished = 0;
-  let current = 0;
-  let told = Date.now();
-  let heard = Date.now();
-  let rest = "";
-  const read = (chunk: Buffer) => {
-    heard = Date.now();
-    const lines = (rest + chunk.toString("utf8")).split(/[\r\n]+/);
-    rest = lines.pop() ?? "";
-    for (const line of lines) {
-      const done = /^Downloaded .*[(]([\d.]+) (kB|MB)/.exec(line);
-      if (done) finished += Number(done[1]) * inMB[done[2] as "kB" | "MB"];
-      if (done) current = 0;
-      if (line.startsWith("Progress"))
-        current = [...line.matchAll(/([\d.]+)(?:[/][\d.]+)? (kB|MB)/g)]
-          .map(([, amount, unit]) => Number(amount) * inMB[unit as "kB" | "MB"])
-          .reduce((a, b) => a + b, 0);
-      if (line.startsWith("[ERROR]") && line.length > 9) errors.push(line.slice(8).replace(/ -> \[Help.*/, ""));
-    }
-    if (Date.now() - told < 2_000) return;
-    told = Date.now();
-    progress(Math.round(finished + current));
-  };
-  maven.child.stdout?.on("data", read);
-  const complaints: string[] = [];
-  maven.child.stderr?.on("data", (chunk: Buffer) => {
-    heard = Date.now();
-    complaints.push(stripVTControlCharacters(chunk.toString("utf8")).trim());
-  });
-
-  let how: string | undefined;
-  void maven.ended.then((end) => {
-    how = end;
-  });
-  while (how === undefined && !signal.aborted) {
-    if (Date.now() - heard > 120_000) return "it said nothing for 2 minutes";
-    await sleep(50);
-  }
-  return how === "exit code 0" ? undefined : (errors[0] || complaints.join(" ") || how)?.slice(0, 800);
-}

@@ -19,7 +19,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ownCommand } from "../runtime/program.ts";
-import { endOrphan, isRunning, logTail, stopDeadline, within } from "./processes.ts";
+import { endOrphan, isRunning, logTail, showWait, stopDeadline, within } from "./processes.ts";
 import {
   type Addresses,
   credsPath,
@@ -56,8 +56,10 @@ interface UseOptions {
   zookeeper?: boolean;
   /** Whether the services stay when the last program has left, until {@link stopServices}. Default: false. */
   keep?: boolean;
-  /** Gets progress and news as lines. */
+  /** Gets news as lines. */
   say: (line: string) => void;
+  /** Gets the progress of a subject as a line that replaces the former one; without a text it is over. */
+  onProgress?: (subject: string, text?: string) => void;
   /** Leaves, and rejects within 3 s, when aborted before the services are ready. */
   signal?: AbortSignal;
 }
@@ -67,7 +69,7 @@ const leaveDeadline = stopDeadline + 300;
 
 /** Uses the services of a data folder, starting those that do not run. */
 export async function useServices(options: UseOptions): Promise<Services> {
-  const { dataDir, mysql, kafka, zookeeper = false, keep = false, say, signal } = options;
+  const { dataDir, mysql, kafka, zookeeper = false, keep = false, say, onProgress, signal } = options;
   const folder = servicesFolder(dataDir);
   makeFolder(folder);
   const wanted: ServiceName[] = mysql ? ["mysql"] : [];
@@ -79,7 +81,8 @@ export async function useServices(options: UseOptions): Promise<Services> {
     const leave = async () => {
       leaving = true;
       line.socket.ref().end();
-      await within(leaveDeadline, line.closed);
+      const ended = within(leaveDeadline, line.closed);
+      await showWait(ended, "Stopping the local services", options);
       line.socket.destroy();
     };
     try {
@@ -100,6 +103,7 @@ export async function useServices(options: UseOptions): Promise<Services> {
               return refuse("no JSON");
             }
             if ("say" in reply) say(reply.say);
+            else if ("progress" in reply) onProgress?.(reply.progress, reply.text);
             else if ("error" in reply) reject(new Error(reply.error));
             else resolve(reply);
           };

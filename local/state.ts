@@ -47,7 +47,11 @@ export interface State {
 export type Request = { token: string } & ({ use: ServiceName[]; keep: boolean } | { stop: true });
 
 /** What the supervisor says to a program. */
-export type Reply = { say: string } | { ready: Addresses; keep: boolean } | { error: string };
+export type Reply =
+  | { say: string }
+  | { progress: string; text?: string }
+  | { ready: Addresses; keep: boolean }
+  | { error: string };
 
 /** The longest line on the control port, in bytes; the longest that a program or the supervisor writes has a few kB. */
 const longestLine = 65_536;

@@ -15,8 +15,8 @@ import { stringify } from "yaml";
 import { isHeld, takeLock } from "../runtime/lock.ts";
 import { checkMode, keepClasses, startKafka, startZookeeper } from "./broker.ts";
 import { startMysql } from "./mariadb.ts";
-import { endOrphan, freePort, type Guarded, identifySelf, spawnGuarded } from "./processes.ts";
-import { findPrograms, type Programs, type Tools } from "./programs.ts";
+import { endOrphan, freePort, type Guarded, identifySelf, showWait, spawnGuarded, type Tools } from "./processes.ts";
+import { findPrograms, type Programs } from "./programs.ts";
 import {
   type Addresses,
   credsPath,
@@ -65,7 +65,8 @@ async function own(folder: string): Promise<void> {
     onStop: end,
   });
   const processes = openProcesses(file, signal);
-  const services = openServices(file, { signal, say: control.say, spawn: processes.spawn });
+  const { say, onProgress } = control;
+  const services = openServices(file, { signal, say, onProgress, spawn: processes.spawn });
   for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, end);
   process.on("exit", file.dropCreds); // also when an error ends it
   // Whoever deletes the folder of running services wants them no more, and nobody could find them any more.
@@ -192,7 +193,7 @@ function openServices(file: StateFile, tools: Tools) {
   /** Waits until a service is ready, and notices when it ends. */
   async function follow(service: ServiceName, name: string, at: number, starting: Promise<Guarded>) {
     const began = Date.now();
-    const guarded = await starting;
+    const guarded = await showWait(starting, `Starting ${name}`, tools);
     tools.say(`${name} is ready on 127.0.0.1:${at} (${((Date.now() - began) / 1_000).toFixed(1)} s)`);
     void guarded.ended.then((how) => {
       services.delete(service);
@@ -279,6 +280,9 @@ function openControl({ port, token }: { port: number; token: string }, options: 
     say: (line: string) => {
       console.error(`${new Date().toISOString()} ${line}`); // to supervisor.log
       for (const client of clients) send(client, { say: line });
+    },
+    onProgress: (progress: string, text?: string) => {
+      for (const client of clients) send(client, { progress, ...(text !== undefined && { text }) });
     },
     close: () => server.close(),
   };

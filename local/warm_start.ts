@@ -10,8 +10,8 @@
 
 import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Guarded, within } from "./processes.ts";
-import type { KafkaProgram, Tools } from "./programs.ts";
+import { type Guarded, showWait, type Tools, within } from "./processes.ts";
+import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";
 
 /** The better of Java's two compilers takes, at first, the time that posting needs; it is ahead after 15 million rows. */
@@ -45,7 +45,7 @@ export async function makeArchive(
   tools.say(`Preparing ${name} for quick starts, once`);
   const folder = join(services, "kafka-classes");
   const unfinished = `${archive}.${process.pid}`;
-  try {
+  const make = async () => {
     rmSync(archive, { force: true }); // an empty one, as earlier versions left it
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder);
@@ -57,6 +57,9 @@ export async function makeArchive(
     copyFileSync(join(folder, "archive"), unfinished);
     renameSync(unfinished, archive);
     rmSync(failure, { force: true });
+  };
+  try {
+    await showWait(make(), `Preparing ${name}`, tools);
   } catch (error) {
     if (tools.signal.aborted) throw error;
     const [reason] = (error as Error).message.split("\n");

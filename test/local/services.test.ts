@@ -9,8 +9,9 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { keepClasses } from "../../local/broker.ts";
 import { ask, spawnGuarded, within } from "../../local/processes.ts";
+import { loadSample } from "../../local/sample/load.ts";
 import { findServices, useServices } from "../../local/services.ts";
-import { readState } from "../../local/state.ts";
+import { type MysqlAddress, readState } from "../../local/state.ts";
 import { run, runs, start, temporaryFolder, untilGone } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -163,6 +164,23 @@ test("state that names a process of somebody else harms nobody", async () => {
   assert.equal(explored.code, 0, explored.stderr);
 });
 
+test("a start and a resumed load show how far they are", async () => {
+  const dataDir = join(folder.path, "shown");
+  const shown: string[] = [];
+  const onProgress = (subject: string, text?: string) => shown.push(text ?? `${subject} is over`);
+  await using services = await useServices({ dataDir, mysql: true, kafka: false, say: () => {}, onProgress });
+  assert.match(shown[0] ?? "", /^Starting MariaDB: \d[.]\d s$/);
+  assert.equal(shown.at(-1), "Starting MariaDB is over");
+  assert.ok(services.mysql);
+  const load = async (rows: number) => {
+    const befores = new Set<number>();
+    const onProgress = (_table: string, _done: number, _total: number, before: number) => befores.add(before);
+    await loadSample(services.mysql as MysqlAddress, { rows, onProgress });
+    return [...befores];
+  };
+  assert.deepEqual([await load(10), await load(25)], [[0], [10]]);
+});
+
 test("strangers at the control port are cut, whatever they send, and the services go on", async () => {
   const dataDir = join(folder.path, "strangers");
   await using services = await useServices({ dataDir, mysql: true, kafka: false, say: () => {} });
@@ -301,7 +319,7 @@ test("a download whose checksum is wrong is refused", async () => {
   const env = { MAVEN_OPTS: `-Duser.home=${home}`, XDG_CACHE_HOME: join(folder.path, "cache"), MARIADB_HOME: "" };
   const { code, stderr } = await run(["explore", "--data", join(folder.path, "checked")], { env });
   assert.equal(code, 1);
-  assert.match(stderr, /Error: Cannot download MariaDB by Maven: .*Checksum validation failed/);
+  assert.match(stderr, /Error: Cannot download MariaDB with Maven: .*Checksum validation failed/);
 });
 
 test("classes that could not be kept are tried again the next day and with another version, and no empty archive stays", async () => {

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import mysql, { type Connection } from "mysql2/promise";
 import { keepClasses } from "../../local/broker.ts";
 import { startMysql } from "../../local/mariadb.ts";
-import { freePort, type Guarded, spawnGuarded } from "../../local/processes.ts";
-import { findPrograms, type KafkaProgram, type MysqlProgram, type Tools } from "../../local/programs.ts";
+import { freePort, type Guarded, spawnGuarded, type Tools } from "../../local/processes.ts";
+import { findPrograms, type KafkaProgram, type MysqlProgram } from "../../local/programs.ts";
 import { loadSample } from "../../local/sample/load.ts";
 import type { MysqlAddress } from "../../local/state.ts";
 

@@ -7,8 +7,8 @@
 import type { Connection } from "mysql2/promise";
 import type { Database } from "../../db_conn/query.ts";
 import { connectMysql, type MysqlSettings } from "../../db_conn.ts";
-import { spawnGuarded } from "../../local/processes.ts";
-import { findPrograms, type Tools } from "../../local/programs.ts";
+import { spawnGuarded, type Tools } from "../../local/processes.ts";
+import { findPrograms } from "../../local/programs.ts";
 import { openDatabase } from "./bare_services.ts";
 import { temporaryFolder } from "./support.ts";
 
