@@ -70,13 +70,28 @@ export async function download(services: ServiceName[], tools: Tools): Promise<v
 
 /** Fills one folder of the cache. */
 async function fill(service: ServiceName, tools: Tools) {
-  const unfinished = beginCached(cachedName(service));
+  const unfinished = beginDownload(cachedName(service));
   try {
     await bring(service, unfinished, tools);
     if (service === "mysql") await strip(join(unfinished, "bin", "mariadbd"));
     finishCached(unfinished, cachedName(service));
   } finally {
     rmSync(unfinished, { recursive: true, force: true });
+  }
+}
+
+function beginDownload(name: string): string {
+  try {
+    return beginCached(name);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (!code) throw error;
+    throw new Error(
+      `Cannot write to the cache "${cacheFolder()}": ${message}; choose another folder with XDG_CACHE_HOME`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

@@ -202,9 +202,9 @@ export async function untilReady(
   try {
     while (!(await answer?.())) {
       if (how === "exit code 0" && !answer) return;
-      if (how !== undefined) throw new Error(`Cannot start ${name}: it ended with ${how}. ${logTail(log)}`);
-      if (Date.now() > until)
-        throw new Error(`Cannot start ${name}: it is not ready after ${deadline / 1_000} s. ${logTail(log)}`);
+      const late = Date.now() > until ? `it was not ready after ${deadline / 1_000} s` : undefined;
+      const reason = how === undefined ? late : `it ended with ${how}`;
+      if (reason !== undefined) throw new Error(`Cannot start ${name}: ${reason}. ${remedy(logTail(log))}`);
       await sleep(20, undefined, { signal });
     }
   } catch (error) {
@@ -212,6 +212,12 @@ export async function untilReady(
     throw error;
   }
 }
+
+/** A log's end, with what to do about a cause that is known. */
+const remedy = (tail: string) =>
+  /No space left on device|error:? 28\b/.test(tail)
+    ? `Its disk is full: make room there, or choose another folder with --data. ${tail}`
+    : tail;
 
 /** A TCP port of 127.0.0.1 that nobody listens on: the preferred one, or one that the system gives to no client. */
 export async function freePort(preferred?: number): Promise<number> {

@@ -71,7 +71,7 @@ async function look(services: ServiceName[], tools: Tools, system: System): Prom
   );
   if (toDownload.length > 0 && !(await outputOf("mvn", ["--version"]))) {
     const what = toDownload.map(downloadName).join(" and ");
-    missing.push(`${what} would be downloaded by Maven, but "mvn" cannot be run`);
+    missing.push(`Maven is needed to download ${what}, but "mvn" cannot be run`);
   }
   return { home, java, javaVersion, toDownload, missing };
 }
@@ -181,13 +181,17 @@ const withoutMysql = (system: System) => {
   return `MariaDB can be downloaded for Linux x86-64 only; this is ${system.platform} ${system.arch}, and there is none in ${places}: ${how}, or set MARIADB_HOME`;
 };
 
-/** The message; `isComplete` where there is an executable that brings all that is missing. */
-const cannotRun = (missing: string[], { isComplete }: { isComplete: boolean }) => `Cannot start the local services:
-${missing.map((line) => `  - ${line}`).join("\n")}
-Install what is missing (Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven), \
-or set MARIADB_HOME and KAFKA_HOME to installed ones, \
-${isComplete ? "or use the complete executable, which brings them: npm run binary -- --services, " : ""}\
-or name a MySQL and a Kafka of your own in db_creds.yaml`;
+/** The message. `isComplete`: an executable exists that includes everything that is missing. */
+function cannotRun(missing: string[], { isComplete }: { isComplete: boolean }): string {
+  const list = (lines: string[]) => lines.map((line) => `  - ${line}`).join("\n");
+  const remedies = [
+    "install what is missing (Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven)",
+    "set MARIADB_HOME and KAFKA_HOME to installed ones",
+    ...(isComplete ? ["use the complete executable, which includes them: npm run binary -- --services"] : []),
+    "name your own MySQL and Kafka in db_creds.yaml",
+  ];
+  return `Cannot start the local services:\n${list(missing)}\nDo one of these, then run doctor to check:\n${list(remedies)}`;
+}
 
 function serverIn(home: string): Omit<MysqlProgram, "home"> | undefined {
   const servers = ["bin", "sbin", "libexec", "usr/sbin"].flatMap((folder) =>

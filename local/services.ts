@@ -190,8 +190,10 @@ async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
       await sleep(20);
     }
     const { supervisor } = readState(folder) ?? {};
-    const who = supervisor ? `, process ${supervisor.pid},` : "";
-    throw new Error(`Cannot reach the supervisor of the local services${who} in 30 s. ${logTail(log)}`);
+    const who = supervisor ? ` (process ${supervisor.pid})` : "";
+    throw new Error(
+      `Cannot reach the supervisor of the local services${who} within 30 s. If another machine or container uses "${folder}", stop it there, or choose another folder with --data. ${logTail(log)}`,
+    );
   } finally {
     // Somebody else's was faster, or nobody wants it any more; nobody can have called it yet.
     if (own && own.pid !== readState(folder)?.supervisor?.pid) own.kill();

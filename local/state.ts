@@ -99,7 +99,9 @@ export function readState(folder: string): State | undefined {
   try {
     return JSON.parse(readFileSync(join(folder, "state.json"), "utf8")) as State;
   } catch (error) {
-    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    // ENOTDIR: the folder would be below a file.
+    const isAbsent = /^(ENOENT|ENOTDIR)$/.test((error as NodeJS.ErrnoException).code ?? "");
+    if (error instanceof SyntaxError || isAbsent) return undefined;
     throw error;
   }
 }
@@ -130,6 +132,7 @@ export function makeFolder(folder: string): void {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     writeFileSync(join(folder, ".gitignore"), "*\n");
   } catch (error) {
-    throw new Error(`Cannot write to the services' folder "${folder}"`, { cause: error });
+    const reason = (error as Error).message;
+    throw new Error(`Cannot write to "${folder}": ${reason}; choose another folder with --data`, { cause: error });
   }
 }

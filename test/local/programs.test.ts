@@ -62,7 +62,7 @@ test("a system without a MariaDB is told how to install one, and only Linux x86-
       return true;
     });
     process.env.MARIADB_HOME = folder.path;
-    const complete = /or use the complete executable, which brings them: npm run binary -- --services/;
+    const complete = /use the complete executable, which includes them: npm run binary -- --services/;
     await assert.rejects(findPrograms(["mysql"], tools, systems.linux), complete);
   } finally {
     restore({ MARIADB_HOME });

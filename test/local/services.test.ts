@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { keepClasses } from "../../local/broker.ts";
-import { ask, spawnGuarded, within } from "../../local/processes.ts";
+import { ask, spawnGuarded, untilReady, within } from "../../local/processes.ts";
 import { loadSample } from "../../local/sample/load.ts";
 import { findServices, useServices } from "../../local/services.ts";
 import { type MysqlAddress, readState } from "../../local/state.ts";
@@ -343,4 +343,28 @@ test("classes that could not be kept are tried again the next day and with anoth
   const aDayAgo = new Date(Date.now() - 25 * 3_600_000);
   await utimes(join(services, "kafka-classes.failed"), aDayAgo, aDayAgo);
   assert.equal(await tries("21"), true);
+});
+
+test("a service that cannot start on a full disk says so before the end of its log", async () => {
+  const log = join(folder.path, "full.log");
+  await writeFile(log, "[ERROR] InnoDB: preallocating 134217728 bytes for file ./ib_logfile101 failed with error 28\n");
+  const program = spawnGuarded("false", [], { output: "pipe" });
+  const starting = untilReady(program, { name: "MariaDB", log, signal: new AbortController().signal });
+  await assert.rejects(
+    starting,
+    /^Error: Cannot start MariaDB: it ended with exit code 1[.] Its disk is full: make room/,
+  );
+});
+
+test("a folder or a cache that cannot be written is named with the way out", async () => {
+  const file = join(folder.path, "file");
+  await writeFile(file, "");
+  const inFile = await run(["explore", "--data", join(file, "data")]);
+  assert.match(inFile.stderr, /^Error: Cannot write to ".*services": .*; choose another folder with --data$/m);
+  const env = { XDG_CACHE_HOME: join(file, "cache"), MARIADB_HOME: "" };
+  const cached = await run(["explore", "--data", join(folder.path, "uncached")], { env });
+  assert.match(
+    cached.stderr,
+    /^Error: Cannot write to the cache ".*": .*; choose another folder with XDG_CACHE_HOME$/m,
+  );
 });
