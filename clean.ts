@@ -121,7 +121,7 @@ async function bind(
   checkIdentity(lake, identity, { database: database ?? null });
   if (identity.database === null && wanted.database !== null) await writeIdentity(lake, { ...identity, ...wanted });
   const text =
-    "The cleaning SQL is another one than silver was made by: earlier rows keep the old rules; clean --rebuild makes all of silver again";
+    "The cleaning SQL was edited since silver was made: earlier rows keep the old rules. clean --rebuild applies the new ones to all rows, and clean --rebuild --dry-run shows what that would change";
   if (identity.sql !== sql) onFact({ fact: "warned", text });
 }
 

@@ -7,12 +7,14 @@
 import { join } from "node:path";
 import type { PostFact } from "./api/protocol.ts";
 import { post } from "./api.ts";
+import { previewRebuild } from "./clean/preview.ts";
 import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
 import { doctor, down, eject, explore, reset, runChanges, runEmulate, runServe, status, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
+import { formatDifferences } from "./cli/differences.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
@@ -148,8 +150,26 @@ async function followAll(context: Context, connections: Connections): Promise<vo
   failed.signal.throwIfAborted();
 }
 
+/** Shows what a rebuild would change. */
+async function runPreview({ terminal, lake, signal, flags, started }: Context): Promise<Outcome> {
+  const progress = terminal.progress("clean", { unit: "messages" });
+  const onFact = (fact: CleanFact) => {
+    if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
+    if (fact.fact === "cleaned") progress.add(fact.table, fact.messages);
+    if (fact.fact === "done") progress.finish(fact.table);
+    terminal.notice(fact);
+  };
+  const tables = await previewRebuild({ lake, signal, onFact }).finally(() => progress.end());
+  if (!flags.has("json")) terminal.print(formatDifferences(tables));
+  terminal.say(
+    `clean   compared in ${seconds(started)}; nothing was changed: without --dry-run the same command does it`,
+  );
+  return { result: { tables } };
+}
+
 /** Makes silver, rejects and gold again from bronze; only rejects that were not there before count as new. */
 async function runRebuild(context: Context): Promise<Outcome> {
+  if (context.flags.has("dry-run")) return runPreview(context);
   const { lake, signal } = context;
   const rejectsOf = (ledger: LedgerRow[]) => sum(ledger, (row) => row.rejected);
   // A damaged file cannot be counted: it is what the rebuild is to mend.

@@ -10,7 +10,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { type BronzeFile, blockOfFile, landedOffsets, laterOffsets, messagesIn } from "../lake/bronze.ts";
 import { bronzeQuery } from "../lake/bronze_query.ts";
-import { literal, numbers, openDuckDb, parquet, parquetRows } from "../lake/duckdb.ts";
+import { literal, numbers, openDuckDb, parquet, parquetRows, quoted } from "../lake/duckdb.ts";
 import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
@@ -262,5 +262,3 @@ async function pieces(connection: DuckDBConnection): Promise<string[]> {
   }
   return found.map((p) => `_partition = ${p.partition} AND _offset BETWEEN ${p.first} AND ${p.last}`);
 }
-
-const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;

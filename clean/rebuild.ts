@@ -25,44 +25,67 @@ import {
 } from "./run.ts";
 
 /**
- * Makes silver, deletes and rejects again from bronze alone, with the SQL as it is now. The new files are made aside, and
- * replace the old ones only when all are there; broken off before, nothing has changed, and after, the next clean
- * goes on with it.
+ * Rebuilds silver, deletes and rejects from bronze alone, with the current SQL. The new files are written to a separate
+ * folder and replace the old ones only when all are complete. A stop before that changes nothing; after a stop during
+ * the replacement the next clean finishes it.
+ *
+ * @throws `Error` if there is no lake, another clean is running, or bronze files are missing
  */
 export async function rebuild(options: RebuildOptions): Promise<CleanResult> {
   const { lake, onFact } = options;
   await using _lock = await lockLake(lake);
-  const identity = await readIdentity(lake);
-  if (!identity) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
+  await requireLake(lake);
   await finishRebuild(lake);
-  const making = makingFolder(lake);
-  await rm(making, { recursive: true, force: true });
+  const building = buildingFolder(lake);
   const sql = sqlHash();
-  const run = await openRun(lake, options, making);
-  try {
+  const cleaned = await buildAside(options, building, async (run) => {
     for (const { table, bronze } of run.tables) onFact({ fact: "counted", table, total: messagesIn(bronze) });
-    await checkBronzeIsWhole(run);
     for (const at of run.tables) await finishLanded(at);
+    return run.cleaned;
+  });
+  const built = paths(building);
+  const plan: Plan = {
+    sql,
+    blocks: await byTableInTurn((table) => names(built.silver(table))),
+    deletes: await byTableInTurn((table) => names(built.deletes(table))),
+    rejects: await names(built.rejects),
+  };
+  await writeFile(join(building, "plan.json"), JSON.stringify(plan));
+  await syncPath(join(building, "plan.json"));
+  step("written", readyFolder(lake));
+  await rename(building, readyFolder(lake));
+  step("renamed", readyFolder(lake));
+  await syncPath(paths(lake).tmp);
+  await finishRebuild(lake);
+  return { ...cleaned, ledger: (await cleanLanded(options)).ledger };
+}
+
+/** @throws if there is no lake in the folder */
+export async function requireLake(lake: string): Promise<void> {
+  if (!(await readIdentity(lake))) throw new Error(`There is no lake in "${lake}" yet: run clean first`);
+}
+
+/**
+ * Opens a run that cleans bronze into a new folder with the layout of a lake. Its caller holds the lock.
+ *
+ * @throws what `build` throws, and `Error` if bronze files are missing
+ */
+export async function buildAside<T>(
+  options: RebuildOptions,
+  folder: string,
+  build: (run: CleanRun) => Promise<T>,
+): Promise<T> {
+  const { lake } = options;
+  await rm(folder, { recursive: true, force: true });
+  const run = await openRun(lake, options, folder);
+  try {
+    await checkBronzeIsWhole(run);
+    return await build(run);
   } catch (error) {
     throw explainDisk(error, lake);
   } finally {
     run.close();
   }
-  const made = paths(making);
-  const plan: Plan = {
-    sql,
-    blocks: await byTableInTurn((table) => names(made.silver(table))),
-    deletes: await byTableInTurn((table) => names(made.deletes(table))),
-    rejects: await names(made.rejects),
-  };
-  await writeFile(join(making, "plan.json"), JSON.stringify(plan));
-  await syncPath(join(making, "plan.json"));
-  step("written", readyFolder(lake));
-  await rename(making, readyFolder(lake));
-  step("renamed", readyFolder(lake));
-  await syncPath(paths(lake).tmp);
-  await finishRebuild(lake);
-  return { ...run.cleaned, ledger: (await cleanLanded(options)).ledger };
 }
 
 /** Cleans what bronze holds and silver does not yet, without Kafka, and writes the ledger. Its caller holds the lock. */
@@ -99,8 +122,10 @@ interface Plan {
   rejects: string[];
 }
 
-const makingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
-const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
+/** Where a rebuild writes; what a stop leaves there is removed by the next clean. */
+export const buildingFolder = (lake: string): string => join(paths(lake).tmp, "rebuild");
+/** Where a complete rebuild waits to replace the files of the lake. */
+export const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
 
 /** Puts a finished rebuild in place, file by file; done again after a crash, it goes on where it was. */
 export async function finishRebuild(lake: string): Promise<void> {
@@ -129,7 +154,7 @@ export async function finishRebuild(lake: string): Promise<void> {
   const identity = await readIdentity(lake);
   if (identity) await writeIdentity(lake, { ...identity, sql });
   // Under its other name, half of it is no plan to follow any more.
-  await rename(ready, makingFolder(lake));
-  step("removing", makingFolder(lake));
-  await rm(makingFolder(lake), { recursive: true });
+  await rename(ready, buildingFolder(lake));
+  step("removing", buildingFolder(lake));
+  await rm(buildingFolder(lake), { recursive: true });
 }

@@ -162,7 +162,7 @@ async function openTable(run: CleanRun, table: Table, connection: DuckDBConnecti
   await mkdir(paths(lake).bronze(table), { recursive: true });
   await mkdir(paths(root).silver(table), { recursive: true });
   const { files: bronze, covered } = await listBronze(lake, table);
-  for (const path of covered) await rm(path);
+  if (root === lake) for (const path of covered) await rm(path);
   const rejectsIn = (folder: string) => fileStates(connection, paths(folder).rejects, `${table}-`);
   const rejects = await rejectsIn(root);
   // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.

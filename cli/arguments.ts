@@ -82,6 +82,7 @@ export function readArguments(argv: string[]): Asked {
   if (values.data === "") throw new UsageError(`--data takes a folder, not ""; ${see}`);
   if (command === "run" && values.changes && !values.follow) throw new UsageError(`--changes needs --follow; ${see}`);
   if (values.follow && values.rebuild) throw new UsageError(`clean takes --follow or --rebuild, not both; ${see}`);
+  if (values["dry-run"] && !values.rebuild) throw new UsageError(`--dry-run needs --rebuild; ${see}`);
   const given = resolve((values.data as string | undefined) ?? "data");
   // Of their own: Kafka with ZooKeeper and Kafka without can't go on with each other's data, nor a lake with both.
   const data = values.zookeeper ? join(given, "zookeeper") : given;

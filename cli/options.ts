@@ -38,7 +38,8 @@ export const commands = {
     more: "It ends with exit code 3 where it found new rejects.",
     examples: [
       ["clean --follow", "go on until stopped"],
-      ["clean --rebuild", "make silver, rejects and gold again after an edit of sql/"],
+      ["clean --rebuild --dry-run --sql rules", "show what edited rules would change, and change nothing"],
+      ["clean --rebuild --sql rules", "make silver, rejects and gold again with them"],
     ],
   },
   report: {
@@ -138,6 +139,11 @@ export const options = {
   rebuild: {
     type: "boolean",
     text: "make silver, rejects and gold again from bronze, with sql/ as it is",
+    only: ["clean"],
+  },
+  "dry-run": {
+    type: "boolean",
+    text: "with --rebuild: show what it would change, and change nothing",
     only: ["clean"],
   },
   rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },

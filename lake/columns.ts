@@ -16,13 +16,19 @@ import { explainSql, readSql } from "./sql_files.ts";
 /** Columns in order, with DuckDB's types. */
 export type Columns = Map<string, string>;
 
-const describe = async (db: DuckDBConnection, query: string): Promise<Columns> =>
+/** The columns of a query's result. */
+export const describe = async (db: DuckDBConnection, query: string): Promise<Columns> =>
   new Map((await db.runAndReadAll(`DESCRIBE ${query}`)).getRows().map(([name, type]) => [String(name), String(type)]));
 
 /** What the cleaning SQL gives beside the columns of silver. */
 const rejectColumns = ["reject_reason", "reject_detail", "reject_key", "reject_raw"];
-/** What the program itself needs of silver. */
-const keptColumns = { ind: "BIGINT", _partition: "INTEGER", _offset: "BIGINT", _posted_at: "TIMESTAMP WITH TIME ZONE" };
+/** Columns that each silver file must have: the key, and the message that a row came from. */
+export const keptColumns = {
+  ind: "BIGINT",
+  _partition: "INTEGER",
+  _offset: "BIGINT",
+  _posted_at: "TIMESTAMP WITH TIME ZONE",
+};
 
 /**
  * The columns of a table's silver, as `sql/clean_<table>.sql` gives them. The connection must have the prelude.

@@ -16,6 +16,9 @@ export const literal = (text: string): string => `'${text.replaceAll("'", "''")}
 /** Several texts as a list literal. */
 export const literals = (texts: string[]): string => `[${texts.map(literal).join(", ")}]`;
 
+/** A name as an SQL identifier. */
+export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+
 /** A query for the rows of Parquet files, by path or pattern. A folder named `ind=5` in the path adds no column. */
 export const parquetRows = (files: string | string[]): string =>
   `SELECT * FROM read_parquet(${typeof files === "string" ? literal(files) : literals(files)}, hive_partitioning = false)`;

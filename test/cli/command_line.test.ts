@@ -93,6 +93,7 @@ for (const [args, message] of [
   [["post", "--fulll"], `Unknown option "--fulll"; did you mean "--full"? See "${ownName} --help"`],
   [["completion", "csh"], 'completion takes bash, zsh or fish, not "csh"'],
   [["post", "--rebuild"], `"post" does not take --rebuild; see "${ownName} --help"`],
+  [["clean", "--dry-run"], `--dry-run needs --rebuild; see "${ownName} --help"`],
   [["--rows", "many"], `--rows takes a whole number from 1 to 100000000, not "many"; see "${ownName} --help"`],
   [["--rows", "0"], `--rows takes a whole number from 1 to 100000000, not "0"; see "${ownName} --help"`],
   [["emulate", "--rate", "5"], '--rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "5"'],

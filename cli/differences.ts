@@ -1,0 +1,68 @@
+/**
+ * What a rebuild would change, as text.
+ *
+ * @module
+ */
+
+import { count, printable } from "../io/text.ts";
+import type { TableDifference } from "../lake/compare.ts";
+import { formatTable } from "./terminal.ts";
+
+/** Formats the differences as tables and pairs of lines, at most 79 columns wide. */
+export function formatDifferences(tables: TableDifference[]): string {
+  const counts = tables.map(({ table, before, after, rows }) => [
+    ...[table, change(before.clean, after.clean), rows.added, rows.removed, rows.changed],
+    change(before.rejected, after.rejected),
+    change(before.deleted, after.deleted),
+  ]);
+  const names = ["table", "rows of silver", "added", "removed", "changed", "rejects", "deletes"];
+  const parts = [`What clean --rebuild would change\n${formatTable(names, counts)}`];
+  const add = (title: string, names: string[], rows: (string | number | null)[][]) => {
+    if (rows.length > 0) parts.push(`${title}\n${formatTable(names, rows)}`);
+  };
+  add(
+    "Columns of silver",
+    ["table", "column", "type now", "type then"],
+    tables.flatMap(({ table, columns, reordered }) => [
+      ...columns.map(({ column, before, after }) => [table, column, before ?? "(none)", after ?? "(none)"]),
+      ...(reordered ? [[table, "(all)", "", "in another order"]] : []),
+    ]),
+  );
+  add(
+    "Messages that become clean, become rejects, or get another reason",
+    ["table", "now", "then", "messages", "example"],
+    tables.flatMap(({ table, rejects }) =>
+      rejects.map(({ before, after, messages, example }) => [
+        ...[table, before ?? "(clean)", after ?? "(clean)", messages, cut(example, 30)],
+      ]),
+    ),
+  );
+  add(
+    "Values that change",
+    ["table", "column", "rows"],
+    tables.flatMap(({ table, values }) => values.map(({ column, rows }) => [table, column, rows])),
+  );
+  const examples = tables.flatMap(({ table, examples }) =>
+    examples.map(({ ind, column, before, after }) => {
+      const [one, other] = aligned(before ?? "null", after ?? "null");
+      return `  ${table} ${ind}, ${column}\n    - ${one}\n    + ${other}`;
+    }),
+  );
+  if (examples.length > 0) parts.push(`Examples\n${examples.join("\n")}`);
+  if (parts.length === 1 && tables.every(({ rows }) => rows.added + rows.removed === 0)) parts.push("Nothing changes");
+  return parts.join("\n\n");
+}
+
+const change = (before: number, after: number): string =>
+  before === after ? count(before) : `${count(before)} -> ${count(after)}`;
+
+const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+
+/** Both texts on one line each, from shortly before their first difference. */
+function aligned(one: string, other: string): [string, string] {
+  let same = 0;
+  while (same < one.length && one[same] === other[same]) same++;
+  const from = same > 40 ? same - 20 : 0;
+  const shown = (text: string) => cut(printable(`${from > 0 ? "…" : ""}${text.slice(from)}`), 72);
+  return [shown(one), shown(other)];
+}
