@@ -12,7 +12,19 @@ import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
-import { doctor, down, eject, explore, reset, runChanges, runEmulate, runServe, status, up } from "./cli/commands.ts";
+import {
+  doctor,
+  down,
+  eject,
+  explore,
+  reset,
+  runChanges,
+  runEmulate,
+  runServe,
+  status,
+  up,
+  warnOfUnseenDeletes,
+} from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatDifferences } from "./cli/differences.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
@@ -109,6 +121,7 @@ async function runReport(context: Context, connections: Connections | undefined)
     terminal.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
     terminal.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
   }
+  if (sources) warnOfUnseenDeletes(terminal, found.ledger, sources);
   return { ...found, sources };
 }
 

@@ -14,12 +14,13 @@ import { ask } from "../db_conn/query.ts";
 import { connectMysql, inspectTable, keysAt, readRows, tryMs } from "../db_conn.ts";
 import type { ServeFact } from "../http/server.ts";
 import { count, printable, some, sum } from "../io/text.ts";
-import { rowToJson, tableNames, tables } from "../io.ts";
+import { rowToJson, type Table, tableNames, tables } from "../io.ts";
+import type { LedgerRow } from "../lake/ledger.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
 import { type ChangeFact, type ChangeResult, changeRows, type Session } from "../local/sample/changes.ts";
 import { stopServices } from "../local/services.ts";
-import { openStatus } from "../report/status.ts";
+import { openStatus, type Source, unseenDeletes } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, tellOfOthers } from "./connect.ts";
@@ -158,6 +159,7 @@ export async function status(
   await using reader = openStatus({ mysql, kafka, waitMs });
   const { tables: found, trouble } = await reader.read(lake);
   for (const text of trouble) terminal.warn(text);
+  warnOfUnseenDeletes(terminal, Object.values(found), found);
   if (flags.has("json")) return found;
   const columns = [
     "table",
@@ -191,6 +193,14 @@ export async function status(
   const reasons = formatReasons(Object.values(found));
   if (reasons) terminal.print(`\n${reasons}`);
   return undefined;
+}
+
+/** Warns about rows that silver holds and MySQL no longer does. */
+export function warnOfUnseenDeletes(terminal: Terminal, ledger: LedgerRow[], sources: Record<Table, Source>): void {
+  for (const { table, clean } of ledger) {
+    const text = unseenDeletes(table, sources[table], clean);
+    if (text) terminal.warn(text);
+  }
 }
 
 /** Checks what is needed; tells whether nothing failed. */

@@ -55,6 +55,23 @@ export interface TableStatus extends Source, LedgerRow {
   balanced: boolean;
 }
 
+/**
+ * Warns about rows that silver holds and MySQL no longer does; `undefined` if there are none, or it cannot be told.
+ *
+ * The number is the least that explains the counts: rows of other producers and rejected rows never add to it.
+ */
+export function unseenDeletes(
+  table: Table,
+  { in_mysql: there, posted, behind }: Source,
+  clean: number,
+): string | undefined {
+  // Deletes that the log shows arrive by themselves.
+  if (there === null || posted === null || (behind && behind.bytes !== 0)) return undefined;
+  const rows = Math.min(clean, posted) - there;
+  if (rows <= 0) return undefined;
+  return `Silver holds ${rows} or more rows of "${table}" that MySQL no longer has, because they were deleted without its log: run post --full, then clean, which remove them`;
+}
+
 /** A look at all tables. */
 export interface Status {
   tables: Record<Table, TableStatus>;
@@ -92,11 +109,12 @@ export function openStatus(options: StatusOptions): StatusReader {
     kafka: kafkaSource.connect,
     async sources() {
       const trouble: string[] = [];
-      const rows = await mysqlSource.count(trouble);
+      // In this order: a table that is not behind was not changed between its checkpoint and its count.
       const checkpoints = await kafkaSource.ask(
         (reader) => Promise.all(tableNames.map((table) => readCheckpoint(reader, kafka, table))),
         trouble,
       );
+      const rows = await mysqlSource.count(trouble);
       const places = byTable((_, i) => checkpoints?.[i]?.log ?? undefined);
       const behind = rows && (await mysqlSource.behind(places, trouble));
       const of = (table: Table, i: number): Source => ({
