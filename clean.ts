@@ -155,7 +155,10 @@ async function cleanTable(
   let positions: Offsets = new Map(offsets.map((o) => [o.partition, landed.get(o.partition) ?? o.logStart]));
   const total = unread(positions, endOffsets);
   if (first) tellOfTopic(at, topic, { offsets, total });
-  if (total === 0) return 0;
+  if (total === 0) {
+    if (first) run.onFact({ fact: "done", table });
+    return 0;
+  }
   const land = () => {
     if (unread(positions, endOffsets) === 0) return undefined;
     const landing = thread.land({ table, topic, topicId: ids.get(topic) ?? null, positions, endOffsets });

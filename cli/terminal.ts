@@ -171,7 +171,9 @@ function openProgress({
       const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)}`;
       const rate = (done - before) / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
       if (total === 0 && !ended) return `${head} ${count(done)} ${unit}, ${count(Math.round(rate))}/s`;
-      if (follow && ended) return `${head} ${count(done)} ${unit}, up to date`;
+      if (ended && (follow || done === 0)) {
+        return `${head} ${done > 0 ? `${count(done)} ${unit}, ` : ""}up to date${follow ? ", waiting" : ""}`;
+      }
       const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
       const share = total > 0 ? Math.min(1, done / total) : 1;
       return `${head} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
