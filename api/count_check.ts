@@ -11,6 +11,7 @@ import type { LogTable } from "../db_conn/log_rows.ts";
 import { ask, type Database } from "../db_conn/query.ts";
 import { openSnapshot } from "../db_conn/snapshot.ts";
 import { countRows, type MysqlSettings } from "../db_conn.ts";
+import { some } from "../io/text.ts";
 import { type Table, tables } from "../io.ts";
 import type { Progress } from "../kafka/checkpoint.ts";
 
@@ -27,10 +28,10 @@ export async function countMismatch(
   const more = (await countRows(db, table, lastKey)) - rows;
   const { source } = tables[table];
   if (more < 0) {
-    return `"${source}" has ${-more} rows less up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver; post --full posts the deletes`;
+    return `"${source}" has ${difference(more)} up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver; post --full posts the deletes`;
   }
   if (more === 0) return undefined;
-  return `"${source}" has ${more} more rows up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
+  return `"${source}" has ${difference(more)} up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
 }
 
 /**
@@ -63,14 +64,15 @@ export async function countMismatchInLog(
     }
     const more = there - rows;
     if (more === 0) return undefined;
-    const much = more > 0 ? `${more} more rows` : `${-more} rows less`;
     if (more === last) {
-      return `"${source}" has ${much} up to key ${lastKey} than the log of MySQL tells: post --full posts every row again, and deletes`;
+      return `"${source}" has ${difference(more)} up to key ${lastKey} than the log of MySQL tells: post --full posts every row again, and deletes`;
     }
     last = more;
     await sleep(pause, undefined, { signal });
   }
 }
+
+const difference = (more: number) => (more > 0 ? some(more, "more row") : some(-more, "fewer row"));
 
 /** Says which rows the log will not name, if any. */
 export async function untold(db: Database, table: Table): Promise<string[]> {

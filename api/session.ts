@@ -8,6 +8,7 @@ import type { SourceTable } from "../db_conn.ts";
 import type { LogPlace } from "../io/log_place.ts";
 import { keyBytes, type RecordView } from "../io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
+import { some } from "../io/text.ts";
 import { tables } from "../io.ts";
 import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader, openProducer, sendAcknowledged } from "../kafka/client.ts";
@@ -65,7 +66,7 @@ export function sessionOpener(
   const onStrange = (records: number) => {
     if (warned) return;
     warned = true;
-    const text = `Topic "${checkpointTopic(kafka)}" holds ${records} records in partition ${tables[table].checkpointPartition} that are no checkpoints of "${table}": post skips them; find out who writes there`;
+    const text = `Topic "${checkpointTopic(kafka)}" holds ${some(records, "record")} in partition ${tables[table].checkpointPartition} that ${records === 1 ? "is no checkpoint" : "are no checkpoints"} of "${table}": post skips ${records === 1 ? "it" : "them"}; find out who writes there`;
     emit({ fact: "warned", text });
   };
   const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {

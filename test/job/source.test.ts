@@ -48,7 +48,7 @@ test("post waits for its count of rows where that takes longer than the posting,
   await db.query("INSERT INTO pinterest_counted.kept_data VALUES (40, NULL, NULL, NULL, NULL)");
   await db.query(`${view} WHERE SLEEP(0.03 + 0 * ind) = 0`);
   const again = ok(await run(args));
-  assert.match(again.stderr, /Warning: "geolocation_data" has 1 rows less up to key 39 than were posted/);
+  assert.match(again.stderr, /Warning: "geolocation_data" has 1 fewer row up to key 39 than were posted/);
   assert.deepEqual((JSON.parse(again.stdout) as { posted: object[] }).posted[1], {
     ...{ table: "geo", rows: 1, deleted: 0, lastKey: "40" },
   });
