@@ -6,7 +6,9 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin } from "kafkajs";
+import { some } from "../io/text.ts";
 import { byTable, type Table, tableNames } from "../io.ts";
+import { UsageError } from "../runtime/errors.ts";
 import { connectReader, type KafkaReader, kafkaClient } from "./client.ts";
 import { explainKafka } from "./errors.ts";
 import { murmur2 } from "./kafkajs.ts";
@@ -67,7 +69,7 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
     await admin.connect();
     const existing = new Set(await admin.listTopics());
     const missing = topics.filter(({ topic }) => !existing.has(topic));
-    if (missing.length > 0) await admin.createTopics({ topics: missing, timeout: 30_000 });
+    await createTopics(admin, settings, { topics: missing, timeout: 30_000 });
     if (existing.has(checkpointTopic(settings))) await growCheckpoints(admin, checkpointTopic(settings));
     return await describeTopics(admin, settings);
   } catch (error) {
@@ -92,14 +94,36 @@ export async function inspectTopics(settings: KafkaSettings): Promise<{ missing:
     const missing = names.filter((name) => !existing.has(name));
     const { partitions: numPartitions, replicationFactor } = settings;
     const topics = missing.map((topic) => ({ topic, numPartitions, replicationFactor }));
-    if (missing.length > 0)
-      await admin.createTopics({ topics, validateOnly: true, waitForLeaders: false, timeout: 30_000 });
+    await createTopics(admin, settings, { topics, validateOnly: true, waitForLeaders: false, timeout: 30_000 });
     const there = names.filter((name) => existing.has(name));
     return { missing, warnings: there.length > 0 ? (await describeTopics(admin, settings, there)).warnings : [] };
   } catch (error) {
     throw explainKafka(error, settings);
   } finally {
     await admin.disconnect().catch(() => {});
+  }
+}
+
+/** @throws `UsageError` if there are fewer brokers than the replication factor: no retry would help */
+async function createTopics(
+  admin: Admin,
+  { brokers, replicationFactor }: KafkaSettings,
+  options: Parameters<Admin["createTopics"]>[0],
+): Promise<void> {
+  if (options.topics.length === 0) return;
+  try {
+    await admin.createTopics(options);
+  } catch (error) {
+    const failures = (error as { errors?: { type?: string; topic: string }[] }).errors ?? [];
+    const refused = failures.filter(({ type }) => type === "INVALID_REPLICATION_FACTOR");
+    if (refused.length === 0) throw error;
+    const names = refused.map(({ topic }) => `"${topic}"`).join(", ");
+    const alive = (await admin.describeCluster()).brokers.length;
+    const remedy = `set it to at most ${alive}, or start more brokers`;
+    throw new UsageError(
+      `Cannot create ${refused.length === 1 ? "topic" : "topics"} ${names}: KAFKA.REPLICATION_FACTOR of your credentials (db_creds.yaml) is ${replicationFactor}, but Kafka at ${brokers.join(", ")} has ${some(alive, "broker")}; ${remedy}`,
+      { cause: error },
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 /** Topics as other people leave them: what they hold, how it is packed, and topics that are deleted and made again. */
 import assert from "node:assert/strict";
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -280,6 +280,18 @@ test("post notices a topic that was made again, also where the last row posted i
   assert.match(stderr, /Error: Topic "posted\.geo" no longer holds the last row posted .* made again; run post --full/);
   const full = await run([...args, "--full"]);
   assert.equal(full.code, 0, full.stderr);
+});
+
+test("more replicas than brokers are a wrong setting, which the error names", async () => {
+  const path = join(services.folder.path, "replicas.yaml");
+  const text = (await readFile(services.creds, "utf8")).replace(/BROKERS:/, "REPLICATION_FACTOR: 3\n  BROKERS:");
+  await writeFile(path, text, { mode: 0o600 });
+  const { code, stderr } = await run(["post", "--creds", path, "--prefix", "three", "--data", services.folder.path]);
+  assert.equal(code, 2);
+  assert.match(
+    stderr,
+    /\nError: Cannot create topics "three\.\w+", .*"three\.\w+": KAFKA\.REPLICATION_FACTOR of your credentials \(db_creds\.yaml\) is 3, but Kafka at 127\.0\.0\.1:\d+ has 1 broker; set it to at most 1, or start more brokers\n$/,
+  );
 });
 
 test("a transaction time-out that the broker does not allow is a wrong setting, not an outage", async () => {
