@@ -96,8 +96,8 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
     terminal.say(`Using ${parts.join(" and ")}`);
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
       const progress = terminal.progress("sample");
-      const onProgress = (table: Table, done: number, total: number, before: number) => {
-        progress.set(table, done, total, before);
+      const onProgress = (table: Table, done: number, total: number) => {
+        progress.set(table, done, total);
         if (done === total) progress.finish(table);
       };
       const options = { ...(rows !== undefined && { rows }), waitMs, signal, onProgress };

@@ -42,8 +42,8 @@ interface ProgressOptions {
 
 /** Progress of one stage. */
 interface Progress {
-  /** The rate counts what is done without what was done `before`. */
-  set(table: Table, done: number, total: number, before?: number): void;
+  /** The rate counts what is done after the first call. */
+  set(table: Table, done: number, total: number): void;
   add(table: Table, done: number): void;
   /** The table is done: its total was an estimate, and its clock stops. */
   finish(table: Table): void;
@@ -164,12 +164,15 @@ function openProgress({
   quiet: boolean;
 }): Progress {
   const { stderr } = process;
-  const started = Date.now();
-  const counts = new Map<Table, { done: number; total: number; before?: number; ended?: number }>();
+  // The rate counts what came after the first number: a stage that resumes begins with what earlier runs did.
+  type Counted = { done: number; total: number; from: number; since: number; ended?: number | undefined };
+  const counts = new Map<Table, Counted>();
+  const countedOf = (table: Table, done = 0): Counted =>
+    counts.get(table) ?? { done, total: 0, from: done, since: Date.now() };
   const show = () =>
-    [...counts].map(([table, { done, total, before = 0, ended }]) => {
+    [...counts].map(([table, { done, total, from, since, ended }]) => {
       const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)}`;
-      const rate = (done - before) / Math.max(0.001, ((ended ?? Date.now()) - started) / 1000);
+      const rate = (done - from) / Math.max(0.001, ((ended ?? Date.now()) - since) / 1000);
       if (total === 0 && !ended) return `${head} ${count(done)} ${unit}, ${count(Math.round(rate))}/s`;
       if (ended && (follow || done === 0)) {
         return `${head} ${done > 0 ? `${count(done)} ${unit}, ` : ""}up to date${follow ? ", waiting" : ""}`;
@@ -192,14 +195,17 @@ function openProgress({
   }, every);
   timer.unref();
   return {
-    set: (table, done, total, before = 0) => void counts.set(table, { done, total, before }),
+    set: (table, done, total) => {
+      const counted = countedOf(table, done);
+      counts.set(table, { ...counted, done, total, from: Math.min(counted.from, done), ended: undefined });
+    },
     add: (table, added) => {
-      const { done = 0, total = 0, ...others } = counts.get(table) ?? {};
-      counts.set(table, { done: done + added, total, ...others });
+      const counted = countedOf(table);
+      counts.set(table, { ...counted, done: counted.done + added, ended: undefined });
     },
     finish: (table) => {
-      const { done, before } = counts.get(table) ?? { done: 0 };
-      counts.set(table, { done, total: done, ...(before !== undefined && { before }), ended: Date.now() });
+      const counted = countedOf(table);
+      counts.set(table, { ...counted, total: counted.done, ended: Date.now() });
     },
     end: () => {
       clearInterval(timer);

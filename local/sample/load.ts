@@ -17,8 +17,8 @@ import { type SampleTable, sampleRow, sampleSize, sampleTables } from "./rows.ts
 interface SampleOptions {
   /** Posts to have. Default: what was asked for the last time, at first {@link sampleSize}. */
   rows?: number;
-  /** Gets the rows of a table that are there, while they grow; `before` were there when the load began. */
-  onProgress?: (table: SampleTable, done: number, total: number, before: number) => void;
+  /** Gets the rows of a table that are there, while they grow; at first those of before the load. */
+  onProgress?: (table: SampleTable, done: number, total: number) => void;
   /** How long to wait for a table that others have locked, ms; another load is waited for to its end. Default 60 s. */
   waitMs?: number;
   /** Ends the load early; the next one goes on from there. */
@@ -52,7 +52,8 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
       sampleTables.map(async (table, i) => {
         const connection = connections[i] as Connection;
         const { next } = states[i] as Found;
-        const onRows = (rows: number) => onProgress?.(table, rows, total, next);
+        const onRows = (rows: number) => onProgress?.(table, rows, total);
+        if (next < total) onRows(next);
         await fill(connection, table, { total, found: states[i] as Found, onRows, ...(signal && { signal }) });
       }),
     );
