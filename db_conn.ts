@@ -14,10 +14,12 @@ import {
   type Database,
   pageTimeout,
   probes,
+  quote,
   scanTimeout,
   whileAnswering,
 } from "./db_conn/query.ts";
-import { type ColumnKind, jsonNumber, type Row, type Table, tables } from "./io.ts";
+import { type Column, checkKey, postedColumns } from "./db_conn/table_checks.ts";
+import { jsonNumber, type Row, type Table, tables } from "./io.ts";
 import { UsageError } from "./runtime/errors.ts";
 
 /** How to reach MySQL. */
@@ -111,122 +113,52 @@ export async function databaseId(db: Database, settings: MysqlSettings): Promise
 /** A source table as MySQL has it. */
 export interface SourceTable {
   table: Table;
-  /** In the table's order; more than the contract's are posted too. */
-  columns: { name: string; kind: ColumnKind }[];
-  /** Which column is the key. */
+  /** In the table's order, by the contract's names. Columns that only MySQL has are posted too. */
+  columns: Column[];
+  /** The index of the key in `columns`. */
   key: number;
   /** Least and greatest key as decimal text, or `undefined` when the table is empty. */
   keys: { least: string; greatest: string } | undefined;
+  /** One line for each column that is left out, because JSON cannot hold its type. */
+  warnings: string[];
 }
 
-/** Tables without an index on their key are still checked and paged up to this many rows. */
-const smallTable = 100_000;
-
-const kinds: Record<string, ColumnKind> = {
-  tinyint: "int",
-  smallint: "int",
-  mediumint: "int",
-  int: "int",
-  bigint: "int",
-  year: "int",
-  float: "float",
-  double: "float",
-  decimal: "float",
-  date: "datetime",
-  datetime: "datetime",
-  timestamp: "datetime",
-  time: "text",
-  char: "text",
-  varchar: "text",
-  tinytext: "text",
-  text: "text",
-  mediumtext: "text",
-  longtext: "text",
-  enum: "text",
-  set: "text",
-  json: "text",
-};
-
-const quote = (name: string) => mysql.escapeId(name, true);
-
 /**
- * Looks at a source table before it is read.
+ * Reads a source table's columns and key range, and checks that it can be posted.
  *
- * @throws `UsageError` where the table, a column or a usable key is missing; it names the ALTER TABLE that mends it
+ * @throws `UsageError` if the table, a column or a usable key is missing; it names the ALTER TABLE that fixes it
  */
 export async function inspectTable(db: Database, database: string, table: Table): Promise<SourceTable> {
-  const { source, key, columns: contract } = tables[table];
-  const describe = async (sql: string, values: unknown[]) => {
-    const rows = await ask(db, sql, { values });
+  const { source, key } = tables[table];
+  const describe = async (sql: string) => {
+    const rows = await ask(db, sql, { values: [database, source] });
     if (rows.length === 0) await refuseLocked(db);
     return rows;
   };
   const described = await describe(
     `SELECT column_name, data_type, is_nullable FROM information_schema.columns
      WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position`,
-    [database, source],
   );
   if (described.length === 0) {
     throw new UsageError(
-      `Cannot find table "${source}" in database "${database}": make it, set DATABASE, or grant SELECT on it to the user`,
+      `Cannot find table "${source}" in database "${database}": create it, set DATABASE, or grant SELECT on it to the user`,
     );
   }
-  const columns = described.map(([name, type]) => {
-    const kind = kinds[type as string];
-    if (!kind) {
-      throw new UsageError(
-        `Cannot post "${source}"."${name}": JSON has no place for the type ${type}; drop it or convert it`,
-      );
-    }
-    return { name: name as string, kind };
-  });
-  const names = new Set(columns.map((column) => column.name));
-  const absent = Object.keys(contract).filter((name) => !names.has(name) && name !== "downloaded");
-  if (absent.length > 0) {
-    throw new UsageError(
-      `Cannot post "${source}": it lacks the column${absent.length > 1 ? "s" : ""} ${absent.join(", ")}`,
-    );
-  }
-  const [, keyType, nullable] = described.find(([name]) => name === key) as string[];
-  const mend = `ALTER TABLE ${quote(source)} ADD PRIMARY KEY (${quote(key)})`;
-  if (kinds[keyType as string] !== "int") {
-    throw new UsageError(
-      `Cannot page through "${source}": its key "${key}" is ${keyType}, not a whole number; run ALTER TABLE ${quote(source)} MODIFY ${quote(key)} INT NOT NULL, then ${mend}`,
-    );
-  }
+  const { columns, warnings } = postedColumns(table, described);
   const indexes = await describe(
-    `SELECT MIN(non_unique), MAX(seq_in_index) FROM information_schema.statistics
-     WHERE table_schema = ? AND table_name = ? AND index_name IN (SELECT index_name FROM information_schema.statistics
-       WHERE table_schema = ? AND table_name = ? AND column_name = ? AND seq_in_index = 1)
-     GROUP BY index_name`,
-    [database, source, database, source, key],
+    `SELECT index_name, non_unique, seq_in_index, column_name FROM information_schema.statistics
+     WHERE table_schema = ? AND table_name = ?`,
   );
-  const proven = nullable === "NO" && indexes.some(([nonUnique, columns]) => nonUnique === "0" && columns === "1");
-  if (!proven) {
-    const id = quote(key);
-    const sql = `SELECT COUNT(*), COUNT(${id}), COUNT(DISTINCT ${id}) FROM ${quote(source)}`;
-    const [count] = await ask(db, sql, { timeout: scanTimeout });
-    const [rows, filled, distinct] = (count as string[]).map(Number) as [number, number, number];
-    if (filled < rows || distinct < rows) {
-      throw new UsageError(
-        `Cannot post "${source}": its key "${key}" is ${filled < rows ? `null in ${rows - filled}` : `repeated in ${rows - distinct}`} of ${rows} rows; mend them, then run ${mend}`,
-      );
-    }
-    if (indexes.length === 0 && rows > smallTable) {
-      throw new UsageError(
-        `Cannot page through the ${rows} rows of "${source}": its key "${key}" has no index; run ${mend}`,
-      );
-    }
-  }
+  await checkKey(db, table, { described, indexes });
   const ends = `SELECT MIN(${quote(key)}), MAX(${quote(key)}) FROM ${quote(source)}`;
   const [range] = await ask(db, ends, { timeout: scanTimeout });
   const [least, greatest] = range as Row;
-  const position = columns.findIndex(({ name }) => name === key);
   return {
     table,
     columns,
-    key: position,
+    key: columns.findIndex(({ name }) => name === key),
     keys: least && greatest ? { least: jsonNumber(least), greatest: jsonNumber(greatest) } : undefined,
+    warnings,
   };
 }
 

@@ -102,7 +102,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
       const fractions = Array.from({ length: wanted }, real);
       const { posts, skipped } = await retry(async () => {
         try {
-          source ??= await openSource(mysql, kafka, tryMs(waitMs));
+          source ??= await openSource(options);
           return await readPosts(source, fractions);
         } catch (error) {
           source?.db.destroy();
@@ -162,10 +162,11 @@ interface Source {
   tables: Record<Table, SourceTable>;
 }
 
-async function openSource(mysql: MysqlSettings, kafka: KafkaSettings, waitMs: number): Promise<Source> {
-  const db = await connectMysql(mysql, { waitMs });
+async function openSource({ mysql, kafka, waitMs, onFact }: EmulateOptions): Promise<Source> {
+  const db = await connectMysql(mysql, { waitMs: tryMs(waitMs) });
   try {
     const found = await byTableInTurn((table) => inspectTable(db, mysql.database, table));
+    for (const text of tableNames.flatMap((table) => found[table].warnings)) await onFact({ fact: "warned", text });
     await using reader = await connectReader(kafka);
     checkDatabase(kafka, await readCheckpoint(reader, kafka, "pin"), await databaseId(db, mysql));
     if (!found.pin.keys) throw new Error(`Table "${tables.pin.source}" is empty: there is nothing to post`);

@@ -65,7 +65,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
   let counter: TableReader | undefined;
   let posting: Posting | undefined;
   try {
-    const source = await reader.ask((db) => inspectTable(db, mysql.database, table));
+    const source = await inspect(reader, job, emit);
     const database = await reader.ask((db) => databaseId(db, mysql));
     const place = await reader.ask((db) => placeInLog(db, job, emit));
     const { maxMessageBytes } = await commands.waitFor("claim");
@@ -101,6 +101,12 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     await posting?.session.producer.disconnect().catch(() => {});
     port.unref(); // else the thread waits for more commands; Deno has no close()
   }
+}
+
+async function inspect(reader: TableReader, { table, mysql }: Job, emit: Posting["emit"]): Promise<SourceTable> {
+  const source = await reader.ask((db) => inspectTable(db, mysql.database, table));
+  for (const text of source.warnings) emit({ fact: "warned", text });
+  return source;
 }
 
 /** Where the log has the table's key, or `undefined` where the log can't be followed, which is told. */
@@ -262,8 +268,8 @@ async function waitForChanges({ limits, session, rounds, emit }: Posting): Promi
 async function lookAgain(posting: Posting): Promise<void> {
   const { limits, reader, emit } = posting;
   const { job, signal } = limits;
-  const { table, mysql } = job;
-  const source = await reader.ask((db) => inspectTable(db, mysql.database, table));
+  const { mysql } = job;
+  const source = await inspect(reader, job, emit);
   const place = await reader.ask((db) => placeInLog(db, job, emit));
   void posting.session.producer.disconnect().catch(() => {});
   const session = await posting.openSession(source);

@@ -52,4 +52,4 @@ export function touches(sql: string, schema: string, { database, table }: TableN
 }
 
 /** Whether two names are one, as a server may take them that does not tell upper case from lower. */
-export const same = (a: string | undefined, b: string): boolean => a?.toLowerCase() === b.toLowerCase();
+export const same = (a: string | null | undefined, b: string): boolean => a?.toLowerCase() === b.toLowerCase();

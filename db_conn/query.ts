@@ -65,6 +65,8 @@ export async function whileAnswering<T>(
   }
 }
 
+export const quote = (name: string): string => mysql2.escapeId(name, true);
+
 /** Asks for rows: each column's text. */
 export async function ask(
   db: Database,

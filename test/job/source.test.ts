@@ -54,15 +54,20 @@ test("post waits for its count of rows where that takes longer than the posting,
   });
 });
 
-test("tables without a primary key are posted when their keys are unique, else the ALTER TABLE that mends them is named", async () => {
-  await db.query("CREATE DATABASE pinterest_nokey");
+/** Copies ten rows of each table into a database, and returns the arguments that post them. */
+async function copyTables(name: string): Promise<string[]> {
+  await db.query(`CREATE DATABASE pinterest_${name}`);
   for (const { source } of Object.values(tables)) {
-    await db.query(`CREATE TABLE pinterest_nokey.${source} AS SELECT * FROM ${source} LIMIT 10`);
+    await db.query(`CREATE TABLE pinterest_${name}.${source} AS SELECT * FROM ${source} LIMIT 10`);
   }
-  const path = join(folder.path, "nokey.yaml");
-  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, "DATABASE: pinterest_nokey");
+  const path = join(folder.path, `${name}.yaml`);
+  const text = (await readFile(creds, "utf8")).replace(/DATABASE: .*/, `DATABASE: pinterest_${name}`);
   await writeFile(path, text, { mode: 0o600 });
-  const args = ["post", "--creds", path, "--prefix", "nokey", "--data", folder.path];
+  return ["post", "--creds", path, "--prefix", name, "--data", folder.path];
+}
+
+test("tables without a primary key are posted when their keys are unique, else the error names the ALTER TABLE that fixes them", async () => {
+  const args = await copyTables("nokey");
   ok(await run(args));
   assert.equal((await readTopic(kafka, "nokey.geo")).length, 10);
   await db.query("INSERT INTO pinterest_nokey.geolocation_data SELECT * FROM pinterest_nokey.geolocation_data LIMIT 1");
@@ -70,24 +75,93 @@ test("tables without a primary key are posted when their keys are unique, else t
   assert.equal(doubled.code, 2);
   assert.equal(
     doubled.stderr.split("\n").at(-2),
-    'Error: Cannot post "geolocation_data": its key "ind" is repeated in 1 of 11 rows; mend them, then run ALTER TABLE `geolocation_data` ADD PRIMARY KEY (`ind`)',
+    'Error: Cannot post "geolocation_data": its key "ind" is repeated in 1 of 11 rows; fix them, then run ALTER TABLE `geolocation_data` ADD PRIMARY KEY (`ind`)',
   );
   await db.query("ALTER TABLE pinterest_nokey.geolocation_data MODIFY ind VARCHAR(20)");
   const varchar = await run(args);
   assert.equal(varchar.code, 2);
   assert.match(
     varchar.stderr,
-    /its key "ind" is varchar, not a whole number; run ALTER TABLE `geolocation_data` MODIFY `ind` INT NOT NULL/,
+    /by its key "ind": its type is varchar, not a whole number; run ALTER TABLE `geolocation_data` MODIFY `ind` INT NOT NULL/,
   );
   await db.query("ALTER TABLE pinterest_nokey.geolocation_data DROP COLUMN country");
-  assert.match((await run(args)).stderr, /Error: Cannot post "geolocation_data": it lacks the column country\n$/);
+  assert.match(
+    (await run(args)).stderr,
+    /Error: Cannot post "geolocation_data": it has no column "country"; add it, or rename the columns that hold the values\n$/,
+  );
   await db.query("DROP TABLE pinterest_nokey.geolocation_data");
   const missing = await run(args);
   assert.equal(missing.code, 2);
   assert.equal(
     missing.stderr.split("\n").at(-2),
-    'Error: Cannot find table "geolocation_data" in database "pinterest_nokey": make it, set DATABASE, or grant SELECT on it to the user',
+    'Error: Cannot find table "geolocation_data" in database "pinterest_nokey": create it, set DATABASE, or grant SELECT on it to the user',
   );
+});
+
+test("columns that JSON cannot hold are left out with a warning, and names in another case are the contract's", async () => {
+  const args = await copyTables("odd");
+  await db.query(`ALTER TABLE pinterest_odd.pinterest_data ADD PRIMARY KEY (\`index\`),
+    CHANGE \`index\` \`Index\` INT NOT NULL, CHANGE unique_id Unique_ID VARCHAR(36),
+    ADD Photo MEDIUMBLOB DEFAULT 0xff00 FIRST, ADD flags BIT(3) DEFAULT 5, ADD spot POINT, ADD shape GEOMETRY,
+    ADD short BINARY(2) DEFAULT 'ab', ADD long_one VARBINARY(9) DEFAULT 'abc', ADD Number INT DEFAULT 8,
+    ADD device UUID DEFAULT '123e4567-e89b-12d3-a456-426655440000', ADD address INET6 DEFAULT '::1'`);
+  await db.query("ALTER TABLE pinterest_odd.user_data CHANGE ind IND INT NOT NULL, ADD PRIMARY KEY (IND)");
+  const { stderr } = ok(await run(args));
+  const warnings = stderr.split("\n").filter((line) => line.startsWith("Warning: "));
+  assert.deepEqual(
+    warnings,
+    [
+      ["Photo", "mediumblob"],
+      ["flags", "bit"],
+      ["spot", "point"],
+      ["shape", "geometry"],
+      ["short", "binary"],
+      ["long_one", "varbinary"],
+    ].map(
+      ([column, type]) =>
+        `Warning: Column "${column}" of "pinterest_data" is not posted: JSON has no value for its type ${type}`,
+    ),
+  );
+  const rowOf = async (table: "pin" | "user", ind: string) => {
+    const messages = await readTopic(kafka, `odd.${table}`);
+    return JSON.parse(String(messages.findLast(({ key }) => key?.toString() === ind)?.value)) as Record<
+      string,
+      unknown
+    >;
+  };
+  const added = { Number: 8, device: "123e4567-e89b-12d3-a456-426655440000", address: "::1" };
+  const found = await rowOf("pin", "7");
+  assert.deepEqual(Object.keys(found), [...Object.keys(tables.pin.columns), ...Object.keys(added)]);
+  assert.deepEqual({ ...found, ...added, index: 7 }, found);
+  assert.deepEqual(Object.keys(await rowOf("user", "7")), Object.keys(tables.user.columns));
+  // The log of the database has these columns too.
+  await db.query("UPDATE pinterest_odd.pinterest_data SET title = 'new', photo = 0xfe WHERE `index` = 7");
+  ok(await run(args));
+  assert.equal((await rowOf("pin", "7")).title, "new");
+  const emulated = ok(await run(["emulate", "--limit", "1", ...args.slice(1)]));
+  assert.match(emulated.stderr, /Warning: Column "Photo" of "pinterest_data" is not posted: /);
+  await db.query("ALTER TABLE pinterest_odd.pinterest_data MODIFY category BLOB");
+  const refused = await run(args);
+  assert.equal(refused.code, 2);
+  assert.equal(
+    refused.stderr.split("\n").at(-2),
+    'Error: Cannot post column "category" of "pinterest_data": JSON has no value for its type blob; run ALTER TABLE `pinterest_data` MODIFY `category` LONGTEXT',
+  );
+});
+
+test("a table whose primary key is another column is advised a unique key", async () => {
+  const args = await copyTables("otherkey");
+  await db.query("ALTER TABLE pinterest_otherkey.user_data ADD id INT AUTO_INCREMENT PRIMARY KEY, MODIFY ind INT NULL");
+  await db.query("UPDATE pinterest_otherkey.user_data SET ind = NULL WHERE ind = 4");
+  const { code, stderr } = await run(args);
+  assert.equal(code, 2);
+  assert.equal(
+    stderr.split("\n").at(-2),
+    'Error: Cannot post "user_data": its key "ind" is null in 1 of 10 rows; fix them, then run ALTER TABLE `user_data` ADD UNIQUE (`ind`)',
+  );
+  await db.query("UPDATE pinterest_otherkey.user_data SET ind = 4 WHERE ind IS NULL");
+  await db.query("ALTER TABLE `pinterest_otherkey`.`user_data` ADD UNIQUE (`ind`)");
+  ok(await run(args));
 });
 
 test("rows of megabytes are posted page by page, in bounded memory", async () => {
