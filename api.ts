@@ -1,11 +1,11 @@
 /**
  * Posts tables to their topics: one worker thread per table, exactly once.
  *
- * Rows and the checkpoint that says how far they go are committed in one Kafka transaction. After any doubt the
- * producer is thrown away, a new one with the same transactional id fences the old and ends its transaction, and the
- * checkpoint says where to go on; so a row is in the topic once, whatever died.
+ * Rows and their checkpoint are committed in one Kafka transaction. After an error with an unknown outcome, the producer
+ * is discarded. A new one with the same transactional id fences it and aborts its transaction, and the checkpoint says
+ * where to continue. So each row is in the topic once, whichever process died.
  *
- * `post` starts the threads and leads them; `postTable` of `api/table_thread.ts` runs in each.
+ * `post` starts and coordinates the threads; each runs `postTable` of `api/table_thread.ts`.
  *
  * @module
  */
@@ -34,11 +34,11 @@ import { threadOpener } from "./runtime/threads.ts";
 interface PostOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
-  /** Post every row again, or finish the full run that was broken off. Default false. */
+  /** Post every row again, or finish an interrupted full run. Default false. */
   full?: boolean;
-  /** Go on until stopped. Default false: post what is there at the start. */
+  /** Run until stopped. Default false: post what is in the tables at the start. */
   follow?: boolean;
-  /** How long a database or broker may be away, ms. */
+  /** How long a database or broker may be unavailable, ms. */
   waitMs: number;
   signal: AbortSignal;
   onFact: (fact: PostFact) => void;
@@ -47,22 +47,22 @@ interface PostOptions {
 /**
  * Posts what was inserted, updated or deleted in the three tables since the last run, each table by its own thread.
  *
- * Where the log of the database can't be read, it sees new rows with keys above the last one posted, and no others.
+ * If the binary log cannot be read, it sees only new rows with keys above the last one posted.
  *
- * @throws `UsageError` where a table can't be posted or the checkpoint belongs to another database; `Error` where
- * another post is running, or a service stayed away longer than `waitMs`
+ * @throws `UsageError` if a table cannot be posted or the checkpoint belongs to another database; `Error` if another
+ * post is running, or a service is unavailable for longer than `waitMs`
  */
 export async function post(options: PostOptions): Promise<PostResult[]> {
   const { mysql, kafka, full = false, follow = false, waitMs, signal, onFact } = options;
   const owner = { id: randomUUID(), host: hostname(), pid: process.pid, started: new Date().toISOString() };
-  const told = new Set<string>();
-  const tellOnce = (fact: PostFact) => {
-    // What all threads find is told once.
-    if (fact.fact === "warned" && told.has(fact.text)) return;
-    if (fact.fact === "warned") told.add(fact.text);
+  const shown = new Set<string>();
+  const showOnce = (fact: PostFact) => {
+    // All threads may send the same warning.
+    if (fact.fact === "warned" && shown.has(fact.text)) return;
+    if (fact.fact === "warned") shown.add(fact.text);
     onFact(fact);
   };
-  const threads = coordinate({ full, onFact: tellOnce });
+  const threads = coordinate({ full, onFact: showOnce });
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const orStopAll = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -73,7 +73,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
       throw error;
     }
   };
-  // Topics are made while the threads start, connect and look at their tables.
+  // Topics are created while the threads start, connect and inspect their tables.
   const preparing = orStopAll(async () => {
     const onWait = (text: string) => onFact({ fact: "waited", text });
     const { warnings, maxMessageBytes } = await retry(() => ensureTopics(kafka), {
@@ -87,7 +87,7 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
   const work = (table: Table) =>
     orStopAll(() => {
       const job: Job = { kind: "post", table, owner, mysql, kafka, full, follow, waitMs };
-      // A small young generation frees socket buffers sooner: saves 60 MB in all.
+      // A small young generation frees socket buffers sooner: saves 60 MB in total.
       const resourceLimits = { maxYoungGenerationSizeMb: 2 };
       const worker = openThread({ workerData: job, resourceLimits });
       threads.add(table, worker);
@@ -102,8 +102,8 @@ export async function post(options: PostOptions): Promise<PostResult[]> {
 }
 
 /**
- * Makes the threads go on together. Whoever claims the first table posts them all. A full run goes over all tables and
- * stands in every checkpoint before any of its rows is sent, so that it is finished for all, whatever dies.
+ * Lets the threads proceed together. The run that claims the first table posts all tables. A full run is written to all
+ * checkpoints before any of its rows is sent, so that it is finished for all tables, whatever dies.
  */
 function coordinate({ full, onFact }: { full: boolean; onFact: PostOptions["onFact"] }) {
   const workers = new Map<Table, Worker>();
@@ -114,17 +114,17 @@ function coordinate({ full, onFact }: { full: boolean; onFact: PostOptions["onFa
     for (const table of to) workers.get(table)?.postMessage(message);
   };
   const plan = () => {
-    const broken = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
-    const text = "A full run was broken off: it is finished first, not begun again";
-    if (broken) onFact({ fact: "waited", text });
-    command({ command: "plan", full: broken?.id ?? (full ? randomUUID() : null) });
+    const interrupted = [...checkpoints.values()].find(({ full }) => full && !full.done)?.full;
+    const text = "A full run was interrupted: it is finished first, not begun again";
+    if (interrupted) onFact({ fact: "waited", text });
+    command({ command: "plan", full: interrupted?.id ?? (full ? randomUUID() : null) });
   };
   return {
     add(table: Table, worker: Worker): void {
       workers.set(table, worker);
       if (claim && table === leader) command(claim, [leader]);
     },
-    /** The topics are there. */
+    /** Called when the topics exist. */
     claim(maxMessageBytes: Record<Table, number>): void {
       claim = { command: "claim", maxMessageBytes };
       command(claim, [leader]);
@@ -141,7 +141,7 @@ function coordinate({ full, onFact }: { full: boolean; onFact: PostOptions["onFa
   };
 }
 
-/** Follows one table's thread to its end; stopping it ends the thread, and the next run finds its transaction aborted. */
+/** Runs one table's thread to its end. A stop ends the thread; the next run then aborts its transaction. */
 function runThread(
   worker: Worker,
   { table, stop, onFact }: { table: Table; stop: AbortSignal; onFact: (fact: PostFact) => void },
@@ -151,7 +151,7 @@ function runThread(
     let failure: Error | undefined;
     const onStop = () => {
       worker.postMessage({ command: "stop" } satisfies Command);
-      // A thread that waits for a broker that is away has nothing to bring to an end.
+      // A thread that waits for an unavailable broker has nothing to finish.
       setTimeout(() => void worker.terminate(), 2_000).unref();
     };
     stop.addEventListener("abort", onStop, { once: true });
@@ -160,7 +160,7 @@ function runThread(
       if (message.fact === "done") result = message.result;
       onFact(message);
     });
-    // Reported at the exit: what the thread has told before it failed may come after the error.
+    // Reported at the exit, because messages that the thread sent before the error may arrive after it.
     worker.on("error", (error: Error) => {
       failure = error;
     });

@@ -1,5 +1,5 @@
 /**
- * MySQL: connections, reading a table by key pages.
+ * MySQL: connections, and reading a table in pages by key.
  *
  * @module
  */
@@ -29,25 +29,25 @@ export interface MysqlSettings {
   user: string;
   password: string;
   database: string;
-  /** PEM text of the authority that must have signed the server's certificate; without it any certificate will do. */
+  /** PEM text of the certificate authority. Without it, the certificate of the server is not checked. */
   ca?: string;
 }
 
 /**
- * How long one of several tries may wait for MySQL, ms, where all of them together may take `waitMs`: short enough that
- * the user hears of it, long enough to get its turn among others who want the same table.
+ * How long one of several attempts may wait for MySQL, ms, if all together may wait `waitMs`: short enough to report the
+ * wait to the user, long enough to get a lock that other sessions want too.
  */
 export const tryMs = (waitMs: number): number => Math.min(Math.max(waitMs / 4, 1_000), 10_000);
 
-/** Whether a host is this machine, where nobody else can listen. */
+/** Whether a host is this machine, so that no network can be tapped. */
 export const isLocal = (host: string): boolean => /^(127\.|localhost$|::1$)/.test(host);
 
 /**
- * Connects to MySQL. TLS is used where the server is elsewhere and offers it, or where it asks for it.
+ * Connects to MySQL. Uses TLS if the server requires it, or is on another machine and offers it.
  *
- * @param options.waitMs how long a statement may wait for a lock of others, and for a server that answers nobody, ms;
- * a statement that works takes its time. Default 60 s
- * @throws `UsageError` where user, password or database are refused
+ * @param options.waitMs how long a statement may wait for a lock of another session, or for a server that does not
+ * answer any connection, ms; a running statement has no limit. Default 60 s
+ * @throws `UsageError` if user, password or database are refused
  */
 export async function connectMysql(
   settings: MysqlSettings,
@@ -59,12 +59,12 @@ export async function connectMysql(
       ...rest,
       charset: "utf8mb4",
       timezone: "Z",
-      // MySQL's own digits and dates: a JS number or Date would lose some of them.
+      // The text of MySQL: a JS number or Date would lose digits.
       typeCast: (field) => field.string(),
       connectTimeout: Math.min(Math.max(waitMs, 5_000), 10_000),
       enableKeepAlive: true,
       ...(tls && {
-        // mysql2 would compare an address with the name "localhost".
+        // mysql2 would compare an IP address with the name "localhost".
         ssl:
           ca === undefined
             ? { rejectUnauthorized: false }
@@ -83,15 +83,15 @@ export async function connectMysql(
       }
       throw error;
     });
-    // Without a listener, a connection that is lost while idle would end the program.
+    // Without a listener, losing an idle connection would end the program.
     connection.on("error", () => {});
-    // TIMESTAMP columns are shown in the session's zone; the messages are in UTC. Locks of others are waited for, unless
-    // told otherwise, for a day (MariaDB) or a year (MySQL).
+    // TIMESTAMP columns are shown in the session's time zone; the messages are in UTC. The default lock_wait_timeout is a
+    // day (MariaDB) or a year (MySQL).
     const lockSeconds = Math.max(1, Math.floor(waitMs / 1_000));
     const sql = `SET time_zone = '+00:00', lock_wait_timeout = ${lockSeconds}`;
     await connection.query({ sql, timeout: 10_000 });
-    const again = async () => (await connectMysql(settings, { waitMs })).destroy();
-    probes.set(connection, { ask: again, everyMs: waitMs });
+    const reconnect = async () => (await connectMysql(settings, { waitMs })).destroy();
+    probes.set(connection, { ask: reconnect, everyMs: waitMs });
     return connection;
   } catch (error) {
     throw explainMysql(error, settings);
@@ -99,8 +99,8 @@ export async function connectMysql(
 }
 
 /**
- * What tells one database from another, for as long as its server lives: MySQL's server_uuid, or what MariaDB has.
- * A checkpoint and a lake belong to one.
+ * Identifies a database for the lifetime of its server: by MySQL's server_uuid, or by what MariaDB has instead.
+ * A checkpoint and a lake belong to one database.
  */
 export async function databaseId(db: Database, settings: MysqlSettings): Promise<string> {
   const names = ["server_uuid", "report_host", "server_uid"];
@@ -162,21 +162,21 @@ export async function inspectTable(db: Database, database: string, table: Table)
   };
 }
 
-/** MariaDB leaves a table that it cannot lock out of information_schema, with no more than a warning. */
+/** MariaDB omits a table that it cannot lock from information_schema, with only a warning. */
 async function refuseLocked(db: Database): Promise<void> {
   const warnings = await ask(db, "SHOW WARNINGS");
   const [, , message] = warnings.find(([, code]) => code === "1205") ?? [];
   if (message) throw Object.assign(new Error(message), { code: "ER_LOCK_WAIT_TIMEOUT" });
 }
 
-/** About how many rows a table has, as the database estimates it; 0 where it does not say. */
+/** The number of rows as the database estimates it; 0 if it gives none. */
 export async function guessRows(db: Database, table: Table): Promise<number> {
   const sql = "SELECT table_rows FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
   const [[rows] = []] = await ask(db, sql, { values: [tables[table].source] });
   return Number(rows ?? 0);
 }
 
-/** Counts rows; with `upTo` those at or below that key. */
+/** Counts rows; with `upTo` only those at or below that key. */
 export async function countRows(db: Database, table: Table, upTo?: string): Promise<number> {
   const { source, key } = tables[table];
   const where = upTo === undefined ? "" : ` WHERE ${quote(key)} <= ?`;
@@ -187,29 +187,29 @@ export async function countRows(db: Database, table: Table, upTo?: string): Prom
 }
 
 /**
- * Which rows to read, in key order: those of `keys`, or at most `limit` of those with keys above `after` (all when
- * undefined) up to `upTo`. Keys are decimal text.
+ * The rows to read, in key order: those of `keys`, or at most `limit` with keys above `after` (undefined: from the
+ * first) up to `upTo`. Keys are decimal text.
  */
 type PageRows = { keys: string[] } | { after: string | undefined; upTo: string; limit: number };
 
-/** How to read them. */
+/** How to read a page. */
 interface PageOptions {
-  /** The page ends early when its rows are larger than this, bytes. Default: no bound. */
+  /** The page ends early when its rows are larger than this, bytes. Default: no limit. */
   maxBytes?: number;
-  /** How long it may take, ms: a server that never answers must not hang the program. Default 60 s. */
+  /** How long it may take, ms: a server that never answers must not block the program. Default 60 s. */
   timeoutMs?: number;
-  /** Wait for the transactions that have written the rows, and read them as they are then. Default false. */
+  /** Wait for the transactions that have written the rows, and read their result. Default false. */
   lock?: boolean;
 }
 
-/** What became of a page. */
+/** Result of {@link readPage}. */
 export interface Page {
   rows: number;
-  /** It ended early: the connection is closed, since MySQL would send the rest all the same. */
+  /** The page ended early. The connection is then closed, because MySQL would send the rest anyway. */
   cut: boolean;
 }
 
-/** Takes a row as MySQL's text protocol has it: from `start` on, each column after its length. Valid during the call. */
+/** Receives a row in MySQL's text protocol: from `start` on, each column after its length. Valid during the call. */
 type OnRow = (bytes: Buffer, start: number) => void;
 
 /** Reads one page of a table, row by row as they arrive, with the columns in the order of `source.columns`. */
@@ -227,11 +227,11 @@ export function readPage(
     let bytes = 0;
     const end = (settle: () => void, { lost }: { lost: boolean }) => {
       clearTimeout(timer);
-      // mysql2's own destroy() only says goodbye: the rest of the rows would still come, and be taken for the next page's.
+      // mysql2's destroy() keeps receiving: the remaining rows would be taken for those of the next page.
       if (lost) core(db).stream.destroy();
       settle();
     };
-    // mysql2's own time-out would go on after the connection is closed, and keep the thread alive.
+    // mysql2's timeout would outlive the connection and keep the thread alive.
     const timer = setTimeout(() => {
       const error = Object.assign(new Error(`No answer within ${timeoutMs / 1000} s`), { code: "ETIMEDOUT" });
       end(() => reject(error), { lost: true });
@@ -270,13 +270,13 @@ function pageQuery(source: SourceTable, rows: PageRows): { where: string; values
   return { where: `WHERE ${above}${id} <= ? ORDER BY ${id} LIMIT ?`, values };
 }
 
-/** The parts of a query for whole rows: the quoted key, and what stands before WHERE. */
+/** The parts of a query for whole rows: the quoted key, and everything before WHERE. */
 function selectOf({ table, columns }: SourceTable): { id: string; select: string } {
   const names = columns.map(({ name }) => quote(name)).join(", ");
   return { id: quote(tables[table].key), select: `SELECT ${names} FROM ${quote(tables[table].source)}` };
 }
 
-/** Reads the rows of some keys, by key as plain decimal text; a key without a row is left out. */
+/** Reads the rows of some keys, by key as plain decimal text. A key without a row is left out. */
 export async function readRows(db: Database, source: SourceTable, keys: string[]): Promise<Map<string, Row>> {
   if (keys.length === 0) return new Map();
   const { id, select } = selectOf(source);
@@ -286,8 +286,8 @@ export async function readRows(db: Database, source: SourceTable, keys: string[]
 }
 
 /**
- * The keys of random rows: for each fraction (0 to 1, without 1) of the way from the least to the greatest key the next
- * key that is there; none where the table is empty.
+ * The keys of random rows: for each fraction (0 to below 1) of the range from the least to the greatest key, the next
+ * existing key. Returns none if the table is empty.
  */
 export async function keysAt(db: Database, source: SourceTable, fractions: number[]): Promise<string[]> {
   if (!source.keys || fractions.length === 0) return [];
@@ -299,7 +299,7 @@ export async function keysAt(db: Database, source: SourceTable, fractions: numbe
   const there = await keys(`SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} IN (?)`, [from]);
   const found = new Map(there.map((text) => [BigInt(text), text]));
   const missing = [...new Set(from)].filter((value) => !found.has(value));
-  // Only for gaps: a query of its own for each costs ten times as much.
+  // Only for gaps: a separate query for each key costs ten times as much.
   const next = `(SELECT ${quote(key)} FROM ${quote(name)} WHERE ${quote(key)} >= ? ORDER BY ${quote(key)} LIMIT 1)`;
   const after = missing.length > 0 ? await keys(missing.map(() => next).join(" UNION ALL "), missing) : [];
   for (const [i, value] of missing.entries()) found.set(value, after[i] ?? source.keys.greatest);

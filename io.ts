@@ -1,25 +1,25 @@
 /**
- * The tables, defined once, and a row as JSON.
+ * The definitions of the tables, and rows as JSON.
  *
  * @module
  */
 
-/** How a column of a source table is held in MySQL, as far as the program cares. */
+/** The kind of a column in MySQL. */
 export type ColumnKind = "int" | "float" | "text" | "datetime";
 
-/** What there is to say of a table; the cleaning rules are in `sql/clean_<table>.sql`. */
+/** The definition of a table. Its cleaning rules are in `sql/clean_<table>.sql`. */
 interface TableEntry {
   /** Name in MySQL. */
   source: string;
   key: string;
   /**
-   * Its partition of the checkpoint topic, a number that no other table has. It must never change: existing clusters
-   * hold the table's checkpoint there.
+   * Its partition of the checkpoint topic, different for each table. It must never change: existing clusters have the
+   * table's checkpoint there.
    */
   checkpointPartition: number;
-  /** What people read on the live page. */
+  /** Its name on the live page. */
   label: string;
-  /** What the answers' SQL calls its rows. */
+  /** Its name in the SQL of the answers. */
   view: string;
   /** In the order of MySQL's table. */
   columns: Record<string, ColumnKind>;
@@ -61,34 +61,34 @@ export const tables = {
     key: "ind",
     checkpointPartition: 2,
     label: "People",
-    // Not "user": that is a function of SQL.
+    // Not "user", which is a function in SQL.
     view: "users",
     columns: { ind: "int", first_name: "text", last_name: "text", age: "int", date_joined: "datetime" },
   },
 } as const satisfies Record<string, TableEntry>;
 
-/** Short name of a table, as in topics, the lake and on the screen. */
+/** Short name of a table, as in topics, in the lake and on the terminal. */
 export type Table = keyof typeof tables;
 
 /** The tables in the order in which they are always shown. */
 export const tableNames = Object.keys(tables) as Table[];
 
-/** A value for each table; `i` is its place in {@link tableNames}. */
+/** A value for each table; `i` is its index in {@link tableNames}. */
 export const byTable = <T>(value: (table: Table, i: number) => T): Record<Table, T> =>
   Object.fromEntries(tableNames.map((table, i) => [table, value(table, i)])) as Record<Table, T>;
 
-/** The same for values that take time, one table after another. */
+/** The same for asynchronous values, one table after another. */
 export async function byTableInTurn<T>(value: (table: Table) => Promise<T>): Promise<Record<Table, T>> {
   const values: T[] = [];
   for (const table of tableNames) values.push(await value(table));
   return byTable((_, i) => values[i] as T);
 }
 
-/** One row of a source table: each column's text as MySQL gives it, null for NULL. */
+/** One row of a source table: the text of each column as MySQL sends it, null for NULL. */
 export type Row = (string | null)[];
 
 /**
- * One row as the JSON object that is posted: columns in order, numbers with MySQL's own digits.
+ * One row as the JSON object to post: columns in order, numbers with MySQL's digits.
  *
  * @example
  * rowToJson([{ name: "ind", kind: "int" }, { name: "country", kind: "text" }], ["7", "Aruba"])
@@ -107,7 +107,7 @@ export function rowToJson(columns: readonly { name: string; kind: ColumnKind }[]
   return `${json}}`;
 }
 
-/** A number as MySQL writes it, without the zeros that pad a ZEROFILL column: JSON and keys have none. */
+/** The text of a number without the padding of a ZEROFILL column, which JSON and keys do not allow. */
 export function jsonNumber(text: string): string {
   return text.charCodeAt(0) === 48 /* 0 */ && text.length > 1 ? text.replace(/^0+(?=\d)/, "") : text;
 }

@@ -1,5 +1,5 @@
 /**
- * Compares the number of rows that were posted with what the table has: what the log did not tell shows there.
+ * Compares the number of rows posted with those of the table, to find changes that the binary log does not have.
  *
  * @module
  */
@@ -15,10 +15,10 @@ import { some } from "../io/text.ts";
 import { type Table, tables } from "../io.ts";
 import type { Progress } from "../kafka/checkpoint.ts";
 
-/** Pause between two looks, ms. */
+/** Pause between two counts, ms. */
 const pause = 200;
 
-/** Counts the rows up to the last key posted; says in one line what is wrong, if anything is. */
+/** Counts the rows up to the last key posted. @returns a warning if the numbers differ */
 export async function countMismatch(
   db: Database,
   table: Table,
@@ -28,15 +28,16 @@ export async function countMismatch(
   const more = (await countRows(db, table, lastKey)) - rows;
   const { source } = tables[table];
   if (more < 0) {
-    return `"${source}" has ${difference(more)} up to key ${lastKey} than were posted: what was deleted stays in the topic and in silver; post --full posts the deletes`;
+    return `"${source}" has ${difference(more)} up to key ${lastKey} than were posted: the deleted rows stay in the topic and in silver; post --full posts the deletes`;
   }
   if (more === 0) return undefined;
   return `"${source}" has ${difference(more)} up to key ${lastKey} than were posted: post sees only keys above the last one; post --full posts every row again`;
 }
 
 /**
- * The same where the log is followed: the rows as of a snapshot, and what the log tells up to it; a difference must stay.
- * Not on MySQL, whose snapshots may show more than its log up to then: such rows were counted twice.
+ * The same for a table that is followed in the binary log: compares the rows of a snapshot with the rows posted plus the
+ * changes in the log up to it, and warns if two counts differ equally. Does nothing on MySQL, whose snapshots may show
+ * more than the log up to their place, so that rows would be counted twice.
  */
 export async function countMismatchInLog(
   db: Database,
@@ -55,17 +56,17 @@ export async function countMismatchInLog(
   let { rows, log } = begun;
   for (let last: number | undefined; ; ) {
     const { place: to, isExact } = await openSnapshot(db, mysql);
-    const there = isExact ? await countRows(db, table, lastKey) : 0;
+    const found = isExact ? await countRows(db, table, lastKey) : 0;
     await ask(db, "COMMIT");
     if (!isExact) return undefined;
     for await (const { keys, place } of changesBetween(mysql, { table: logTable, from: log, to, signal })) {
       for (const [key, more] of keys) if (BigInt(key) <= greatest) rows += more;
       log = place;
     }
-    const more = there - rows;
+    const more = found - rows;
     if (more === 0) return undefined;
     if (more === last) {
-      return `"${source}" has ${difference(more)} up to key ${lastKey} than the log of MySQL tells: post --full posts every row again, and deletes`;
+      return `"${source}" has ${difference(more)} up to key ${lastKey} than the binary log of MySQL has: post --full posts every row again, and deletes`;
     }
     last = more;
     await sleep(pause, undefined, { signal });
@@ -74,10 +75,10 @@ export async function countMismatchInLog(
 
 const difference = (more: number) => (more > 0 ? some(more, "more row") : some(-more, "fewer row"));
 
-/** Says which rows the log will not name, if any. */
-export async function untold(db: Database, table: Table): Promise<string[]> {
+/** Warns about foreign keys whose changes the binary log does not have. */
+export async function unloggedChanges(db: Database, table: Table): Promise<string[]> {
   return (await cascades(db, table)).map(
     ({ constraint, parent }) =>
-      `The foreign key "${constraint}" changes rows of "${tables[table].source}" with those of "${parent}", and the log of MySQL does not tell: post --full finds them`,
+      `The foreign key "${constraint}" changes rows of "${tables[table].source}" together with those of "${parent}", and MySQL does not log these changes: post --full finds them`,
   );
 }

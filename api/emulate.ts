@@ -1,8 +1,8 @@
 /**
- * Emulation: random posts as users would make them, read from MySQL and sent to the topics.
+ * Emulation: reads random posts from MySQL and sends them to the topics, as users would.
  *
- * A batch of posts is one transaction across all topics, so that they always hold the same keys. It knows
- * nothing of the checkpoints of `post`, and has a transactional id of its own.
+ * A batch of posts is one transaction across all topics, so that these always have the same keys. It does not use the
+ * checkpoints of `post`, and has a separate transactional id.
  *
  * @module
  */
@@ -20,6 +20,7 @@ import {
   type SourceTable,
   tryMs,
 } from "../db_conn.ts";
+import { count } from "../io/text.ts";
 import { byTable, byTableInTurn, rowToJson, type Table, tableNames, tables } from "../io.ts";
 import { checkDatabase, readCheckpoint } from "../kafka/checkpoint.ts";
 import { connectReader } from "../kafka/client.ts";
@@ -32,51 +33,51 @@ import { Random } from "../runtime/random.ts";
 import { retry } from "../runtime/retry.ts";
 import { isTransient } from "./protocol.ts";
 
-/** A post: its row of each table as the JSON object that is sent. */
+/** A post: its row of each table as the JSON object to send. */
 interface Post {
   key: string;
   rows: Record<Table, string>;
 }
 
-/** What an emulation tells, in the past tense. */
+/** Events of an emulation. */
 export type EmulateFact = { fact: "posted"; posts: Post[] } | { fact: "skipped"; key: string; text: string } | Notice;
 
 /** Settings of {@link emulate}. */
 interface EmulateOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
-  /** Chooses the keys; the same ones for the same seed and the same rows. */
+  /** Chooses the keys: the same seed and the same rows give the same keys. */
   seed: number;
-  /** Posts to make. Default: until stopped. */
+  /** The number of posts. Default: until stopped. */
   limit?: number;
   /** Posts per second, about. Default: one after another, with a pause of 0 to 1 s after each. */
   rate?: number;
-  /** How long a database or broker may be away, ms. */
+  /** How long a database or broker may be unavailable, ms. */
   waitMs: number;
   signal: AbortSignal;
-  /** It is waited for, so that a slow listener slows the emulation down. */
+  /** Awaited, so that a slow listener slows down the emulation. */
   onFact: (fact: EmulateFact) => void | Promise<void>;
 }
 
-/** What an emulation did. */
+/** Result of {@link emulate}. */
 export interface EmulateResult {
   seed: number;
   posts: number;
-  /** Keys picked that a table had no row for. */
+  /** Chosen keys without a row in one of the tables. */
   skipped: number;
 }
 
-/** Posts in one transaction at most; fewer where rows are wide, so that a batch stays near `batchBytes`. */
+/** The most posts in one transaction; fewer if rows are wide, so that a batch stays near `batchBytes`. */
 const batchPosts = 1_000;
 const batchBytes = 4_000_000;
-/** So many keys in a row without a row in every table: there is nothing to emulate. */
-const hopeless = 1_000;
+/** After this many keys in succession without a row in every table, it gives up. */
+const mostMisses = 1_000;
 
 /**
- * Posts random keys until `limit` or until stopped; then it ends without an error.
+ * Posts random keys until `limit` or until stopped. A stop is not an error.
  *
- * @throws `UsageError` where a table can't be posted or the topics belong to another database; `Error` where a service
- * stayed away longer than `waitMs`, or where it can't be known whether a batch was stored
+ * @throws `UsageError` if a table cannot be posted or the topics belong to another database; `Error` if a service is
+ * unavailable for longer than `waitMs`, or it is unknown whether a batch was stored
  */
 export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   const { mysql, kafka, seed, limit = Number.POSITIVE_INFINITY, rate, waitMs, signal, onFact } = options;
@@ -88,7 +89,7 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   const random = new Random(seed);
   const real = () => random.real();
   const pace = rate === undefined ? pauses(real, signal) : steadily(rate, signal);
-  // Of this run alone: two emulations at once don't fence each other.
+  // A new id for each run: two emulations at the same time do not fence each other.
   const id = `${kafka.prefix}.emulate.${randomUUID()}`;
   await using publisher = openPublisher({ kafka, transactionalId: () => id });
   let source: Source | undefined;
@@ -110,17 +111,18 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
           throw explainMysql(error, mysql);
         }
       }, retrying);
-      for (const { key, lacks } of skipped) {
-        const names = lacks.map((table) => `"${tables[table].source}"`).join(" and ");
+      for (const { key, missing } of skipped) {
+        const names = missing.map((table) => `"${tables[table].source}"`).join(" and ");
         await onFact({
           fact: "skipped",
           key,
-          text: `Skipped the post ${key}: ${names} ${lacks.length === 1 ? "has" : "have"} no row of it`,
+          text: `Skipped post ${key}: ${names} ${missing.length === 1 ? "has" : "have"} no row with this key`,
         });
       }
       result.skipped += skipped.length;
       misses = posts.length > 0 ? 0 : misses + skipped.length;
-      if (misses >= hopeless) throw new Error(`None of ${misses} random posts has a row in every table`);
+      if (misses >= mostMisses)
+        throw new Error(`None of ${count(misses)} random keys has a row in every table: there is nothing to emulate`);
       if (posts.length === 0) continue;
       const bytes = posts.reduce((sum, { rows }) => Object.values(rows).reduce((all, row) => all + row.length, sum), 0);
       size = Math.max(1, Math.min(batchPosts, size * 4, Math.floor((batchBytes * posts.length) / bytes)));
@@ -147,16 +149,16 @@ export async function emulate(options: EmulateOptions): Promise<EmulateResult> {
   return result;
 }
 
-/** Not to be tried again: that could double the posts. */
+/** Must not be retried, which could duplicate the posts. */
 class UnknownOutcome extends Error {
   constructor(posts: Post[], cause: Error) {
     const keys =
-      posts.length === 1 ? `the post ${posts[0]?.key}` : `the ${posts.length} posts from ${posts[0]?.key} on`;
-    super(`Cannot know whether ${keys} were stored, in all topics or in none: ${cause.message}`);
+      posts.length === 1 ? `post ${posts[0]?.key} was` : `${count(posts.length)} posts from ${posts[0]?.key} on were`;
+    super(`Cannot know whether ${keys} stored (in all topics or in none): ${cause.message}`);
   }
 }
 
-/** A connection and the tables as it found them. */
+/** A connection and its inspected tables. */
 interface Source {
   db: Database;
   tables: Record<Table, SourceTable>;
@@ -177,15 +179,15 @@ async function openSource({ mysql, kafka, waitMs, onFact }: EmulateOptions): Pro
   }
 }
 
-/** Reads the posts at random keys, and tells which keys a table lacks. */
+/** Reads the posts at random keys, and the keys that are missing in a table. */
 async function readPosts({ db, tables: sources }: Source, fractions: number[]) {
   const keys = await keysAt(db, sources.pin, fractions);
   const rows = await byTableInTurn((table) => readRows(db, sources[table], [...new Set(keys)]));
   const posts: Post[] = [];
-  const skipped: { key: string; lacks: Table[] }[] = [];
+  const skipped: { key: string; missing: Table[] }[] = [];
   for (const key of keys) {
-    const lacks = tableNames.filter((table) => !rows[table].has(key));
-    if (lacks.length > 0) skipped.push({ key, lacks });
+    const missing = tableNames.filter((table) => !rows[table].has(key));
+    if (missing.length > 0) skipped.push({ key, missing });
     else {
       const json = (table: Table) => rowToJson(sources[table].columns, rows[table].get(key) ?? []);
       posts.push({ key, rows: byTable(json) });

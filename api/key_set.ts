@@ -1,24 +1,24 @@
 /**
- * A set of whole numbers that takes a bit for each where they lie close together.
+ * A set of whole numbers that stores dense ranges as bits.
  *
  * @module
  */
 
-/** Keys of one block, numbered from its first. */
+/** Keys per block. */
 const blockKeys = 65_536;
-/** A block with more keys than this takes a bit for each possible one: 8 kB. */
-const mostLoose = 256;
+/** A block with more keys than this is stored as a bit for each possible key: 8 kB. */
+const mostSparse = 256;
 
 type Block = Set<number> | Uint8Array;
 
-/** Whole numbers of any size; numbers and bigints of the same value are the same key where it is below 2^53. */
+/** Whole numbers of any size. A number and a bigint of the same value below 2^53 are the same key. */
 export class KeySet {
   private readonly blocks = new Map<number | bigint, Block>();
 
   add(key: number | bigint): void {
     const { number, place } = placeOf(key);
     let block: Block = this.blocks.get(number) ?? new Set();
-    if (block instanceof Set && block.size >= mostLoose) block = dense(block);
+    if (block instanceof Set && block.size >= mostSparse) block = dense(block);
     this.blocks.set(number, block);
     if (block instanceof Set) block.add(place);
     else (block[place >> 3] as number) |= 1 << (place & 7);
@@ -31,7 +31,7 @@ export class KeySet {
     else if (block) (block[place >> 3] as number) &= ~(1 << (place & 7));
   }
 
-  /** The keys as decimal text, those of a block in order. */
+  /** The keys as decimal text, in order within each block. */
   *texts(): Generator<string> {
     for (const [number, block] of this.blocks) {
       const first = typeof number === "bigint" ? number << 16n : number * blockKeys;

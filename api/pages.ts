@@ -8,37 +8,41 @@ import { readPage, type SourceTable } from "../db_conn.ts";
 import type { RowEncoder } from "../io/row_encoder.ts";
 import type { TableReader } from "./table_reader.ts";
 
-/** Records in one transaction, about: fewer make commits count, more make a failed one costly. */
+/** Records in one transaction, about. With fewer, commits take more of the time; with more, a failed one costs more. */
 export const transactionRows = 10_000;
-/** Rows of a page at most; wide rows are read in smaller pages, so that one stays near `pageBytes`. */
+/** The most rows in a page. Wide rows are read in smaller pages, so that a page stays near `pageBytes`. */
 const pageRows = 5_000;
 const pageBytes = 4_000_000;
 const transactionBytes = 2 * pageBytes;
-/** A page is cut off at this size, since nobody knows beforehand how wide its rows are. */
+/** A page is cut off at this size, because the width of its rows is not known beforehand. */
 const maxPageBytes = 16_000_000;
 
-/** How rows are read, and where they go. */
+/** How rows are read, and where they are encoded. */
 interface ReadOptions {
-  /** Whether to wait for the transactions that have written them. */
+  /** Whether to wait for the transactions that have written the rows. */
   lock: boolean;
   encoder: RowEncoder;
 }
 
-/** Opens pages over a connection; a page that is cut off closes it, with the snapshot that it had. */
+/** Reads pages over a connection. A page that is cut off closes it, and so ends its snapshot. */
 export function openPages(reader: TableReader, source: SourceTable) {
   let size = pageRows;
 
-  /** Reads the rows of keys, deletes where there is none, until the transaction is full; tells how many keys are done. */
+  /**
+   * Reads the rows of keys until the transaction is full. A key without a row becomes a delete.
+   *
+   * @returns how many keys are done, and whether the last page was cut off
+   */
   const readKeys = async (keys: string[], { lock, encoder }: ReadOptions) => {
     let done = 0;
     let cut = false;
     while (!cut && done < keys.length && roomIn(encoder) > 0) {
-      const some = keys.slice(done, done + Math.min(size, roomIn(encoder)));
+      const chunk = keys.slice(done, done + Math.min(size, roomIn(encoder)));
       let next = 0;
       const removeBelow = (key: string | undefined) => {
-        for (; next < some.length && some[next] !== key; next++) encoder.remove(some[next] as string);
+        for (; next < chunk.length && chunk[next] !== key; next++) encoder.remove(chunk[next] as string);
       };
-      const page = { keys: some, maxBytes: maxPageBytes, lock };
+      const page = { keys: chunk, maxBytes: maxPageBytes, lock };
       ({ cut } = await readPage(reader.db, source, page, (bytes, start) => {
         encoder.add(bytes, start);
         const { lastKey } = encoder;
@@ -72,13 +76,13 @@ export function openPages(reader: TableReader, source: SourceTable) {
   return { readKeys, readAbove };
 }
 
-/** Reads pages; what {@link openPages} gives. */
+/** Result of {@link openPages}. */
 export type Pages = ReturnType<typeof openPages>;
 
-/** How many records a transaction still takes. */
+/** The number of records that the transaction has room for. */
 export const roomIn = ({ rows, bytes }: RowEncoder): number => (bytes < transactionBytes ? transactionRows - rows : 0);
 
-/** As many rows as have about `pageBytes`, by those of the transaction so far. */
+/** The number of rows that have about `pageBytes`, by the average of the transaction so far. */
 const nextPageSize = (size: number, { rows, deleted, bytes }: RowEncoder): number =>
   rows === deleted
     ? size

@@ -1,5 +1,5 @@
 /**
- * The messages between the main thread and the posting threads: commands go down, facts (in the past tense) come up.
+ * The messages between the main thread and the posting threads: commands to the threads, facts (events) back.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { isTransientKafka } from "../kafka/errors.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import type { Notice } from "../runtime/notice.ts";
 
-/** What a posting thread tells, in the past tense. */
+/** Events of a posting thread. */
 export type PostFact =
   | { fact: "claimed"; table: Table; checkpoint: Checkpoint }
   | { fact: "planned"; table: Table }
@@ -22,7 +22,7 @@ export type PostFact =
   | { fact: "upToDate"; table: Table }
   | { fact: "done"; table: Table; result: PostResult };
 
-/** What became of one table. */
+/** Result of posting one table. */
 export interface PostResult {
   table: Table;
   /** Rows and deletes posted by this run. */
@@ -31,35 +31,36 @@ export interface PostResult {
   lastKey: string | null;
 }
 
-/** What a run is to do; known once all checkpoints are. */
+/** What a run does, decided when all checkpoints are known: the id of its full run, or null. */
 export type Plan = { full: string | null };
 
-/** What the main thread asks of a posting thread: to claim its table, to follow a plan, to send rows, to stop. */
+/** Commands to a posting thread: claim its table, follow a plan, send rows, stop. */
 export type Command =
   | { command: "claim"; maxMessageBytes: Record<Table, number> }
   | ({ command: "plan" } & Plan)
   | { command: "send" }
   | { command: "stop" };
 
+/** What a posting thread does. */
 export interface Job {
   kind: "post";
   table: Table;
   owner: Checkpoint["owner"];
   mysql: MysqlSettings;
   kafka: KafkaSettings;
-  /** A full run was asked for: it needs no earlier row in the topic. */
+  /** A full run was requested, which does not need the earlier rows in the topic. */
   full: boolean;
-  /** Go on until stopped. */
+  /** Run until stopped. */
   follow: boolean;
   waitMs: number;
 }
 
-/** The table whose checkpoint decides who posts; the others are claimed after it. */
+/** The table whose claim decides which process posts. The others are claimed after it. */
 export const leader: Table = "pin";
 export const followers = tableNames.filter((table) => table !== leader);
 
-/** Whether an error of either service may be gone at the next try. */
+/** Whether a retry may succeed after an error of either service. */
 export const isTransient = (error: unknown): boolean => isTransientMysql(error) || isTransientKafka(error);
 
-/** The full run that the checkpoint is in the middle of. */
+/** The full run of a checkpoint, if it is not finished. */
 export const unfinished = ({ full }: Checkpoint) => (full && !full.done ? full : undefined);

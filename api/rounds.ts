@@ -1,11 +1,11 @@
 /**
- * Reads what one transaction posts:
+ * Reads what one transaction posts, a round:
  *
- * > As of one snapshot of the database, which stands at a place of its log: the rows up to the last key that the log
- * > names between the last place and this one (a row that is gone is a delete), then the next rows above the last key.
+ * > From one snapshot of the database with a place in the binary log: the rows up to the last key that changed in the
+ * > log between the previous place and this one (a missing row is a delete), then the next rows above the last key.
  *
- * So after every transaction the topic holds, for the keys up to the last one, what the table had at that place. The
- * first load, catching up and following are the same.
+ * So after every transaction the topic has, for the keys up to the last one, the state of the table at that place. The
+ * first load, catching up and following work the same way.
  *
  * @module
  */
@@ -23,43 +23,43 @@ import type { Progress } from "../kafka/checkpoint.ts";
 import { openPages, type Pages, roomIn } from "./pages.ts";
 import type { TableReader } from "./table_reader.ts";
 
-/** How long one snapshot is read, ms: the database keeps old versions of rows for it. */
+/** How long one snapshot is used, ms: the database keeps old versions of rows for it. */
 const longestSnapshot = 60_000;
 
-/** The table is not as it was when it was inspected. */
+/** The table was altered after it was inspected. */
 export class TableChanged extends Error {}
 
-/** What one transaction is to post. */
+/** What one transaction posts. */
 export interface Batch {
   records: RecordBatch[];
-  /** Records, and how many of them are deletes. */
+  /** The number of records, and of deletes among them. */
   rows: number;
   deleted: number;
-  /** How far the table is posted with them. */
+  /** How far the table is posted after them. */
   after: Progress;
-  /** Nothing more was there to post. */
+  /** There was nothing more to post. */
   exhausted: boolean;
 }
 
-/** Where rounds read from. */
+/** Options of {@link openRounds}. */
 interface RoundsOptions {
   reader: TableReader;
   mysql: MysqlSettings;
   source: SourceTable;
-  /** Where the log has the table's key; `undefined` where the log is not followed. */
+  /** The table's key as the log has it; `undefined` if the log is not followed. */
   logTable: LogTable | undefined;
   signal: AbortSignal;
 }
 
-/** Reads one round after the other. */
+/** Reads rounds. */
 export interface Rounds {
-  /** Reads what comes after `from`, of new rows those up to the key `upTo`, into the encoder. */
+  /** Reads what comes after `from` into the encoder; new rows only up to the key `upTo`. */
   read(from: Progress, options: { upTo: string | null; encoder: RowEncoder }): Promise<Batch>;
-  /** Whether the log has anything behind a place. */
+  /** Whether the log has anything after a place. */
   moved(place: LogPlace): Promise<boolean>;
 }
 
-/** Opens rounds over a connection, of which they have snapshots while they read. */
+/** Reads rounds over a connection, in snapshots. */
 export function openRounds(options: RoundsOptions): Rounds {
   const { reader, source, logTable } = options;
   const pages = openPages(reader, source);
@@ -70,7 +70,7 @@ export function openRounds(options: RoundsOptions): Rounds {
   const readWithout: ReadRound = async (from, { upTo, encoder }) => {
     const { lastKey, exhausted, cut } = await pages.readAbove(from.lastKey, upTo, { lock: false, encoder });
     if (cut) await reader.reconnect();
-    // Without the log, nobody knows what has changed up to here.
+    // Without the log, changes up to here are unknown.
     return { after: { lastKey, rows: from.rows + encoder.rows, log: null, piece: null }, exhausted };
   };
   const readRound = logTable ? readerWithLog({ ...options, logTable, pages, moved }) : readWithout;
@@ -79,7 +79,7 @@ export function openRounds(options: RoundsOptions): Rounds {
     async read(from, options) {
       const { encoder } = options;
       for (;;) {
-        encoder.take(); // of a page that failed
+        encoder.take(); // discards the rows of a failed page
         const read = await readRound(from, options);
         if (!read) continue;
         const { rows, deleted } = encoder;
@@ -89,7 +89,7 @@ export function openRounds(options: RoundsOptions): Rounds {
   };
 }
 
-/** Reads a round into the encoder; nothing, where it is to be read again. */
+/** Reads a round into the encoder. Returns `undefined` if it must be read again. */
 type ReadRound = (
   from: Progress,
   options: { upTo: string | null; encoder: RowEncoder },
@@ -109,12 +109,12 @@ function readerWithLog({
   const snapshots = keptSnapshots(reader, mysql);
   let checked = false;
 
-  /** What was changed before the first place, the log will not tell. */
+  /** Checks for an ALTER TABLE before the first place, which will not be read from the log. */
   const checkTable = async () => {
     const now = await inspectTable(reader.db, mysql.database, source.table);
     const key = await logTableOf(reader.db, mysql.database, source.table);
     if (isDeepStrictEqual([now.columns, now.key, key], [source.columns, source.key, logTable])) return;
-    throw new TableChanged(`"${logTable.table}" was altered while it was looked at`);
+    throw new TableChanged(`"${logTable.table}" was altered while it was inspected`);
   };
 
   return async (from, { upTo, encoder }) => {
@@ -137,7 +137,7 @@ function readerWithLog({
       cut = read.cut;
       if (whole) [after.log, after.rows] = [found.place, from.rows + found.more];
       else after.piece = { to: found.to, done: keys[read.done - 1] as string };
-      // Rows above the last key as of now would be taken for new once more by the log up to now.
+      // Otherwise the rest of the log would count rows above the last key again.
       whole &&= comparePlaces(found.place, end) === 0;
     }
     const changed = encoder.rows;
@@ -147,35 +147,35 @@ function readerWithLog({
       ({ exhausted, cut } = read);
       [after.lastKey, after.rows] = [read.lastKey, after.rows + encoder.rows - changed];
     }
-    // The next snapshot ends this one, too; where nothing is left it may be long until then.
+    // The next snapshot ends this one too, but that may take long if nothing is left to post.
     if (cut) await reader.reconnect();
     else if (mustLock || exhausted) await snapshots.end();
-    // A locked read shows what was written meanwhile, too, which the log would name once more.
+    // A locked read also returns what was written meanwhile, which the log would return again.
     return mustLock && (await moved(end)) ? undefined : { after, exhausted };
   };
 }
 
-/** The keys up to the last one that the log names between two places, in order. */
+/** The changed keys up to the last key posted, in order. */
 interface LogChanges {
   from: LogPlace;
   to: LogPlace;
   keys: bigint[];
-  /** How many more rows the table has up to the last key. */
+  /** The change of the number of rows up to the last key. */
   more: number;
-  /** Up to where they were read. */
+  /** The place up to which the log was read. */
   place: LogPlace;
 }
 
 /**
- * Begins a snapshot for each round, or goes on with the last one while what the log names before its place is not posted
- * yet: in a newer one a row may be newer, and the log would name it once more.
+ * Begins a snapshot for each round, but keeps the last one while changes before its place are not posted yet: a newer
+ * snapshot may have newer rows, which the log would return again.
  */
 function keptSnapshots(reader: TableReader, mysql: MysqlSettings) {
   let last: (Snapshot & { db: Database; since: number }) | undefined;
   return {
     async open({ log, piece }: Progress): Promise<Snapshot> {
-      const isThere = last?.db === reader.db && Date.now() - last.since < longestSnapshot;
-      if (last && isThere && log && (piece || comparePlaces(log, last.place) < 0)) return last;
+      const isUsable = last?.db === reader.db && Date.now() - last.since < longestSnapshot;
+      if (last && isUsable && log && (piece || comparePlaces(log, last.place) < 0)) return last;
       const { db } = reader;
       last = undefined;
       last = { ...(await openSnapshot(db, mysql)), db, since: Date.now() };
@@ -188,7 +188,7 @@ function keptSnapshots(reader: TableReader, mysql: MysqlSettings) {
   };
 }
 
-/** Reads what the log names behind a place; of a piece that is begun, the same as before. */
+/** Reads the changes after a place. For a piece that is begun, returns the same changes again. */
 function changesReader(mysql: MysqlSettings, table: LogTable, signal: AbortSignal) {
   let changes: LogChanges | undefined;
   return async (from: Progress & { log: LogPlace }, end: LogPlace): Promise<LogChanges> => {

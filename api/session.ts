@@ -20,27 +20,28 @@ import { listOffsets, partitionOf } from "../kafka/topics.ts";
 import { step } from "../runtime/steps.ts";
 import { type Job, leader, type PostFact, unfinished } from "./protocol.ts";
 
-/** Bytes of one send, about, shared by its partitions; the topic's own limit may be lower. */
+/** Bytes of one send, about, for all its partitions together. The limit of the topic may be lower. */
 const sendBytes = 4_000_000;
 const leastBatchBytes = 256_000;
 
-/** A producer that owns its table's transactional id, and the checkpoint that it goes on from. */
+/** A producer that owns the transactional id of its table, and the checkpoint from which it continues. */
 export interface Session {
   producer: Producer;
-  /** As committed, but for a place in the log at which nothing had to be posted. */
+  /** As committed, except for a newer place in the log if nothing had to be posted up to it. */
   checkpoint: Checkpoint;
-  /** The place in the log that was committed last, and when, ms since 1970. */
+  /** The last committed place in the log, and when it was committed, ms since 1970. */
   committed: { log: LogPlace | null; at: number };
   encoder: RowEncoder;
 }
 
-/** What a thread keeps to: its job, what its topic takes, and when to stop. */
+/** The job of a thread, the largest message of its topic, and its stop signal. */
 export interface Limits {
   job: Job;
   maxMessageBytes: number;
   signal: AbortSignal;
 }
 
+/** Sends a checkpoint within a transaction. */
 export function sendCheckpoint(transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) {
   const { table } = checkpoint;
   const message = { key: table, value: JSON.stringify(checkpoint), partition: tables[table].checkpointPartition };
@@ -48,12 +49,12 @@ export function sendCheckpoint(transaction: Transaction, kafka: KafkaSettings, c
 }
 
 /**
- * Opens sessions one after another for one thread: fences whoever held the transactional id, ends its transaction,
- * reads the checkpoint and claims it by a first transaction.
+ * Opens the sessions of one thread: fences the previous producer, aborts its transaction, reads the checkpoint and claims
+ * it in a first transaction.
  *
- * Being fenced says only that somebody began to post, or that the own transaction timed out. So the claim of the
- * leading table decides: where it is neither the own one nor that which stood there first, another post is running,
- * and this one ends. The other tables belong to whoever holds that claim, so that of two posts one goes on with all.
+ * Being fenced means only that another process began to post, or that this transaction timed out. So the claim of the
+ * leading table decides: if it is neither this run's nor the one that was there first, another post is running, and this
+ * one ends. The process with that claim posts the other tables too, so that one of two posts continues with all.
  */
 export function sessionOpener(
   { job, maxMessageBytes }: Limits,
@@ -69,8 +70,8 @@ export function sessionOpener(
     const text = `Topic "${checkpointTopic(kafka)}" holds ${some(records, "record")} in partition ${tables[table].checkpointPartition} that ${records === 1 ? "is no checkpoint" : "are no checkpoints"} of "${table}": post skips ${records === 1 ? "it" : "them"}; find out who writes there`;
     emit({ fact: "warned", text });
   };
-  const check = async (reader: KafkaReader, own: Checkpoint | undefined) => {
-    const checkpoint = table === leader ? own : await readCheckpoint(reader, kafka, leader);
+  const check = async (reader: KafkaReader, found: Checkpoint | undefined) => {
+    const checkpoint = table === leader ? found : await readCheckpoint(reader, kafka, leader);
     firstSeen ??= table === leader ? (checkpoint?.claim ?? 0) : -1;
     if (!checkpoint || checkpoint.owner.id === owner.id || checkpoint.claim === firstSeen) return;
     const { host, pid, started } = checkpoint.owner;
@@ -93,13 +94,13 @@ export function sessionOpener(
       const partitions = ranges.length;
       if (!partitions) throw retriable(`Topic "${topic}" is not known to the broker yet`);
       const topicId = (await topicIds(reader, [topic])).get(topic);
-      const madeAgain = topicId && checkpoint?.topicId && topicId !== checkpoint.topicId;
-      const inTopic = !checkpoint?.last || (!madeAgain && (await holdsLast(reader, topic, checkpoint.last)));
+      const isRecreated = topicId && checkpoint?.topicId && topicId !== checkpoint.topicId;
+      const inTopic = !checkpoint?.last || (!isRecreated && (await holdsLast(reader, topic, checkpoint.last)));
       if (!inTopic && !job.full) throw new Error(topicGone(topic, checkpoint.last as Last));
       const fresh = { table, database, lastKey: null, rows: 0, full: null, last: null };
       const claim = (checkpoint?.claim ?? 0) + 1;
       if (!checkpoint && ranges.some(({ logStart: start, logEnd: end }) => end > start)) {
-        const text = `Topic "${topic}" holds messages of others, such as emulate or serve, and none of post: every row is posted`;
+        const text = `Topic "${topic}" has messages of other programs, such as emulate or serve, but none of post: every row is posted`;
         emit({ fact: "warned", text });
       }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
@@ -124,7 +125,7 @@ export function sessionOpener(
     });
 }
 
-/** Whether the last row posted is still where it was; mostly not so in a topic that was deleted and made again. */
+/** Whether the last row posted is still at its offset; usually not in a topic that was deleted and recreated. */
 async function holdsLast(reader: KafkaReader, topic: string, { partition, offset, key }: Last): Promise<boolean> {
   const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
   if (!range || offset >= range.logEnd) return false;
@@ -134,4 +135,4 @@ async function holdsLast(reader: KafkaReader, topic: string, { partition, offset
 }
 
 const topicGone = (topic: string, { partition, offset, key }: Last): string =>
-  `Topic "${topic}" no longer holds the last row posted (key ${key} at offset ${offset} of partition ${partition}): it was deleted or made again; run post --full to post every row again`;
+  `Topic "${topic}" no longer holds the last row posted (key ${key} at offset ${offset} of partition ${partition}): the topic was deleted or recreated; run post --full to post every row again`;

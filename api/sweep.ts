@@ -1,5 +1,5 @@
 /**
- * Finds the keys that a topic has and its table has not: a full run posts a delete for each.
+ * Finds the keys that are in a topic but no longer in its table. A full run posts a delete for each.
  *
  * @module
  */
@@ -19,27 +19,26 @@ import { listOffsets, waitForStableOffset } from "../kafka/topics.ts";
 import { KeySet } from "./key_set.ts";
 import type { TableReader } from "./table_reader.ts";
 
-/** What is swept. */
+/** Options of {@link goneKeys}. */
 interface SweepOptions {
   reader: TableReader;
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   source: SourceTable;
   logTable: LogTable | undefined;
-  /** The last key of the full run. Later runs see rows above it as new ones only: they never delete one. */
+  /** The last key of the full run. Later runs see rows above it only as new ones, so they never delete one. */
   upTo: string | null;
-  /** Up to where the log is posted; what it names behind that is left to the next round. */
+  /** The place up to which the log is posted. The next round posts later changes. */
   log: LogPlace | null;
   signal: AbortSignal;
 }
 
-/** Rows of a page, of their keys only. */
+/** Rows of a page that reads only the keys. */
 const pageKeys = 100_000;
 
 /**
- * The keys whose newest message in the topic is a row that the table has no more, as decimal text, and those above
- * `upTo` whose newest message is a row. What is no key of digits is left alone. Takes a bit a key, and some 100 bytes
- * each for keys that lie alone.
+ * The keys, as decimal text, whose newest message in the topic is a row but that are not in the table or are above
+ * `upTo`. Ignores keys that are not decimal digits. Memory: a bit per key, about 100 bytes for each isolated key.
  */
 export async function goneKeys(options: SweepOptions): Promise<Iterable<string>> {
   const { reader, mysql, source, logTable, upTo, log, signal } = options;
@@ -70,7 +69,7 @@ export async function goneKeys(options: SweepOptions): Promise<Iterable<string>>
 /** For each partition, the keys whose newest message there has a value. */
 async function keysInTopic({ kafka, source, signal }: SweepOptions): Promise<KeySet[]> {
   const topic = topicOf(kafka, source.table);
-  // What stands behind an open transaction could not be read.
+  // Messages behind an open transaction cannot be read.
   const open = await waitForStableOffset(kafka, source.table);
   if (open) throw retriable(open);
   await using reader = await connectReader(kafka);
@@ -91,7 +90,7 @@ async function keysInTopic({ kafka, source, signal }: SweepOptions): Promise<Key
   return [...sets.values()];
 }
 
-/** A key's decimal text as a number; `undefined` where it is none that fits 64 bits. */
+/** The number in a key's text; `undefined` if it is not a whole number that fits 64 bits. */
 function numberOf(text: string): number | bigint | undefined {
   if (!/^-?\d+$/.test(text)) return undefined;
   if (text.length < 16) return Number(text);

@@ -1,5 +1,5 @@
 /**
- * A connection to MySQL that can be opened again.
+ * A connection to MySQL that can reconnect.
  *
  * @module
  */
@@ -9,16 +9,16 @@ import type { Database } from "../db_conn/query.ts";
 import { connectMysql, type MysqlSettings, tryMs } from "../db_conn.ts";
 import { type RetryOptions, retry } from "../runtime/retry.ts";
 
-/** A connection that can be opened again. */
+/** A connection that can reconnect. */
 export interface TableReader {
   db: Database;
-  /** Asks, and asks again while the server is away. */
+  /** Runs a query, with retries while the server is unavailable. */
   ask<T>(question: (db: Database) => Promise<T>): Promise<T>;
   reconnect(): Promise<void>;
   close(): void;
 }
 
-/** Connects, and waits for a server that is away. */
+/** Connects, with retries while the server is unavailable. */
 export async function openReader(mysql: MysqlSettings, retrying: RetryOptions): Promise<TableReader> {
   const connectOnce = () => connectMysql(mysql, { waitMs: tryMs(retrying.waitMs) });
   const connect = () => retry(connectOnce, retrying);
@@ -31,7 +31,7 @@ export async function openReader(mysql: MysqlSettings, retrying: RetryOptions): 
         } catch (error) {
           if (isTransientMysql(error)) {
             reader.close();
-            reader.db = await connectOnce(); // once: a server that is away must not be waited for twice
+            reader.db = await connectOnce(); // without retries: this runs inside a retry
           }
           throw explainMysql(error, mysql);
         }

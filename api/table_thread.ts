@@ -1,5 +1,5 @@
 /**
- * What a posting thread runs: reads its table round by round and commits records and checkpoint together.
+ * The posting thread of a table: reads rounds, and commits records and checkpoint together.
  *
  * @module
  */
@@ -14,6 +14,7 @@ import type { Database } from "../db_conn/query.ts";
 import { databaseId, guessRows, inspectTable, type SourceTable } from "../db_conn.ts";
 import { comparePlaces } from "../io/log_place.ts";
 import type { RecordBatch } from "../io/record_batch.ts";
+import { count } from "../io/text.ts";
 import { tables } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
 import { sendAcknowledged } from "../kafka/client.ts";
@@ -22,7 +23,7 @@ import { topicOf } from "../kafka/settings.ts";
 import { waitForStableOffset } from "../kafka/topics.ts";
 import { retry } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
-import { countMismatch, countMismatchInLog, untold } from "./count_check.ts";
+import { countMismatch, countMismatchInLog, unloggedChanges } from "./count_check.ts";
 import { transactionRows } from "./pages.ts";
 import { type Command, isTransient, type Job, type Plan, type PostFact, unfinished } from "./protocol.ts";
 import { type Batch, openRounds, type Rounds, TableChanged } from "./rounds.ts";
@@ -30,30 +31,30 @@ import { type Limits, type Session, sendCheckpoint, sessionOpener } from "./sess
 import { goneKeys } from "./sweep.ts";
 import { openReader, type TableReader } from "./table_reader.ts";
 
-/** How often to look for changes, ms, and after how long a silence less often. */
-const look = { everyMs: 100, quietMs: 60_000, quietEveryMs: 1_000 };
-/** How often a place is committed at which nothing had to be posted, ms: the log before it may be removed then. */
+/** How often to poll for changes, ms, and after which idle time to poll less often. */
+const poll = { everyMs: 100, idleMs: 60_000, idleEveryMs: 1_000 };
+/** How often to commit a place if nothing has to be posted, ms, so that the server may delete the log before it. */
 const placeEveryMs = 60_000;
 /** Above every key. */
 const greatestKey = String(2n ** 64n - 1n);
 
-/** What posting holds between its stages. */
+/** The state of posting. */
 interface Posting {
   limits: Limits;
   source: SourceTable;
-  /** Where the log has the table's key; `undefined` where the log is not followed. */
+  /** The table's key as the log has it; `undefined` if the log is not followed. */
   logTable: LogTable | undefined;
   reader: TableReader;
   rounds: Rounds;
   session: Session;
-  /** Opens the next session, where the last one is in doubt, or the table is another one. */
+  /** Opens the next session, after an unknown outcome or an altered table. */
   openSession: (source: SourceTable) => Promise<Session>;
   emit: (fact: PostFact) => void;
   /** Rows and deletes posted by this run. */
   sent: { rows: number; deleted: number };
 }
 
-/** Posts one table: looks at it, claims it, learns the plan, sends rows, and waits until they are readable. */
+/** Posts one table: inspects and claims it, waits for the plan, sends rows, and waits until they are readable. */
 async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promise<void> {
   const { table, mysql, kafka, waitMs } = job;
   const stop = new AbortController();
@@ -79,7 +80,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const { checkpoint: begun } = session;
     emit({ fact: "claimed", table, checkpoint: begun });
     const plan = await commands.waitFor("plan");
-    // Beside the posting: to count ten million rows takes the database 20 s.
+    // Concurrently: counting ten million rows takes the database 20 s.
     if (plan.full === null && begun.lastKey !== null) counter = await openReader(mysql, retrying);
     const counting = counter && warnOfMismatch(posting, counter, begun);
     counting?.catch(() => {}); // reported where it is awaited
@@ -99,7 +100,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     reader.close();
     counter?.close();
     await posting?.session.producer.disconnect().catch(() => {});
-    port.unref(); // else the thread waits for more commands; Deno has no close()
+    port.unref(); // otherwise the thread waits for more commands; Deno has no close()
   }
 }
 
@@ -109,22 +110,22 @@ async function inspect(reader: TableReader, { table, mysql }: Job, emit: Posting
   return source;
 }
 
-/** Where the log has the table's key, or `undefined` where the log can't be followed, which is told. */
+/** Describes the table's key in the log. Warns and returns `undefined` if the log cannot be followed. */
 async function placeInLog(db: Database, { table, mysql }: Job, emit: Posting["emit"]): Promise<LogTable | undefined> {
   const why = await canFollow(db, table);
   if (why) {
     emit({ fact: "warned", text: `${why}; until then post sees only new rows with keys above the last one` });
     return undefined;
   }
-  for (const text of await untold(db, table)) emit({ fact: "warned", text });
+  for (const text of await unloggedChanges(db, table)) emit({ fact: "warned", text });
   if (await hasPrepared(db)) emit({ fact: "warned", text: prepared });
   return await logTable(db, mysql.database, table);
 }
 
 const prepared =
-  "Transactions are prepared by XA: what they have changed is not seen now, and may not be later; end them, then run post --full";
+  "XA transactions are prepared: post does not see their changes now, and may miss them later; end them, then run post --full";
 
-/** Counts what was posted before, beside the posting. */
+/** Compares the earlier posted rows with the table, concurrently with posting. */
 async function warnOfMismatch(
   { limits: { job, signal }, logTable: place, emit }: Posting,
   counter: TableReader,
@@ -138,21 +139,21 @@ async function warnOfMismatch(
   );
   if (text) emit({ fact: "warned", text });
   if (place && !begun.log) {
-    const since = `"${tables[table].source}" is followed in the log of MySQL from now on: post --full posts what was changed before`;
+    const since = `"${tables[table].source}" is followed in the binary log of MySQL from now on: post --full posts earlier changes`;
     emit({ fact: "waited", text: since });
   }
 }
 
 /**
- * Sends what is left to post, round by round, and reads the next one meanwhile.
+ * Sends what is left to post, round by round, and reads the next round meanwhile.
  *
- * @param planned is awaited once the plan stands in the checkpoint, before the first row is sent
+ * @param planned is awaited when the plan is in the checkpoint, before the first row is sent
  */
 async function postRows(posting: Posting, plan: Plan, planned: () => Promise<void>): Promise<void> {
   const { limits, emit } = posting;
   const { table, mysql, kafka, waitMs, follow } = limits.job;
   let ahead: Promise<Batch> | undefined;
-  let troubleSince: number | undefined;
+  let failingSince: number | undefined;
   let sending = false;
   for (let going = true; going; ) {
     limits.signal.throwIfAborted();
@@ -175,7 +176,7 @@ async function postRows(posting: Posting, plan: Plan, planned: () => Promise<voi
       const batch: Batch = await (ahead ?? read(full ?? session.checkpoint));
       ahead = batch.exhausted ? undefined : read(batch.after);
       await send(posting, batch, { last: batch.exhausted && !follow });
-      troubleSince = undefined;
+      failingSince = undefined;
       if (!batch.exhausted) continue;
       if (full) await finishFull(posting);
       else going = follow && (await waitForChanges(posting));
@@ -183,25 +184,25 @@ async function postRows(posting: Posting, plan: Plan, planned: () => Promise<voi
       limits.signal.throwIfAborted();
       await ahead?.catch(() => {});
       ahead = undefined;
-      // From the first error on: a program that was itself frozen has lost no time.
-      troubleSince ??= Date.now();
-      const begins = error instanceof LogStopped && unfinished(posting.session.checkpoint);
-      const isOther = begins || error instanceof TableChanged;
-      if (!(isOther || isTransient(error)) || Date.now() - troubleSince > waitMs) {
+      // Measured from the first error: time in which the program itself was frozen does not count.
+      failingSince ??= Date.now();
+      const restarted = error instanceof LogStopped && unfinished(posting.session.checkpoint);
+      const isAltered = restarted || error instanceof TableChanged;
+      if (!(isAltered || isTransient(error)) || Date.now() - failingSince > waitMs) {
         throw explainKafka(explainMysql(error, mysql), kafka);
       }
-      if (isOther) await lookAgain(posting);
+      if (isAltered) await inspectAgain(posting);
       else await recover(posting, error);
-      if (begins) {
+      if (restarted) {
         emit({ fact: "waited", text: `${(error as Error).message}: the full run of "${table}" begins again` });
-        const again = { ...begins, lastKey: null, rows: 0, log: null, piece: null };
+        const again = { ...restarted, lastKey: null, rows: 0, log: null, piece: null };
         posting.session.checkpoint = { ...posting.session.checkpoint, full: again };
       }
     }
   }
 }
 
-/** Posts a batch. A place alone is kept in mind, and committed now and then, or with the `last` batch of a run. */
+/** Posts a batch. A new place without rows is committed only now and then, or with the `last` batch of a run. */
 async function send(
   { limits, session, emit, sent }: Posting,
   batch: Batch,
@@ -225,7 +226,7 @@ async function send(
   emit({ fact: "posted", table: limits.job.table, rows: rows - deleted, deleted });
 }
 
-/** Ends a full run, whose rows are all posted, with the deletes of what the table no longer has. */
+/** Ends a full run whose rows are all posted: posts the deletes of rows that the table no longer has. */
 async function finishFull(posting: Posting): Promise<void> {
   const { limits, source, logTable, reader, session, emit, sent } = posting;
   const { job, signal } = limits;
@@ -246,26 +247,26 @@ async function finishFull(posting: Posting): Promise<void> {
   }
   const { checkpoint } = session;
   const { upTo, rows, ...full } = checkpoint.full as NonNullable<Checkpoint["full"]>;
-  // It has seen every row: new ones count from its end.
+  // A full run has seen every row, so new rows count from its end.
   const seen = { lastKey: upTo, rows, log: full.log ?? null, piece: null };
   await post({ ...checkpoint, ...seen, full: { ...full, upTo, rows, done: true } });
 }
 
-/** Waits until the log has something new; without a log, for a while. Returns true. */
+/** Waits until the log has something new; without a log, for a poll interval. Returns true. */
 async function waitForChanges({ limits, session, rounds, emit }: Posting): Promise<boolean> {
   const { job, signal } = limits;
   emit({ fact: "upToDate", table: job.table });
   const since = Date.now();
   const { log } = session.checkpoint;
   do {
-    const isQuiet = !log || Date.now() - since > look.quietMs;
-    await sleep(isQuiet ? look.quietEveryMs : look.everyMs, undefined, { signal });
+    const isIdle = !log || Date.now() - since > poll.idleMs;
+    await sleep(isIdle ? poll.idleEveryMs : poll.everyMs, undefined, { signal });
   } while (log && !(await rounds.moved(log)));
   return true;
 }
 
-/** Looks at the table as it is now: its columns may be others, and so may the place of its key in the log. */
-async function lookAgain(posting: Posting): Promise<void> {
+/** Inspects an altered table: its columns may have changed, and so may the position of its key in the log. */
+async function inspectAgain(posting: Posting): Promise<void> {
   const { limits, reader, emit } = posting;
   const { job, signal } = limits;
   const { mysql } = job;
@@ -277,14 +278,14 @@ async function lookAgain(posting: Posting): Promise<void> {
   posting.rounds = openRounds({ reader, mysql, source, logTable: place, signal });
 }
 
-/** After a transient error: a new connection to MySQL, or a new session that fences the one in doubt. */
+/** Recovers from a transient error: opens a new connection to MySQL, or a new session that fences the previous one. */
 async function recover(posting: Posting, error: unknown): Promise<void> {
   if (isTransientMysql(error)) return posting.reader.reconnect();
   void posting.session.producer.disconnect().catch(() => {});
   posting.session = await posting.openSession(posting.source);
 }
 
-/** The main thread's commands, to be awaited one after the other. */
+/** Receives the commands of the main thread, which are awaited by name. */
 function receiveCommands(port: NonNullable<typeof parentPort>, stop: AbortController) {
   const { signal } = stop;
   const received = new Map<string, Command>();
@@ -310,8 +311,8 @@ function receiveCommands(port: NonNullable<typeof parentPort>, stop: AbortContro
 /**
  * Sends records and the checkpoint after them in one transaction.
  *
- * @returns the checkpoint as committed, with the place of the last row sent
- * @throws whatever left the outcome in doubt: the session must then be thrown away
+ * @returns the committed checkpoint, with the offset of the last row sent
+ * @throws if the outcome is unknown; the session must then be discarded
  */
 async function commit(
   session: Session,
@@ -326,12 +327,12 @@ async function commit(
   for (const { value, lastKey } of records) {
     if (value.length <= maxMessageBytes) continue;
     throw new Error(
-      `Cannot post the row ${tables[table].key} = ${lastKey} of "${tables[table].source}": as a message it has ${value.length} bytes, more than max.message.bytes of topic "${topic}", ${maxMessageBytes}; raise that or shorten the row`,
+      `Cannot post the row ${tables[table].key} = ${lastKey} of "${tables[table].source}": its message has ${count(value.length)} bytes, but max.message.bytes of topic "${topic}" is ${count(maxMessageBytes)}; raise that or shorten the row`,
     );
   }
   for (let left = records; left.length > 0; ) {
     if (signal.aborted) {
-      // Left open, it would hold back the readers of the topic until it times out.
+      // An open transaction would block the readers of the topic until it times out.
       await transaction.abort();
       throw signal.reason;
     }
@@ -352,7 +353,7 @@ async function commit(
   return committed;
 }
 
-/** Rows to post, for the progress display: exact where keys have no gaps, else about right. */
+/** The number of rows to post, for the progress display: exact if keys have no gaps, otherwise an estimate. */
 async function estimateRows(db: Database, source: SourceTable, plan: Plan, checkpoint: Checkpoint): Promise<number> {
   if (!source.keys) return 0;
   const { least, greatest } = source.keys;

@@ -1,13 +1,13 @@
 /**
- * The log of MySQL and MariaDB (the binary log), read for the keys of one table that were written between two places.
+ * Reads the binary log of MySQL or MariaDB ("the log"): the keys of one table that were written between two places.
  *
  * ```ts
  * const { keys, place } = await readChanges(mysql, { table, from, to: snapshot.place, most: 10_000 });
  * for (const [key, more] of keys) console.log(key, more); // "7" 0: row 7 was updated
  * ```
  *
- * The rows in the log are not used: they lack the columns' names, signs and character sets. Who knows the keys reads the
- * rows themselves, in a snapshot that shows all that the log tells so far (db_conn/snapshot.ts).
+ * The rows in the log are not used: they have no column names, signs or character sets. The caller reads the rows of
+ * these keys in a snapshot that shows everything that the log has so far (db_conn/snapshot.ts).
  *
  * @module
  */
@@ -23,10 +23,10 @@ import { eventOf, eventTypes, headerSize, type LogEvent } from "./log_events.ts"
 import { type LogTable, rowCounter } from "./log_rows.ts";
 import { ask, core, type Database, type RowPacket, runCommand, whileAnswering } from "./query.ts";
 
-/** What is native is loaded at first use: most of the program's starts need none. */
+/** Loads native modules at first use: most commands need none. */
 const require = createRequire(import.meta.url);
 
-/** Where the log has a table's key. */
+/** Describes a table's key as the log has it. */
 export async function logTable(db: Database, database: string, posted: Table): Promise<LogTable> {
   const { source: table, key } = tables[posted];
   const sql = `SELECT ordinal_position, column_type FROM information_schema.columns
@@ -44,38 +44,39 @@ interface ReadOptions {
   /** A place that the log has reached. */
   to: LogPlace;
   /**
-   * How many keys at most, 2 or more (1: it stops before the first); one takes about 60 bytes. For each piece of a
-   * transaction its first pieces are read over again, so a large one wants large pieces.
+   * The most keys to return, 2 or more (1: stop before the first change). A key takes about 60 bytes. A large transaction
+   * is read in pieces, each of which reads the earlier ones again, so small pieces are slow.
    */
   most: number;
   signal?: AbortSignal;
 }
 
-/** How many keys are taken from the log at once, about 60 bytes each. */
+/** The most keys that are read from the log in one step, about 60 bytes each. */
 export const mostChanges = 100_000;
 
-/** What happened to a table between two places. */
+/** The changes of a table between two places. */
 export interface Changes {
-  /** Keys of the rows that were written, as decimal text, with how many more there are than before: -1, 0 or 1. */
+  /** Keys of the rows that were written, as decimal text, with the change of their number of rows: -1, 0 or 1. */
   keys: Map<string, number>;
-  /** Up to where: `to`, or before it when there are as many keys as may be. */
+  /** Where reading stopped: `to`, or before it after `most` keys. */
   place: LogPlace;
 }
 
 /** Positions in the protocol have 32 bits. */
 const longestFile = 2 ** 32;
-/** How often, and after how many ms, to read again where the server says that the log ends before the place it named. */
+/** How often to read again if the log ends before the place that the server reported, and the pause between, ms. */
 const [endTries, endPause] = [20, 50];
 
 /**
- * Reads what the log has of a table behind `from`, up to `to` or until there are `most` keys. Keeps no more than the keys
- * and one event. A change of the rows that no row names is an error, and so is a log that cannot be followed; both tell
- * what mends it.
+ * Reads the changes of a table from `from` up to `to`, or until there are `most` keys. Keeps only the keys and one event
+ * in memory.
+ *
+ * @throws `LogStopped` if a statement changed rows without naming them, or the log cannot be read from `from`
  */
 export async function readChanges(settings: MysqlSettings, options: ReadOptions): Promise<Changes> {
   const { table, from, to, most, signal } = options;
   if (comparePlaces(from, to) > 0) {
-    throw stopped(table, from, `it ends at ${to.file}:${to.position}, before that: the log was reset`);
+    throw stopped(table, from, `it ends before that, at ${to.file}:${to.position}: the log was reset`);
   }
   const reader = logReader({ table, from, to, most });
   for (let tries = 1; comparePlaces(reader.place(), to) < 0; tries++) {
@@ -85,7 +86,7 @@ export async function readChanges(settings: MysqlSettings, options: ReadOptions)
       throw stopped(
         table,
         place,
-        `"${file}" has over 4 GB, and the protocol has no number for it; run FLUSH BINARY LOGS`,
+        `"${file}" is larger than 4 GB, which the protocol cannot address; run FLUSH BINARY LOGS`,
       );
     }
     const onEvent = (event: LogEvent) => {
@@ -104,7 +105,7 @@ export async function readChanges(settings: MysqlSettings, options: ReadOptions)
   return { keys: reader.keys, place: reader.place() };
 }
 
-/** Reads all that the log has of a table between two places, piece by piece. */
+/** Reads all changes of a table between two places, in pieces. */
 export async function* changesBetween(
   settings: MysqlSettings,
   options: Omit<ReadOptions, "most">,
@@ -117,8 +118,8 @@ export async function* changesBetween(
 }
 
 /**
- * A place that a snapshot gave, with the time at which its file was begun: without it nobody would see that the log was
- * reset before it is first read from there.
+ * Adds the time at which its file was begun to the place of a snapshot. Without it, a reset of the log before the first
+ * read would go unnoticed.
  */
 export async function datePlace(settings: MysqlSettings, table: LogTable, place: LogPlace): Promise<LogPlace> {
   let made: number | undefined;
@@ -130,7 +131,7 @@ export async function datePlace(settings: MysqlSettings, table: LogTable, place:
   return made === undefined ? place : { ...place, made };
 }
 
-/** Where the first transaction of a file of the log begins, bytes, its own head counted in; `undefined` of a new file. */
+/** The end of the first transaction header in a file of the log, bytes; `undefined` if the file has no transaction. */
 export async function firstTransaction(settings: MysqlSettings, file: string): Promise<number | undefined> {
   let first: number | undefined;
   const onEvent = ({ type, end }: LogEvent) => {
@@ -142,22 +143,22 @@ export async function firstTransaction(settings: MysqlSettings, file: string): P
   return first;
 }
 
-/** Makes sure that the log still has a place that was read before, in the same file. */
+/** @throws `LogStopped` if the log no longer has a place, or has it in another file of the same name */
 export async function checkPlace(settings: MysqlSettings, table: LogTable, place: LogPlace): Promise<void> {
   const { made } = await datePlace(settings, table, place);
   if (place.made !== undefined && made !== place.made) throw stopped(table, place, otherFile(place.file));
 }
 
-/** Follows the place in the log; the events of one or more dumps go through it. */
+/** Follows the place in the log through the events of one or more dumps. */
 function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
   const rows = rowCounter(table, { skip: from.skip, most });
   let { file, position, made, time = 0 } = from;
-  let tail = position; // where the last event ended
+  let tail = position; // the end of the last event
   let reached = false;
   let checksum = 0;
 
   const takeFile = (next: string) => {
-    if (next === file) return; // the server says at the start where it starts
+    if (next === file) return; // the server names the file at the start
     reached = file === to.file;
     if (reached) return;
     [file, position, tail] = [next, 4, 4];
@@ -169,7 +170,7 @@ function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
       throw new Error(otherFile(file));
     }
     made = began;
-    // The last but four bytes say whether the file's events end with a checksum; that of this one is there in any case.
+    // The fifth last byte says whether the events of the file have a checksum; this event always has one.
     checksum = bytes[bytes.length - 5] === 1 ? 4 : 0;
     rows.forgetTables();
   };
@@ -191,17 +192,17 @@ function logReader({ table, from, to, most }: Omit<ReadOptions, "signal">) {
       ...(made !== undefined && { made }),
       ...(time > 0 && { time }),
     }),
-    /** Returns whether it is over. */
+    /** Returns whether reading is done. */
     onEvent(event: LogEvent): boolean {
-      const own = event.end > 0 && event.type !== eventTypes.rotate; // else its end is in the old file, or none
-      reached = own && file === to.file && event.end > to.position;
+      const hasEnd = event.end > 0 && event.type !== eventTypes.rotate; // that of a rotate event is in the old file
+      reached = hasEnd && file === to.file && event.end > to.position;
       if (reached || take(event)) return true;
       time = Math.max(time, event.time);
-      if (own) tail = Math.max(tail, event.end); // what describes a file is sent at the start wherever that is
+      if (hasEnd) tail = Math.max(tail, event.end); // a dump from any place begins with the first event of the file
       reached ||= file === to.file && tail >= to.position;
       return reached;
     },
-    /** Makes ready for the events from `place()` on. */
+    /** Prepares for the events from `place()` on. */
     again() {
       rows.begin(rows.skip());
       tail = position;
@@ -216,7 +217,7 @@ const transactionTypes = new Set<number>([
   eventTypes.mariadbGtid,
 ]);
 
-/** The file that follows. The events that the server makes up may have a checksum or not, whatever was asked for. */
+/** The next file. Events that the server creates for the dump may have a checksum or not, whatever was requested. */
 function nextFile(bytes: Buffer): string {
   const { crc32 } = require("@node-rs/crc32") as typeof import("@node-rs/crc32");
   const bare = bytes.length - 4;
@@ -224,7 +225,11 @@ function nextFile(bytes: Buffer): string {
   return bytes.toString("latin1", headerSize + 8, summed ? bare : bytes.length);
 }
 
-/** Has the server send its log from a place on; tells whether `onEvent` ended that, or the log did. */
+/**
+ * Reads the log from a place on.
+ *
+ * @returns whether `onEvent` ended reading ("over") or the log did
+ */
 async function dump(
   settings: MysqlSettings,
   options: {
@@ -238,9 +243,9 @@ async function dump(
   const body = Buffer.alloc(11 + place.file.length);
   body[0] = 0x12; // COM_BINLOG_DUMP
   body.writeUInt32LE(place.position, 1);
-  body[5] = 1; // end where the log ends; the server's id that follows stays 0, which is no replica's
+  body[5] = 1; // stop at the end of the log; the server id that follows is 0, which no replica has
   body.write(place.file, 11, "latin1");
-  // A connection of its own: the server closes it at the end of the log.
+  // A separate connection: the server closes it at the end of the log.
   const db = await connectMysql(settings);
   let outcome: "over" | "end of log" = "over";
   const onPacket = (packet: RowPacket): boolean => {
@@ -250,25 +255,25 @@ async function dump(
     return true;
   };
   try {
-    // As a replica that knows checksums, and MariaDB's own events, which it would turn into others or fail to.
+    // As a replica that supports checksums and MariaDB's events, which the server would otherwise convert or refuse.
     await ask(db, "SET @master_binlog_checksum = 'NONE', @mariadb_slave_capability = 4");
     await whileAnswering(db, runCommand(db, body, onPacket));
     return outcome;
   } catch (error) {
     const { errno, message } = error as NodeJS.ErrnoException;
-    // There is no such file or position.
+    // No such file or position.
     if (errno === 1236) throw stopped(table, place, `the log was purged or reset (${message})`, error);
     if (errno === 1227)
-      throw new UsageError(`Cannot follow the log of MySQL: ${message}; ${grant(settings)}`, { cause: error });
+      throw new UsageError(`Cannot follow the binary log of MySQL: ${message}; ${grant(settings)}`, { cause: error });
     throw explainMysql(error, settings);
   } finally {
     core(db).stream.destroy();
   }
 }
 
-const otherFile = (file: string) => `"${file}" is another file than it was: the log was reset`;
+const otherFile = (file: string) => `"${file}" is another file of the same name: the log was reset`;
 
-/** The log does not tell what happened to a table; a full run mends it. */
+/** The log does not have all changes of a table. A full run fixes that. */
 export class LogStopped extends Error {}
 
 const stopped = (
@@ -277,10 +282,13 @@ const stopped = (
   why: string,
   cause?: unknown,
 ): LogStopped =>
-  new LogStopped(`Cannot follow "${table}" in the log of MySQL from ${file}:${position}: ${why}; run post --full`, {
-    cause,
-  });
+  new LogStopped(
+    `Cannot follow "${table}" in the binary log of MySQL from ${file}:${position}: ${why}; run post --full`,
+    {
+      cause,
+    },
+  );
 
-/** What makes a user one who may read the log. */
+/** The statement that allows a user to read the log. */
 export const grant = ({ user }: { user: string }): string =>
   `run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '${user}'`;

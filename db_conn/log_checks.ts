@@ -1,5 +1,5 @@
 /**
- * Whether the log of a server can be followed, what it does not tell, and how far behind it a place is.
+ * Checks whether the binary log can be followed and which changes it does not have, and measures lag.
  *
  * @module
  */
@@ -12,12 +12,12 @@ import { grant, LogStopped, logTable, readChanges } from "./log.ts";
 import { ask, type Database } from "./query.ts";
 import { logEnd, logStatus, noGtids, noLog } from "./snapshot.ts";
 
-/** Says in one line what to set or to grant so that the log can be followed; `undefined` where it can be. */
+/** Says in one line what to set or grant so that the log can be followed; `undefined` if it can be. */
 export async function canReadLog(db: Database): Promise<string | undefined> {
-  return mendsOf(db, await readVariables(db));
+  return whyUnreadable(db, await readVariables(db));
 }
 
-/** The server's variables that decide, by name; those that it has. */
+/** The server's variables that matter, by name; a server has only some of them. */
 async function readVariables(db: Database): Promise<Map<string, string>> {
   const names = [...Object.keys(wanted), "version", "log_slave_updates", "log_replica_updates", "gtid_slave_pos"];
   const rows = await ask(db, "SHOW GLOBAL VARIABLES WHERE Variable_name IN (?)", { values: [names] });
@@ -26,40 +26,40 @@ async function readVariables(db: Database): Promise<Map<string, string>> {
 
 const isMariaDb = (found: Map<string, string>) => /mariadb/i.test(found.get("version") ?? "");
 
-async function mendsOf(db: Database, found: Map<string, string>): Promise<string | undefined> {
-  if (found.get("log_bin") !== "ON") return cannot([wanted.log_bin.mend]);
-  const settings = Object.entries(wanted).flatMap(([name, { good, mend }]) => {
+async function whyUnreadable(db: Database, found: Map<string, string>): Promise<string | undefined> {
+  if (found.get("log_bin") !== "ON") return cannot([wanted.log_bin.remedy]);
+  const settings = Object.entries(wanted).flatMap(([name, { good, remedy }]) => {
     const value = found.get(name) ?? "";
-    return found.has(name) && !good.test(value) ? [mend] : [];
+    return found.has(name) && !good.test(value) ? [remedy] : [];
   });
   const grants = await ask(db, "SHOW GRANTS");
   const global = grants.flatMap(([line]) => /^GRANT (.*) ON \*\.\* TO /.exec(line ?? "")?.[1]?.split(/,\s*/) ?? []);
   const may = (...names: string[]) => ["ALL PRIVILEGES", ...names].some((name) => global.includes(name));
   const missing = !may("REPLICATION SLAVE", "REPLICATION REPLICA") || !(isMariaDb(found) || may("REPLICATION CLIENT"));
   const [[user] = []] = missing ? await ask(db, "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)") : [];
-  const mends = [...settings, ...(user == null ? [] : [grant({ user })])];
-  return mends.length > 0 ? cannot(mends) : undefined;
+  const remedies = [...settings, ...(user == null ? [] : [grant({ user })])];
+  return remedies.length > 0 ? cannot(remedies) : undefined;
 }
 
-/** The same of one table. */
+/** The same for one table. */
 export async function canFollow(db: Database, table: Table): Promise<string | undefined> {
   const { source } = tables[table];
   const sql =
     "SELECT table_type, table_schema FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
   const [[type, database] = []] = await ask(db, sql, { values: [source] });
   if (type === "VIEW")
-    return `Cannot follow "${source}" in the log of MySQL: it is a view, and the log names its tables`;
+    return `Cannot follow "${source}" in the binary log of MySQL: it is a view, and the log has only changes of its tables`;
   const variables = await readVariables(db);
-  return (await mendsOf(db, variables)) ?? (await hidesChanges(db, variables, database ?? ""));
+  return (await whyUnreadable(db, variables)) ?? (await hidesChanges(db, variables, database ?? ""));
 }
 
-/** Says what keeps changes of the database out of a log that can be read; `undefined` where nothing is known to. */
+/** Says which setting keeps changes of the database out of the log; `undefined` if none is known. */
 async function hidesChanges(db: Database, found: Map<string, string>, database: string): Promise<string | undefined> {
   const isOff = [found.get("log_slave_updates"), found.get("log_replica_updates")].includes("OFF");
   if (isOff && (await isReplica(db, found))) {
     return cannot(["it is a replica and does not log what it replicates; start it with --log-slave-updates=ON"]);
   }
-  // It tells the filters only to who may see the log's place: not to know them is no reason to refuse.
+  // A user without the privilege cannot see the filters. That is no reason to refuse.
   const [, , only = "", not = ""] = await logStatus(db).catch(() => []);
   const isIn = (list: string | null) => (list ?? "").split(",").includes(database);
   if ((only && !isIn(only)) || isIn(not)) {
@@ -68,47 +68,47 @@ async function hidesChanges(db: Database, found: Map<string, string>, database: 
   return undefined;
 }
 
-/** Whether the server replicates another. MySQL logs that unless told otherwise, and is taken for one where it does not. */
+/** Whether the server is a replica. MySQL always counts as one: by default it logs replicated changes. */
 async function isReplica(db: Database, found: Map<string, string>): Promise<boolean> {
   if (!isMariaDb(found) || found.get("gtid_slave_pos")) return true;
   const running = await ask(db, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Slaves_running', 'Slave_running')");
   return running.some(([, value]) => value === "ON" || Number(value) > 0);
 }
 
-/** Whether transactions are prepared by XA: what they change is logged already, and seen only when they are committed. */
+/** Whether XA transactions are prepared: their changes are in the log already, but not visible before the commit. */
 export async function hasPrepared(db: Database): Promise<boolean> {
-  // MySQL tells only who has the privilege.
+  // MySQL answers only a user with the privilege.
   return (await ask(db, "XA RECOVER").catch(() => [])).length > 0;
 }
 
-const cannot = (mends: string[]) => `Cannot follow the log of MySQL: ${mends.join("; ")}`;
+const cannot = (remedies: string[]) => `Cannot follow the binary log of MySQL: ${remedies.join("; ")}`;
 
-/** The variables that decide, which value is good, and what makes it so. One that a server lacks is good. */
+/** The variables that matter, their good values, and what sets them. A variable that a server does not have is fine. */
 const wanted = {
-  log_bin: { good: /^ON$/, mend: noLog },
+  log_bin: { good: /^ON$/, remedy: noLog },
   binlog_format: {
     good: /^ROW$/,
-    mend: "binlog_format is not ROW; SET GLOBAL binlog_format = 'ROW', then let others connect anew",
+    remedy: "binlog_format is not ROW; SET GLOBAL binlog_format = 'ROW', then reconnect all other clients",
   },
-  gtid_mode: { good: /^ON$/, mend: noGtids },
+  gtid_mode: { good: /^ON$/, remedy: noGtids },
   binlog_row_value_options: {
     good: /^$/,
-    mend: "it writes parts of JSON values; SET GLOBAL binlog_row_value_options = ''",
+    remedy: "it writes parts of JSON values; SET GLOBAL binlog_row_value_options = ''",
   },
   binlog_transaction_compression: {
     good: /^OFF$/,
-    mend: "it compresses transactions; SET GLOBAL binlog_transaction_compression = OFF",
+    remedy: "it compresses transactions; SET GLOBAL binlog_transaction_compression = OFF",
   },
-} satisfies Record<string, { good: RegExp; mend: string }>;
+} satisfies Record<string, { good: RegExp; remedy: string }>;
 
-/** A foreign key that changes or deletes rows of a table when those that they refer to change; the log does not tell. */
+/** A foreign key that changes or deletes rows together with those they refer to. The log does not have such changes. */
 export interface Cascade {
   constraint: string;
-  /** The table whose changes are passed on. */
+  /** The table that the rows refer to. */
   parent: string;
 }
 
-/** The foreign keys of a table with CASCADE or SET NULL; on MySQL, as of the connection's snapshot. */
+/** The foreign keys of a table with CASCADE or SET NULL; on MySQL, as of the snapshot of the connection. */
 export async function cascades(db: Database, table: Table): Promise<Cascade[]> {
   const rows = await ask(
     db,
@@ -125,19 +125,20 @@ export async function cascades(db: Database, table: Table): Promise<Cascade[]> {
 export interface LogLag {
   /** Since the last event before the place was written; 0 at the end of the log. */
   seconds: number | undefined;
-  /** `undefined` where the place is in another file, and the files may not be listed or have gone. */
+  /** `undefined` if the place is in another file, and the files cannot be listed or were deleted. */
   bytes: number | undefined;
-  /** How many files were begun since. */
+  /** The number of files begun since. */
   files: number;
 }
 
-/** What is read at most to look for the next change of a table, bytes: a quarter of a second's work. */
-const mostLooked = 64_000_000;
+/** The most to read while looking for the next change of a table, bytes: about 0.25 s of work. */
+const mostRead = 64_000_000;
 
 /**
- * How far a table is behind that is read up to a place: since the next change of it, so not at all where none follows.
+ * How far a table that was read up to a place is behind the log: the lag begins at its next change. If none follows, the
+ * lag is 0.
  *
- * @returns also the place before that change, to look on from there the next time
+ * @returns also the place before that change, from which to look the next time
  */
 export async function tableBehind(
   db: Database,
@@ -148,7 +149,7 @@ export async function tableBehind(
   if (file === undefined || end === undefined) return { lag: undefined, seen: place };
   const to = { file, position: end, skip: 0 };
   const bytes = comparePlaces(place, to) < 0 ? await bytesBehind(db, place, { file, end }) : undefined;
-  const isNear = bytes !== undefined && bytes <= mostLooked;
+  const isNear = bytes !== undefined && bytes <= mostRead;
   const seen = isNear ? await beforeNextChange(db, settings, { table, place, to }) : place;
   const lag = comparePlaces(seen, to) === 0 ? { seconds: 0, bytes: 0, files: 0 } : await logBehind(db, seen);
   return { lag, seen };
@@ -163,13 +164,13 @@ async function beforeNextChange(
     const read = { table: await logTable(db, settings.database, table), from: place, to, most: 1 };
     return (await readChanges(settings, read)).place;
   } catch (error) {
-    // It cannot be followed from here: the table has changed, in a way that no row tells.
+    // The log cannot be followed from here: a statement changed the table without naming rows.
     if (error instanceof LogStopped || error instanceof UsageError) return place;
     throw error;
   }
 }
 
-/** Compares a place with the end of the log, by the server's clock. */
+/** Compares a place with the end of the log, by the clock of the server. */
 export async function logBehind(db: Database, place: LogPlace): Promise<LogLag | undefined> {
   const [file, end] = await logEnd(db);
   if (file === undefined || end === undefined) return undefined;
@@ -182,7 +183,7 @@ export async function logBehind(db: Database, place: LogPlace): Promise<LogLag |
 
 async function bytesBehind(db: Database, place: LogPlace, { file, end }: { file: string; end: number }) {
   if (file === place.file) return end < place.position ? undefined : end - place.position;
-  // Only the privilege may be missing; a lost connection shows at the next statement.
+  // The privilege may be missing. A lost connection fails at the next statement.
   const rows = await ask(db, "SHOW BINARY LOGS").catch(() => []);
   const from = rows.findIndex(([name]) => name === place.file);
   if (from < 0) return undefined;

@@ -1,5 +1,5 @@
 /**
- * Statements on a connection to MySQL, and mysql2 below its promises.
+ * Statements on a connection to MySQL, and the internals of mysql2.
  *
  * @module
  */
@@ -8,14 +8,14 @@ import mysql2 from "mysql2";
 import type mysql from "mysql2/promise";
 import type { Row } from "../io.ts";
 
-/** A connection whose values are MySQL's own text. */
+/** A connection that returns values as the text of MySQL. */
 export type Database = mysql.Connection;
 
-/** How long some rows, and a look at a whole table, may take, ms. */
+/** How long reading some rows, and scanning a whole table, may take, ms. */
 export const pageTimeout = 60_000;
 export const scanTimeout = 600_000;
 
-/** How to find out whether a connection's server still answers others. */
+/** How to check whether the server of a connection still answers other connections. */
 interface Probe {
   /** Opens another connection and closes it. */
   ask: () => Promise<void>;
@@ -26,10 +26,10 @@ interface Probe {
 export const probes = new WeakMap<Database, Probe>();
 
 /**
- * Waits for a statement as long as the server answers at all. A lock that others hold ends a statement by
- * `lock_wait_timeout`; one that counts millions of rows, or sends wide ones, takes as long as it takes, up to `timeoutMs`.
+ * Waits for a statement while the server answers other connections. `lock_wait_timeout` ends one that waits for a lock;
+ * one that counts millions of rows, or sends wide ones, may take up to `timeoutMs`.
  *
- * @throws where the server answers nobody, or the time is over: the connection is closed then
+ * @throws if the server does not answer other connections either, or after `timeoutMs`; closes the connection
  */
 export async function whileAnswering<T>(
   db: Database,
@@ -52,7 +52,7 @@ export async function whileAnswering<T>(
         await probe.ask();
       } catch (error) {
         const { code = "" } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
-        if (code.startsWith("ER_")) continue; // it has too many connections, but it answers
+        if (code.startsWith("ER_")) continue; // an answer too, such as "Too many connections"
         if (!ended.signal.aborted) core(db).stream.destroy();
         throw error;
       }
@@ -67,18 +67,18 @@ export async function whileAnswering<T>(
 
 export const quote = (name: string): string => mysql2.escapeId(name, true);
 
-/** Asks for rows: each column's text. */
+/** Runs a query. Returns the rows as text. */
 export async function ask(
   db: Database,
   sql: string,
   { values = [], timeout = pageTimeout }: { values?: unknown[]; timeout?: number } = {},
 ): Promise<Row[]> {
-  // Not mysql2's own time-out, whose timer outlives the connection and keeps the program from ending.
+  // Not mysql2's timeout, whose timer outlives the connection and keeps the program from ending.
   const [rows] = await whileAnswering(db, db.query({ sql, values, rowsAsArray: true }), timeout);
   return rows as unknown as Row[];
 }
 
-/** mysql2 below its promises: rows can be looked at while they arrive. Read in version 3.24.6. */
+/** Internals of mysql2 3.24.6, which allow to read rows while they arrive. */
 export const { createQuery } = mysql2 as unknown as {
   createQuery(
     options: object,
@@ -92,7 +92,7 @@ export const core = (db: Database) => (db as unknown as { connection: CoreConnec
 interface CoreConnection {
   query(query: RowQuery): void;
   addCommand(command: RawCommand): void;
-  /** Each packet has a number, from 0 in every command. */
+  /** Packets are numbered from 0 in every command. */
   _resetSequenceId(): void;
   _bumpSequenceId(packets: number): void;
   write(bytes: Buffer): void;
@@ -100,7 +100,7 @@ interface CoreConnection {
 }
 
 interface RawCommand {
-  /** Called once to begin, then with each packet of the answer that is no error; returns whether it is over. */
+  /** Called once without a packet, then with each packet of the answer. Returns whether the command is done. */
   execute(packet: RawPacket | undefined, connection: CoreConnection): boolean;
   onResult(error: Error | null): void;
 }
@@ -124,13 +124,13 @@ interface RowQuery {
 }
 
 /**
- * Sends a command that mysql2 does not know, or not rightly: its own for the log throws "Encoding not recognized" where
- * a file is named. Settles when `onPacket` returns true, with what comes after still on its way: the connection is to be
- * destroyed.
+ * Sends a command that mysql2 does not support or has a bug in: its binary log command throws "Encoding not recognized"
+ * if a file is named. Settles when `onPacket` returns true. More packets may follow, so the caller must destroy the
+ * connection.
  *
- * @param body the number of the command, and what belongs to it
- * @param onPacket takes each packet of the answer, valid during the call
- * @throws what the server answers instead, and what `onPacket` throws
+ * @param body the number of the command and its arguments
+ * @param onPacket receives each packet of the answer, valid during the call
+ * @throws the error that the server answers or `onPacket` throws
  */
 export function runCommand(db: Database, body: Buffer, onPacket: (packet: RowPacket) => boolean): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -139,7 +139,7 @@ export function runCommand(db: Database, body: Buffer, onPacket: (packet: RowPac
     core(db).addCommand({
       onResult: end,
       execute(packet, connection) {
-        if (over) return false; // what was on its way; mysql2 would take it for something that nobody asked for
+        if (over) return false; // a late packet; mysql2 would report it as unexpected
         if (!packet) {
           const header = Buffer.alloc(4);
           header.writeUIntLE(body.length, 0, 3);

@@ -1,9 +1,9 @@
 /**
- * Snapshots of the database, and where in its log each stands.
+ * Snapshots of the database, each with its place in the binary log.
  *
- * A transaction stands in the log, and is sent to whoever reads that, before its rows can be seen: who reads a row
- * because the log names it may get the old one, and never learn of the new. So the place comes first, and then a
- * snapshot that shows all that the log tells before it.
+ * The server writes a transaction to the log, and sends it to log readers, before its rows are visible. A reader that
+ * follows the log could therefore read the old row and miss the new one. So the place is determined first, and then a
+ * snapshot is taken that shows everything that the log has before it.
  *
  * @module
  */
@@ -18,36 +18,36 @@ import { ask, type Database } from "./query.ts";
 
 /** A snapshot that a connection reads until its COMMIT. */
 export interface Snapshot {
-  /** The snapshot shows all that stands in the log before this place; on MySQL perhaps more. */
+  /** The snapshot shows everything that is in the log before this place; on MySQL perhaps more. */
   place: LogPlace;
   /**
-   * It may lack the last transactions before the place: its rows are to be read with LOCK IN SHARE MODE, which waits for
-   * them, since they hold the locks of their rows until they can be seen.
+   * The last transactions before the place may be missing. Read the rows with LOCK IN SHARE MODE, which waits for them:
+   * they hold the locks of their rows until these are visible.
    */
   mustLock: boolean;
-  /** It shows nothing that stands behind the place, unless it is read with locks. */
+  /** It shows nothing after the place, unless it is read with locks. */
   isExact: boolean;
 }
 
 const begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
-/** How often, and after how many ms, to look for a later place in a new file of the log. */
-const [looks, pause] = [5, 10];
+/** How often to look for a later place in a new file of the log, and the pause between, ms. */
+const [attempts, pause] = [5, 10];
 
 /**
- * Begins a consistent snapshot, which ends what the connection had begun before.
+ * Begins a consistent snapshot. This ends the connection's previous transaction.
  *
- * @param settings how to reach the server, whose log is looked at where a new file of it was begun
- * @throws `UsageError` where the server's settings give no proof of what a snapshot shows
+ * @param settings how to reach the server, to read its log when it has begun a new file
+ * @throws `UsageError` if the settings of the server do not allow to know what a snapshot shows
  */
 export async function openSnapshot(db: Database, settings: MysqlSettings): Promise<Snapshot> {
   const state = prepared.get(db) ?? (await prepare(db));
   return state.isMariaDb ? openOnMariaDb(db, settings, state) : openOnMysql(db);
 }
 
-/** What is known of a connection. */
+/** What is known about the server of a connection. */
 interface State {
   isMariaDb: boolean;
-  /** Of the newest file: a place up to there proves nothing. */
+  /** A place in the newest file up to this position proves nothing. */
   unproven?: { file: string; position: number };
 }
 
@@ -56,9 +56,9 @@ const prepared = new WeakMap<Database, State>();
 async function prepare(db: Database): Promise<State> {
   const rows = await ask(db, "SHOW VARIABLES WHERE Variable_name IN ('version', 'innodb_snapshot_isolation')");
   const found = new Map(rows as [string, string][]);
-  // At another level a consistent snapshot is none, and MySQL no more than warns of it.
+  // At another isolation level MySQL begins no snapshot and only warns.
   await ask(db, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ");
-  // MariaDB from 11.6.2 on would refuse to lock a row that was changed since.
+  // Otherwise MariaDB from 11.6.2 on refuses to lock a row that has changed since.
   if (found.has("innodb_snapshot_isolation")) await ask(db, "SET SESSION innodb_snapshot_isolation = OFF");
   const state = { isMariaDb: /mariadb/i.test(found.get("version") ?? "") };
   prepared.set(db, state);
@@ -66,9 +66,9 @@ async function prepare(db: Database): Promise<State> {
 }
 
 /**
- * MariaDB says where its snapshots stand. But while it begins a new file of the log it already names that, though the
- * last transactions of the old one cannot be seen yet (11.4.5): a place proves nothing before the end of the first
- * transaction in its file. Where somebody writes there soon is one.
+ * MariaDB reports the place of a snapshot. While it begins a new file of the log it already reports that file, but the
+ * last transactions of the old file are not visible yet (11.4.5). So a place proves nothing before the end of the first
+ * transaction in its file. A busy server has one soon.
  */
 async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State): Promise<Snapshot> {
   for (let tries = 0; ; tries++) {
@@ -79,8 +79,8 @@ async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State
     const isKnown = state.unproven?.file === file;
     if (!isKnown) state.unproven = { file, position: ((await firstTransaction(settings, file)) ?? position + 1) - 1 };
     const mustLock = position <= (state.unproven as { position: number }).position;
-    // Nobody writes where the place was the same before.
-    if (!mustLock || (isKnown && tries === 0) || tries === looks) {
+    // The place has not changed since the last snapshot, so the server is idle.
+    if (!mustLock || (isKnown && tries === 0) || tries === attempts) {
       return { place: { ...shown, skip: 0 }, mustLock, isExact: true };
     }
     await sleep(pause);
@@ -88,8 +88,8 @@ async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State
 }
 
 /**
- * MySQL does not say where its snapshots stand, but which transactions are on their way (`gtid_owned`). Once those have
- * ended, a new snapshot shows all that was in the log when it was asked.
+ * MySQL does not report the place of a snapshot, but the transactions in progress (`gtid_owned`). When these have ended,
+ * a new snapshot shows everything that was in the log when the list was read.
  */
 async function openOnMysql(db: Database): Promise<Snapshot> {
   await ask(db, "COMMIT");
@@ -97,11 +97,11 @@ async function openOnMysql(db: Database): Promise<Snapshot> {
   if (file === undefined) throw cannotFollow(noLog);
   const [[mode, owned = ""] = []] = await ask(db, "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.gtid_owned");
   if (mode !== "ON") throw cannotFollow(noGtids);
-  const unseen = owned?.replace(/#\d+/g, ""); // the number of the session that owns it
+  const unseen = owned?.replace(/#\d+/g, ""); // the id of the session that owns it
   if (unseen) {
     const [[late] = []] = await ask(db, "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 50)", { values: [unseen] });
     if (late !== "0") {
-      const message = `Cannot read what MySQL wrote to its log: the transactions ${unseen} did not end within 50 s`;
+      const message = `Cannot read the rows that MySQL wrote to its binary log: transactions ${unseen} did not end within 50 s`;
       throw Object.assign(new Error(message), { code: "ETIMEDOUT" });
     }
   }
@@ -110,8 +110,8 @@ async function openOnMysql(db: Database): Promise<Snapshot> {
 }
 
 /**
- * The file that the server writes its log to, and how far; neither where it keeps none. On a connection that is in a
- * snapshot, MariaDB tells of that.
+ * The current file of the log and the position of its end; an empty list if the server keeps no log. On a connection
+ * with a snapshot, MariaDB returns the place of the snapshot.
  */
 export async function logEnd(db: Database): Promise<[file?: string, position?: number]> {
   const shown = await snapshotPlace(db);
@@ -120,7 +120,7 @@ export async function logEnd(db: Database): Promise<[file?: string, position?: n
   return file ? [file, Number(position)] : [];
 }
 
-/** What the server says of its log: the file, the position, the databases that it takes alone, and those it leaves out. */
+/** The status of the log: file, position, the only databases that are logged, the databases that are not logged. */
 export async function logStatus(db: Database): Promise<Row> {
   const rows = await ask(db, "SHOW MASTER STATUS").catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ER_PARSE_ERROR") throw error;
@@ -129,7 +129,7 @@ export async function logStatus(db: Database): Promise<Row> {
   return rows[0] ?? [];
 }
 
-/** Where a MariaDB's snapshot stands, for which no privilege is needed; `undefined` of MySQL. */
+/** The place of MariaDB's snapshot, which needs no privilege; `undefined` on MySQL. */
 async function snapshotPlace(db: Database): Promise<{ file: string; position: number } | undefined> {
   const found = new Map((await ask(db, "SHOW STATUS LIKE 'Binlog_snapshot_%'")) as [string, string][]);
   const file = found.get("Binlog_snapshot_file");
@@ -138,9 +138,9 @@ async function snapshotPlace(db: Database): Promise<{ file: string; position: nu
     : { file: file === "none" ? "" : file, position: Number(found.get("Binlog_snapshot_position")) };
 }
 
-const cannotFollow = (why: string) => new UsageError(`Cannot follow the log of MySQL: ${why}`);
+const cannotFollow = (why: string) => new UsageError(`Cannot follow the binary log of MySQL: ${why}`);
 
-/** What to do where the server keeps no log, and where MySQL does not number its transactions. */
+/** What to do if the server keeps no binary log, and if MySQL does not number its transactions. */
 export const noLog = "it keeps none; start it with --log-bin --server-id=1 --binlog-format=ROW";
 export const noGtids =
   "gtid_mode is not ON; SET GLOBAL enforce_gtid_consistency = ON, then SET GLOBAL gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON";

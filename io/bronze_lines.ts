@@ -1,5 +1,5 @@
 /**
- * Messages as lines of bronze: tab-separated, every byte recoverable, readable by DuckDB and Spark as they are.
+ * Messages as lines of bronze: tab-separated, every byte recoverable, readable by DuckDB and Spark.
  *
  * @module
  */
@@ -11,9 +11,8 @@ import type { RecordView } from "./record_batch.ts";
 /**
  * Writes messages as bronze's tab-separated lines: partition, offset, time (ms), key_is, key, value_is, value.
  *
- * `*_is` says how the bytes stand: `t` as they are; `u` base64 of text that holds a tab or an end of line; `b` base64
- * of bytes that are not text; `n` none (a tombstone, no key). So DuckDB and Spark read the lines as they are, and
- * every byte comes back.
+ * `*_is` says how the bytes are written: `t` unchanged; `u` base64 of text with a tab or an end of line; `b` base64 of
+ * bytes that are not text; `n` none (a tombstone, no key).
  */
 export function bronzeLines() {
   let time: Buffer = Buffer.alloc(0);
@@ -36,7 +35,7 @@ export function bronzeLines() {
       return;
     }
     const from = viewOfMessage(bytes);
-    // Copied as they are, four at a time, and looked at on the way.
+    // Copies and checks four bytes at a time.
     let p = start;
     let to = o + 2;
     let all = 0;
@@ -44,7 +43,7 @@ export function bronzeLines() {
     for (; p + 4 <= end; p += 4, to += 4) {
       const four = from.getInt32(p, true);
       all |= four;
-      low |= (four - 0x0e0e0e0e) & ~four; // a highest bit where a byte is below 14
+      low |= (four - 0x0e0e0e0e) & ~four; // sets the highest bit of each byte below 14
       view.setInt32(to, four, true);
     }
     for (; p < end; p++) {
@@ -65,7 +64,7 @@ export function bronzeLines() {
       room(100 + Math.ceil((keyEnd - keyStart) / 3) * 4 + Math.ceil((valueEnd - valueStart) / 3) * 4);
       o = writeNumber(buffer, o, partition);
       o = writeNumber(buffer, o, offset);
-      // Mostly that of the one before. A client's may be any 64 bits; what a number cannot hold is no time at all.
+      // Usually equal to the previous one. A client may send any 64 bits; -1 stands for a time that no JS number holds.
       if (timestamp !== timeOf) time = Buffer.from(`${Number.isSafeInteger(timestamp) ? timestamp : -1}\t`);
       timeOf = timestamp;
       for (let i = 0; i < time.length; i++) buffer[o++] = time[i] as number;
@@ -78,7 +77,7 @@ export function bronzeLines() {
     get bytes(): number {
       return o;
     },
-    /** The lines so far, valid until the next is added; they begin anew. */
+    /** Takes the lines so far, which are valid until the next `add`. */
     take(): Buffer {
       const lines = buffer.subarray(0, o);
       o = 0;
@@ -101,7 +100,7 @@ function writeNumber(buffer: Buffer, start: number, n: number): number {
   return start + digits + 1;
 }
 
-/** How bytes stand in a line: `t`, `u` or `b`, as its code. */
+/** How to write bytes: `t`, `u` or `b`, as a character code. */
 function kindOf(bytes: Buffer): number {
   if (bytes.includes(0) || !isUtf8(bytes)) return 0x62;
   return bytes.includes(9) || bytes.includes(10) || bytes.includes(13) ? 0x75 : 0x74;

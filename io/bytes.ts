@@ -1,12 +1,13 @@
 /**
- * Views of buffers that are made once for many reads.
+ * Views of buffers, reused for many reads.
  *
  * @module
  */
 
+/** A DataView of a buffer. */
 export const viewOf = ({ buffer, byteOffset, length }: Buffer): DataView => new DataView(buffer, byteOffset, length);
 
-/** {@link viewOf}, made once for many calls with the same buffer: rows and messages come many to one. */
+/** {@link viewOf} that is reused while calls pass the same buffer, which has many rows or messages. */
 export function viewer(): (bytes: Buffer) => DataView {
   let last: Buffer = Buffer.alloc(0);
   let view = viewOf(last);

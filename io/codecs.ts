@@ -1,8 +1,8 @@
 /**
- * The codecs that Kafka's clients compress record batches with.
+ * Decompresses record batches of Kafka clients.
  *
- * A codec is loaded when the first batch needs it. What a batch unpacks to has a bound, because anybody may post:
- * a few kilobytes can claim to be gigabytes.
+ * A codec is loaded when the first batch needs it. The decompressed size is limited, because anyone may post a few
+ * kilobytes that decompress to gigabytes.
  *
  * @see https://kafka.apache.org/documentation/#recordbatch
  * @module
@@ -10,10 +10,10 @@
 import { createRequire } from "node:module";
 import { gunzipSync } from "node:zlib";
 
-// Native modules, which the scripts of threads cannot hold.
+// For native modules, which the bundled scripts of threads cannot contain.
 const require = createRequire(import.meta.url);
 
-/** The largest size that a batch may unpack to, bytes. */
+/** The largest decompressed size of a batch, bytes. */
 const maxUnpacked = 1 << 29;
 
 type Unpack = (bytes: Buffer, maxBytes: number) => Promise<Buffer>;
@@ -27,11 +27,11 @@ const codecs: Record<number, { name: string; unpack: Unpack }> = {
 };
 
 /**
- * Unpacks the records of a batch.
+ * Decompresses the records of a batch.
  *
  * @param codec its number in the batch's attributes
  * @param options.where names the batch in errors
- * @throws where the codec is not known, and where the records are damaged or larger than `maxBytes`
+ * @throws if the codec is unknown, or the records are damaged or larger than `maxBytes`
  */
 export async function unpack(
   bytes: Buffer,
@@ -39,19 +39,20 @@ export async function unpack(
   { where, maxBytes = maxUnpacked }: { where: string; maxBytes?: number },
 ): Promise<Buffer> {
   const known = codecs[codec];
-  if (!known) throw new Error(`Cannot read ${where}: it is compressed by codec ${codec}, which Kafka does not define`);
+  if (!known)
+    throw new Error(`Cannot read ${where}: it is compressed with codec ${codec}, which Kafka does not define`);
   try {
     return await known.unpack(bytes, maxBytes);
   } catch (error) {
-    const why = `is damaged or unpacks to more than ${maxBytes / 2 ** 20} MB (${(error as Error).message})`;
-    const remedy = "let its producer send smaller batches or use another codec";
-    throw new Error(`Cannot read ${where}: its record batch, compressed by ${known.name}, ${why}; ${remedy}`, {
+    const why = `is damaged or decompresses to more than ${maxBytes / 2 ** 20} MB (${(error as Error).message})`;
+    const remedy = "make its producer send smaller batches or use another codec";
+    throw new Error(`Cannot read ${where}: its record batch, compressed with ${known.name}, ${why}; ${remedy}`, {
       cause: error,
     });
   }
 }
 
-/** How snappy-java, which Java's clients use, begins what it cuts into blocks; others send one block without this. */
+/** The magic of snappy-java, which Java's clients use and which writes blocks. Other clients send one block without it. */
 const snappyJava = Buffer.from("\x82SNAPPY\0", "latin1");
 
 async function unpackSnappy(bytes: Buffer, maxBytes: number): Promise<Buffer> {
@@ -87,10 +88,10 @@ const lz4 = { magic: 0x184d2204, dictionary: 1, contentChecksum: 4, contentSize:
 /** @see https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md */
 async function unpackLz4(bytes: Buffer, maxBytes: number): Promise<Buffer> {
   const { decompressFrameSync } = require("lz4-napi") as typeof import("lz4-napi");
-  if (bytes.readUInt32LE(0) !== lz4.magic) throw new Error("it is no LZ4 frame");
+  if (bytes.readUInt32LE(0) !== lz4.magic) throw new Error("it is not an LZ4 frame");
   const flags = bytes.readUInt8(4);
   const largestBlock = 4 ** ((bytes.readUInt8(5) >> 4) & 7) * 256;
-  // The library has no limit, so its blocks are counted before.
+  // The library has no size limit, so the blocks are counted first.
   let p = 7 + (flags & lz4.contentSize ? 8 : 0) + (flags & lz4.dictionary ? 4 : 0);
   for (let blocks = 0; ; blocks++) {
     const size = bytes.readUInt32LE(p) & 0x7fffffff;
@@ -99,7 +100,8 @@ async function unpackLz4(bytes: Buffer, maxBytes: number): Promise<Buffer> {
     if ((blocks + 1) * largestBlock > maxBytes + largestBlock) throw new Error("it is too large");
     p += size + (flags & lz4.blockChecksum ? 4 : 0);
   }
-  if (p + (flags & lz4.contentChecksum ? 4 : 0) !== bytes.length) throw new Error("more follows its LZ4 frame");
+  if (p + (flags & lz4.contentChecksum ? 4 : 0) !== bytes.length)
+    throw new Error("there are bytes after its LZ4 frame");
   return decompressFrameSync(bytes);
 }
 
@@ -107,11 +109,11 @@ async function unpackZstd(bytes: Buffer, maxBytes: number): Promise<Buffer> {
   const { ZSTDDecoder } = await import("zstddec");
   const decoder = new ZSTDDecoder();
   await decoder.init();
-  // Java's clients do not say the size. An output that does not fit gives nothing, as damaged input does.
+  // Java's clients do not write the size. The decoder returns nothing if the output does not fit or the input is damaged.
   const usual = Math.min(maxBytes, Math.max(1 << 20, 16 * bytes.length));
   for (const room of new Set([usual, maxBytes])) {
     const { buffer, byteOffset, length } = decoder.decode(bytes, room);
     if (length > 0) return Buffer.from(buffer, byteOffset, length);
   }
-  throw new Error("it gives nothing");
+  throw new Error("the decoder returned nothing");
 }

@@ -1,35 +1,35 @@
 /**
- * Places in a database's log, as the reader of the log finds them and checkpoints remember them.
+ * Places in the binary log, which checkpoints store.
  *
  * @module
  */
 
-/** A place in the log of a server. */
+/** A place in the binary log of a server. */
 export interface LogPlace {
   /** The file, such as `binlog.000014`. */
   file: string;
   /** Where a transaction begins in it, bytes. */
   position: number;
-  /** How many rows of the table are done of the transaction that begins there. */
+  /** How many rows of the table in the transaction that begins there are done. */
   skip: number;
   /**
-   * When the server began the file, s since 1970: after RESET MASTER another has its name. Not there while nobody has
-   * read the file.
+   * When the server began the file, s since 1970: after RESET MASTER another file has the same name. Missing until the
+   * file was read.
    */
   made?: number;
-  /** When the last event before the place was written, s since 1970, as far as any was read. */
+  /** When the last event before the place was written, s since 1970; missing if none was read. */
   time?: number;
 }
 
-/** Says which of two places of one server's log comes first, as a number below, at or above 0. */
+/** Compares two places in the log of one server: a negative number if `a` comes first, 0 if they are equal. */
 export function comparePlaces(a: LogPlace, b: LogPlace): number {
   return fileNumber(a.file) - fileNumber(b.file) || a.position - b.position || a.skip - b.skip;
 }
 
-/** The number at the end of a file's name. It grows by one with each file, beyond its six digits. */
+/** The number at the end of a file's name. It grows by one with each file, also beyond six digits. */
 export const fileNumber = (file: string): number => Number(/\d+$/.exec(file)?.[0] ?? 0);
 
-/** Whether a value, as a checkpoint has it, is a place. */
+/** Whether a value from a checkpoint is a place. */
 export function isLogPlace(value: unknown): value is LogPlace {
   const { file, position, skip, made = 0, time = 0 } = (value ?? {}) as Partial<LogPlace>;
   return typeof file === "string" && [position, skip, made, time].every(Number.isSafeInteger);

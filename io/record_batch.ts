@@ -18,50 +18,50 @@ import { unpack } from "./codecs.ts";
 
 const require = createRequire(import.meta.url);
 
-/** By `require` and at first use: it is native, and most of the program's starts need no checksum. */
+/** Loaded at first use: it is native, and most commands need no checksum. */
 let native: typeof import("@node-rs/crc32") | undefined;
 const crc32c = (bytes: Buffer): number => {
   native ??= require("@node-rs/crc32") as typeof import("@node-rs/crc32");
   return native.crc32c(bytes);
 };
 
-/** Free bytes before each batch, where a request's own head is put, so that nothing is copied once more. */
+/** Free bytes before each batch for the header of the request, so that the batch is not copied. */
 export const requestRoom = 1_024;
-/** Where things stand in a batch. */
+/** The positions of the fields in a batch. */
 export const at = {
   ...{ length: 8, leaderEpoch: 12, magic: 16, crc: 17, attributes: 21, lastDelta: 23, firstTime: 27, maxTime: 35 },
   ...{ producerId: 43, producerEpoch: 51, sequence: 53, count: 57, records: 61 },
 };
-/** The length counts what follows it. */
+/** Bytes that the length field does not count: itself and those before it. */
 const uncounted = 12;
 /** Bits of the attributes; the lowest three are the codec. */
 const bits = { codec: 7, appendTime: 8, transactional: 16, control: 32 };
 
-/** Records of one partition, encoded but for what only the producer knows: {@link sealBatch} adds that. */
+/** Encoded records of one partition, without the fields that only the producer knows: {@link sealBatch} adds them. */
 export interface RecordBatch {
   partition: number;
-  /** Records. */
+  /** The number of records. */
   length: number;
-  /** The batch, its head not yet filled in; named as kafkajs wants a message's bytes to be. */
+  /** The batch without its header; kafkajs requires the name `value`. */
   value: Buffer;
   /** The key of the last record. */
   lastKey: string;
 }
 
-/** What the producer knows of a batch. */
+/** The fields of a batch that the producer knows. */
 interface BatchOwner {
   producerId: bigint;
   producerEpoch: number;
   baseSequence: number;
 }
 
-/** Fills in the head of a batch of one transaction, in place, and returns its bytes. */
+/** Writes the header of a transactional batch in place, and returns its bytes. */
 export function sealBatch(
   { value: bytes, length }: RecordBatch,
   { producerId, producerEpoch, baseSequence }: BatchOwner,
 ) {
   const now = BigInt(Date.now());
-  bytes.fill(0, 0, at.length); // the offset is the broker's, as the leader epoch is
+  bytes.fill(0, 0, at.length); // the broker sets offset and leader epoch
   bytes.writeInt32BE(bytes.length - uncounted, at.length);
   bytes.writeInt32BE(0, at.leaderEpoch);
   bytes[at.magic] = 2;
@@ -77,37 +77,37 @@ export function sealBatch(
   return bytes;
 }
 
-/** What {@link decodeRecords} needs to know beside the bytes. */
+/** Options of {@link decodeRecords}. */
 interface DecodeOptions {
-  /** Records below this offset are skipped: a batch comes whole. */
+  /** Records below this offset are skipped: the broker sends whole batches. */
   from: number;
-  /** Batches that begin here or later are left. */
+  /** Batches that begin at or above this offset are not read. */
   endOffset: number;
   abortedTransactions: { producerId: string; firstOffset: string }[];
-  /** Named in errors. */
+  /** The source, for errors. */
   where: string;
   onRecord: OnRecord;
-  /** Told the first and the last offset of each batch that is a mark or was aborted. */
+  /** Called with the first and last offset of each batch of control records or aborted records. */
   onSkipped?: (first: number, last: number) => void;
 }
 
-/** One message, as it stands in a larger buffer. */
+/** One message in a larger buffer. */
 export interface RecordView {
   offset: number;
   /** When it was posted, ms. */
   timestamp: number;
   bytes: Buffer;
-  /** Where key and value stand in `bytes`; start and end are -1 where there is none. */
+  /** Where key and value are in `bytes`; start and end are -1 if there is none. */
   keyStart: number;
   keyEnd: number;
   valueStart: number;
   valueEnd: number;
 }
 
-/** Takes one message. The view is the same object each time: what is kept must be copied. */
+/** Receives one message. The view is the same object each time: copy what you keep. */
 type OnRecord = (record: RecordView) => void;
 
-/** A view's key and value as buffers of their own, null where there is none. */
+/** Copies of a view's key and value, null if there is none. */
 export const keyBytes = ({ bytes, keyStart, keyEnd }: RecordView): Buffer | null =>
   keyStart < 0 ? null : Buffer.from(bytes.subarray(keyStart, keyEnd));
 export const valueBytes = ({ bytes, valueStart, valueEnd }: RecordView): Buffer | null =>
@@ -118,8 +118,8 @@ export const messageBytes = ({ keyStart, keyEnd, valueStart, valueEnd }: RecordV
   keyEnd - keyStart + valueEnd - valueStart;
 
 /**
- * Decodes record batches (magic 2) as the broker sent them; a last one that is cut off is left for the next fetch.
- * Transactions that were aborted open at their first offset and close at their abort marker.
+ * Decodes record batches (magic 2) as the broker sent them. An incomplete last one is left for the next fetch. Skips the
+ * records of an aborted transaction: those from its first offset to its abort marker.
  *
  * @returns the next offset to fetch
  * @see https://kafka.apache.org/documentation/#recordbatch
@@ -181,7 +181,7 @@ interface BatchHead {
 
 function decodeBatch(bytes: Buffer, { count, base, from, firstTime, appendTime, onRecord }: BatchHead): void {
   let p = 0;
-  // Zigzag, seven bits a byte, lowest first; multiplied rather than shifted where it may pass 32 bits.
+  // Zigzag, seven bits a byte, lowest first. Multiplied instead of shifted, because it may exceed 32 bits.
   const varint = (): number => {
     let byte = bytes[p++] as number;
     if (byte < 128) return byte & 1 ? -((byte + 1) >> 1) : byte >> 1;

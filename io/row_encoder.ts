@@ -1,8 +1,8 @@
 /**
- * Encodes MySQL rows straight into Kafka record batches.
+ * Encodes MySQL rows directly into Kafka record batches.
  *
- * A row never becomes an object or a string: its bytes are escaped as JSON directly into the batch that goes to the broker,
- * at a tenth of the cost of objects and kafkajs' own encoder.
+ * A row never becomes an object or a string: its bytes are escaped as JSON into the batch that is sent to the broker. This
+ * takes a tenth of the time of objects and the encoder of kafkajs.
  *
  * @module
  */
@@ -10,59 +10,59 @@ import type { ColumnKind } from "../io.ts";
 import { viewer, viewOf } from "./bytes.ts";
 import { at, type RecordBatch, requestRoom } from "./record_batch.ts";
 
-/** What {@link rowEncoder} needs to know. */
+/** Options of {@link rowEncoder}. */
 interface RowEncoderOptions {
   columns: readonly { name: string; kind: ColumnKind }[];
-  /** Which column is the key. */
+  /** The index of the key in `columns`. */
   key: number;
   partitions: number;
   /** The partition of a key. */
   partitionOf: (key: string, partitions: number) => number;
-  /** Bytes of a batch at most; a row that is larger gets one of its own. */
+  /** The most bytes in a batch. A larger row gets a separate batch. */
   maxBytes: number;
 }
 
-/** Turns rows into record batches. */
+/** Encodes rows into record batches. */
 export interface RowEncoder {
-  /** Adds the row that stands in `bytes` from `start` on: its columns as texts, each after its length (MySQL's text protocol). */
+  /** Adds the row in `bytes` from `start` on: its columns as text, each after its length (MySQL's text protocol). */
   add(bytes: Buffer, start: number): void;
   /** Adds a delete: a record with this key and no value. */
   remove(key: string): void;
-  /** Records since the last `take`, deletes among them, and how many of them are deletes. */
+  /** The number of records since the last `take`, and of deletes among them. */
   rows: number;
   deleted: number;
   bytes: number;
-  /** Of the last record added, until its batch is released. */
+  /** The key of the last record added, until its batch is released. */
   lastKey: string;
-  /** The batches so far, in order; new rows begin new ones. */
+  /** Takes the batches so far, in order. */
   take(): RecordBatch[];
-  /** Gives back batches that nobody needs any more; their memory is used again. */
+  /** Returns batches that are no longer needed, so that their memory is reused. */
   release(batches: RecordBatch[]): void;
 }
 
-/** A batch in the making. */
+/** A batch that still grows. */
 interface Growing {
   buffer: Buffer;
   view: DataView;
   end: number;
   rows: number;
-  /** Where the key of the last record stands. */
+  /** Where the key of the last record is. */
   keyStart: number;
   keyEnd: number;
 }
 
-/** Bytes that stand inside JSON strings not as they are. */
+/** Bytes that must be escaped in JSON strings. */
 const escaped = new Uint8Array(256);
 for (let byte = 0; byte < 32; byte++) escaped[byte] = 1;
 escaped[0x22] = 1; // "
 escaped[0x5c] = 1; // \
 
-/** How JSON.stringify writes each of them. */
+/** The escape of each of them, as JSON.stringify writes it. */
 const escapes = Array.from({ length: 93 }, (_, byte) =>
   Buffer.from(escaped[byte] ? JSON.stringify(String.fromCharCode(byte)).slice(1, -1) : ""),
 );
 
-/** Whether one of four bytes needs an escape: is below 32, or leaves 0 when `"` or `\` is taken from it. */
+/** Not 0 if one of four bytes must be escaped: it is below 32, or its XOR with `"` or `\` is 0. */
 const anyEscaped = (four: number): number => {
   const quote = four ^ 0x22222222;
   const backslash = four ^ 0x5c5c5c5c;
@@ -71,10 +71,10 @@ const anyEscaped = (four: number): number => {
 };
 
 /**
- * Encodes rows as the records that {@link rowToJson} and kafkajs would make of them, byte for byte.
+ * Encodes rows as the same bytes that {@link rowToJson} and kafkajs would produce.
  *
- * Texts are looked at and copied four bytes at a time, and so are the columns' names: up to three bytes more than
- * wanted are written behind a name, and overwritten by what follows.
+ * Checks and copies text, and copies column names, four bytes at a time. Up to three extra bytes are written after a
+ * name, and then overwritten.
  *
  * Memory: the batches that were taken and not yet released, each up to `maxBytes` or one row.
  */
@@ -118,7 +118,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
     },
     add(source, start) {
       const from = viewOfSource(source);
-      // Where the columns stand, and how long the JSON is when nothing needs to be escaped.
+      // Finds the columns, and the length of the JSON if nothing must be escaped.
       let value = 1; // the closing brace
       for (let i = 0, p = start; i < columns.length; i++) {
         let length = source[p++] as number;
@@ -179,7 +179,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
           }
           while (p < to && escaped[source[p] as number] === 0) buffer[o++] = source[p++] as number;
           if (p === to) break;
-          // Each byte may become six, and the rest of the row still has to fit.
+          // Each byte may become six, and the rest of the row must fit too.
           const need = o + 6 * (to - p) + value + 40;
           if (batch.rows > 0 && need > usual) {
             seal(partition, batch);
@@ -201,7 +201,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
       buffer[o++] = 0x7d; // }
       const written = o - valueStart;
       if (written !== value) {
-        // Escapes have made it longer than its head says.
+        // Escapes made it longer than its header says.
         size = recordSize(batch.rows, keyLength, written);
         const shift = headSize(size, batch.rows, keyLength) + keyLength + varintSize(written) - head;
         if (shift > 0) buffer.copyWithin(valueStart + shift, valueStart, o);
@@ -255,7 +255,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
   return encoder;
 }
 
-/** Bytes as numbers of four each, the last one filled up with zeros. */
+/** Bytes as 32-bit numbers, the last one padded with zeros. */
 const wordsOf = (bytes: Buffer): Int32Array => {
   const padded = Buffer.concat([bytes], 4 * Math.ceil(bytes.length / 4));
   return Int32Array.from({ length: padded.length / 4 }, (_, i) => padded.readInt32LE(4 * i));
@@ -266,7 +266,7 @@ const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 /** Bytes of a whole number >= 0 as a zigzag varint. */
 const varintSize = (n: number): number => (n < 64 ? 1 : n < 8_192 ? 2 : n < 1_048_576 ? 3 : n < 134_217_728 ? 4 : 5);
 
-/** Bytes of a record without its own size. */
+/** Bytes of a record without its size field. */
 const recordSize = (delta: number, keyLength: number, value: number): number =>
   3 + varintSize(delta) + varintSize(keyLength) + keyLength + varintSize(value) + value;
 
@@ -274,7 +274,7 @@ const recordSize = (delta: number, keyLength: number, value: number): number =>
 const headSize = (size: number, delta: number, keyLength: number): number =>
   varintSize(size) + 2 + varintSize(delta) + varintSize(keyLength);
 
-/** Writes what stands before a record's value, the key left out; returns where the value begins. */
+/** Writes the fields before a record's value, without the key. Returns where the value begins. */
 function writeHead(
   buffer: Buffer,
   start: number,
@@ -288,7 +288,7 @@ function writeHead(
   return writeVarint(buffer, o, value);
 }
 
-/** Writes a record without a value, whose length is -1; returns where it ends. */
+/** Writes a record without a value (length -1). Returns where it ends. */
 function writeDelete(buffer: Buffer, start: number, { delta, key }: { delta: number; key: string }): number {
   let o = writeVarint(buffer, start, 4 + varintSize(delta) + varintSize(key.length) + key.length);
   buffer[o++] = 0; // attributes

@@ -1,27 +1,27 @@
 /**
- * Text for people: sums, counts, durations, and control characters made harmless.
+ * Text for people: counts, durations and sizes, with control characters replaced.
  *
  * @module
  */
 
-/** Text made safe to show: control characters, which could move the cursor or change colours, are replaced. */
+/** Makes text safe to show: replaces control characters, which could move the cursor or change colours. */
 export const printable = (text: string): string =>
   text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 
-/** The sum of what `value` gives for each item; numbers need none. */
+/** The sum of `value` over the items; by default of the items themselves. */
 export const sum = <T>(items: readonly T[], value: (item: T) => number = Number): number =>
   items.reduce((total, item) => total + value(item), 0);
 
 const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 20 });
 
-/** A number with thousands separated. Digits beyond what a JS number holds come as text and stay. */
+/** A number with thousands separators. Text keeps digits that a JS number cannot hold. */
 export const count = (value: number | string | null | undefined): string =>
   typeof value === "number" ? grouped.format(value) : (value ?? "").replace(/\B(?=(\d{3})+$)/g, ",");
 
-/** So many of a thing: "1 post", "2 posts". */
+/** A count with its noun: "1 post", "2 posts". */
 export const some = (n: number, one: string, several = `${one}s`): string => `${count(n)} ${n === 1 ? one : several}`;
 
-/** A time span for people, from ms. */
+/** Formats a duration in ms. */
 export function duration(ms: number): string {
   const seconds = ms / 1000;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -30,7 +30,7 @@ export function duration(ms: number): string {
   return minutes < 100 ? `${minutes} min ${Math.round(seconds % 60)} s` : `${(minutes / 60).toFixed(1)} h`;
 }
 
-/** A number of bytes for people. */
+/** Formats a number of bytes. */
 export function byteCount(bytes: number): string {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   let at = 0;

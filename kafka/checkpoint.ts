@@ -29,23 +29,23 @@ export interface Progress {
   piece?: { to: LogPlace; done: string } | null;
 }
 
-/** How far a table is posted. It stands in the checkpoint topic, committed together with the rows it counts. */
+/** How far a table is posted: a record of the checkpoint topic, committed together with the rows it counts. */
 export interface Checkpoint extends Progress {
   table: Table;
   database: string;
-  /** Who posted last; `claim` rises with every start, so that two posters notice each other. */
+  /** The process that posted last. `claim` grows by one with every start, so that two posts notice each other. */
   owner: { id: string; host: string; pid: number; started: string };
   claim: number;
   /** The newest `--full` run: done, or to be finished by the next post. */
   full: (Progress & { id: string; upTo: string | null; done: boolean }) | null;
-  /** Where the last record posted stands in the topic. */
+  /** The last record posted. */
   last: { partition: number; offset: number; key: string } | null;
-  /** Kafka's id of the topic that the rows were posted to, where it gives one. */
+  /** Kafka's id of the table's topic; brokers before 2.8 give none. */
   topicId?: string;
 }
 
 /**
- * Refuses topics that hold another database's rows.
+ * Refuses topics that hold the rows of another database.
  *
  * @throws `UsageError` that says what to do
  */
@@ -60,7 +60,7 @@ export function checkDatabase(kafka: KafkaSettings, checkpoint: Checkpoint | und
  * Reads a table's newest committed checkpoint.
  *
  * @param options.complete waits until no transaction is open in its partition, so that nothing newer can appear
- * @param options.onStrange told how many records there were that are no checkpoint of the table: they are skipped
+ * @param options.onStrange called with the number of records that are not checkpoints of the table; they are skipped
  */
 export async function readCheckpoint(
   reader: KafkaReader,
@@ -74,11 +74,11 @@ export async function readCheckpoint(
   for (;;) {
     const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
     if (!range && !complete) return undefined;
-    // It has been made: a broker that does not know of it yet must not have every row posted again.
+    // The topic was created: a broker that does not know it yet must not cause every row to be posted again.
     if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
     if (complete && range.lastStable < range.logEnd) {
       if (Date.now() > deadline) {
-        throw retriable(openTransaction(topic, range) + lostMark(topic, range));
+        throw retriable(openTransaction(topic, range) + lostMarker(topic, range));
       }
       await sleep(20);
       continue;
@@ -104,7 +104,7 @@ export async function readCheckpoint(
   }
 }
 
-/** A record as a checkpoint of the table; `undefined` where somebody else wrote it. */
+/** Parses a record; `undefined` if it is not a checkpoint of the table. */
 function parseCheckpoint(record: RecordView, table: Table): Checkpoint | undefined {
   if (keyBytes(record)?.toString() !== table) return undefined;
   let found: Checkpoint | null;
@@ -133,8 +133,8 @@ const isProgress = ({ lastKey, rows, log, piece }: Partial<Progress>) =>
   (log == null || isLogPlace(log)) &&
   (piece == null || (isKey(piece.done) && isLogPlace(piece.to)));
 
-// Its sender is fenced, so the broker should have ended it.
-const lostMark = (topic: string, { partition, lastStable: stable }: PartitionOffsets): string =>
-  `, which a killed broker of Kafka 4.3 or 4.4 may leave (KAFKA-20734): abort it by "kafka-transactions.sh --bootstrap-server ... abort --topic ${topic} --partition ${partition} --start-offset ${stable}", then run post --full`;
+// The producer is fenced, so the broker should have ended its transaction.
+const lostMarker = (topic: string, { partition, lastStable: stable }: PartitionOffsets): string =>
+  `, which a killed broker of Kafka 4.3 or 4.4 may leave (KAFKA-20734): abort it with "kafka-transactions.sh --bootstrap-server ... abort --topic ${topic} --partition ${partition} --start-offset ${stable}", then run post --full`;
 
 export type Last = NonNullable<Checkpoint["last"]>;

@@ -1,5 +1,5 @@
 /**
- * Connections to Kafka: a transactional producer, and a reader that goes by partition and offset.
+ * Connections to Kafka: a transactional producer, and a reader by partition and offset.
  *
  * The reader uses no consumer group: the names of the landed files record what was read, and a lock allows one writer at a
  * time, so a group would only add rebalances.
@@ -21,21 +21,21 @@ export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
     clientId: "pinterest-data-pipeline",
     brokers,
     ...(ssl && { ssl }),
-    // A copy: kafkajs puts a function into it, and settings go to threads.
+    // A copy, because kafkajs adds a function to it, and settings with functions cannot be sent to threads.
     ...(sasl && { sasl: { ...sasl } as import("kafkajs").SASLOptions }),
     connectionTimeout: 5_000,
     requestTimeout: 30_000,
-    // About 5 s within one call. Longer outages are waited for by the caller, who can say so and has a limit.
+    // About 5 s per call. The caller retries for longer: it reports the outage and has a time limit.
     retry: { initialRetryTime: 50, maxRetryTime: 1_000, retries: 8 },
     logLevel: logLevel.NOTHING,
   });
 }
 
 /**
- * Connects a transactional producer that has fenced whoever held its id and ended their transaction. Its caller
- * disconnects it.
+ * Connects a transactional producer. It fences the previous producer with the same transactional id and aborts its
+ * transaction. The caller disconnects it.
  *
- * @throws `UsageError` where the brokers allow no transaction of that length
+ * @throws `UsageError` if the brokers refuse the transaction timeout
  */
 export async function openProducer(
   settings: KafkaSettings,
@@ -55,7 +55,7 @@ export async function openProducer(
   } catch (error) {
     void producer.disconnect().catch(() => {});
     if ((rootCause(error) as { type?: string }).type !== "INVALID_TRANSACTION_TIMEOUT") throw error;
-    const timeout = options.transactionTimeout ?? 60_000; // kafkajs' own default
+    const timeout = options.transactionTimeout ?? 60_000; // the default of kafkajs
     throw new UsageError(
       `Kafka at ${settings.brokers.join(", ")} refuses transactions of up to ${timeout / 1000} s: set transaction.max.timeout.ms of its brokers to ${timeout} or more`,
       { cause: error },
@@ -64,7 +64,7 @@ export async function openProducer(
 }
 
 /**
- * Sends messages to some topics within a transaction, and makes sure that every partition has acknowledged.
+ * Sends messages within a transaction, and checks that every partition has acknowledged them.
  *
  * @returns the offset of the first message sent to each partition, by `topic/partition`
  */
@@ -81,11 +81,11 @@ export async function sendAcknowledged(
   return offsets;
 }
 
-/** A connection for reading, by partition and offset. Close it by `await using` or `close()`. */
+/** A connection that reads by partition and offset. Close it with `await using` or `close()`. */
 export interface KafkaReader extends AsyncDisposable {
   clusterId: string;
   cluster: Cluster;
-  /** Asks for metadata one at a time: while kafkajs asks for a topic that is missing, every other answer is an error too. */
+  /** Runs one metadata request at a time: while kafkajs asks for a missing topic, its other metadata requests fail too. */
   asking: LimitFunction;
   close(): Promise<void>;
 }
@@ -93,7 +93,7 @@ export interface KafkaReader extends AsyncDisposable {
 /**
  * Connects to Kafka for reading.
  *
- * @throws `UsageError` where the broker refuses the credentials
+ * @throws `UsageError` if the broker refuses the credentials
  */
 export async function connectReader(settings: KafkaSettings): Promise<KafkaReader> {
   const client = kafkaClient(settings);
@@ -103,13 +103,13 @@ export async function connectReader(settings: KafkaSettings): Promise<KafkaReade
     metadataMaxAge: 30_000,
   }) as Cluster;
   const close = async () => {
-    // A frozen broker would hold up the goodbye for a whole request time-out.
+    // A frozen broker would delay the disconnect by a whole request timeout.
     await Promise.race([cluster.disconnect().catch(() => {}), new Promise((done) => setTimeout(done, 200).unref())]);
   };
   try {
     await cluster.connect();
     const metadata = await cluster.metadata({ topics: [] });
-    if (!metadata) throw retriable("Every connection to a broker was lost"); // kafkajs gives null then
+    if (!metadata) throw retriable("Every connection to a broker was lost"); // kafkajs returns null then
     const { clusterId } = metadata;
     return { clusterId, cluster, asking: pLimit(1), close, [Symbol.asyncDispose]: close };
   } catch (error) {

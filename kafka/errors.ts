@@ -1,5 +1,5 @@
 /**
- * What Kafka errors mean: whether to retry, and what to tell the user.
+ * Kafka errors: which to retry, and messages for the user.
  *
  * @module
  */
@@ -7,13 +7,13 @@
 import { UsageError } from "../runtime/errors.ts";
 import type { KafkaSettings } from "./settings.ts";
 
-/** Says in one line what Kafka refused, where, and what to do about it. */
+/** Converts an error of kafkajs to one whose message says what failed, where, and what to do. */
 export function explainKafka(error: unknown, settings: KafkaSettings): Error {
   const cause = rootCause(error);
   const where = settings.brokers.join(", ");
   if (cannotLogIn(cause)) {
     return new UsageError(
-      `Cannot log in to Kafka at ${where}: ${cause.message}; look at KAFKA.SASL of your credentials`,
+      `Cannot log in to Kafka at ${where}: ${cause.message}; check KAFKA.SASL of your credentials`,
       {
         cause: error,
       },
@@ -21,7 +21,7 @@ export function explainKafka(error: unknown, settings: KafkaSettings): Error {
   }
   if (isDistrusted(cause)) {
     return new UsageError(
-      `Cannot trust Kafka at ${where}: ${cause.message}; look at KAFKA.SSL_CA of your credentials, and at the names in KAFKA.BROKERS and those that the brokers advertise, which must stand in their certificates`,
+      `Cannot trust Kafka at ${where}: ${cause.message}; check KAFKA.SSL_CA of your credentials; the names in KAFKA.BROKERS and those that the brokers advertise must be in their certificates`,
       { cause: error },
     );
   }
@@ -32,12 +32,12 @@ export function explainKafka(error: unknown, settings: KafkaSettings): Error {
     );
   }
   if (!cause.name?.startsWith("KafkaJS")) return cause;
-  // Of topics that could not be made, each has its own reason.
+  // Each topic that could not be created has a separate reason.
   const failures = (cause as { errors?: (Error & { type?: string })[] }).errors ?? [];
   const why = [cause.message, ...new Set(failures.map(({ message }) => message))].join(": ");
   if ([cause as Error & { type?: string }, ...failures].some(({ type }) => type?.includes("AUTHORIZATION"))) {
     return new UsageError(
-      `Kafka at ${where} refuses: ${why}; grant the user of KAFKA.SASL what the topics ${settings.prefix}.* need (see deploy/README.md)`,
+      `Kafka at ${where} refuses: ${why}; grant the user of KAFKA.SASL the permissions that topics ${settings.prefix}.* need (see deploy/README.md)`,
       { cause: error },
     );
   }
@@ -50,15 +50,15 @@ export function rootCause(error: unknown): Error {
   return cause;
 }
 
-/** Whether the broker refused the login, its mechanism or any login: no later try will do better. */
+/** Whether the broker refused the login, its mechanism or any login. A retry cannot succeed. */
 const cannotLogIn = (error: Error & { type?: string }): boolean =>
   error.name === "KafkaJSSASLAuthenticationError" || /SASL/.test(error.type ?? "");
 
-/** Whether the certificate was refused: no later try will do better. */
+/** Whether the certificate was refused. A retry cannot succeed. */
 const isDistrusted = (error: Error): boolean =>
   /CERT|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)/.test((error as { code?: string }).code ?? "");
 
-// kafkajs says "Broker not connected" by a plain Error where a connection was lost between two of its own steps.
+// kafkajs throws a plain Error "Broker not connected" if a connection is lost between two of its steps.
 const isConnectionError = (error: Error): boolean =>
   /^KafkaJS(Connection|ConnectionClosed|RequestTimeout|BrokerNotFound|NoBrokerAvailable|LockTimeout|Timeout|GroupCoordinatorNotFound)/.test(
     error.name,
@@ -66,28 +66,28 @@ const isConnectionError = (error: Error): boolean =>
   error.message === "Broker not connected" ||
   /ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN/.test((error as { code?: string }).code ?? "");
 
-/** An error that may be gone at the next try, in kafkajs' own way. */
+/** An error to retry, marked as kafkajs marks its errors. */
 export const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
 
-/** kafkajs forgets a partition whose leader moved meanwhile: what was sent to it may be there or not. */
+/** kafkajs drops a partition whose leader moved during a send: its messages may be stored or not. */
 export const unacknowledged = (topic: string, partition: number | undefined): Error =>
   retriable(`Partition ${partition} of topic "${topic}" did not acknowledge`);
 
-/** Whether an error may be gone at the next try: the broker is away, moving or slow, or has ended our transaction. */
+/** Whether a retry may succeed: the broker is unavailable, moving or slow, or has ended the transaction. */
 export function isTransientKafka(error: unknown): boolean {
   if (error instanceof UsageError) return false;
   const cause = rootCause(error instanceof Error && error.cause instanceof Error ? error.cause : error);
   const { name = "", type, retriable } = cause as Error & { type?: string; retriable?: boolean };
   if (isDistrusted(cause) || cannotLogIn(cause)) return false;
   if (retriable === true || isConnectionError(cause)) return true;
-  // The broker's own answers, by type: what concerns a transaction is mended by a new producer, and a broker that does
-  // not know what went wrong (-1), as where two clients begin at once, by asking again.
+  // Error codes of the broker. A new producer fixes those of transactions. A retry fixes UNKNOWN (-1), which the broker
+  // returns when two clients start at the same time.
   if (type !== undefined) {
     return (
       !type.includes("AUTHORIZATION") &&
       /PRODUCER|TXN|TRANSACTION|OUT_OF_ORDER_SEQUENCE|COORDINATOR|GROUP_|^UNKNOWN$/.test(type)
     );
   }
-  // kafkajs' own: it lost track of brokers, or a producer that is thrown away was still in use.
+  // Errors of kafkajs itself: it lost track of brokers, or a discarded producer was still in use.
   return name.startsWith("KafkaJS");
 }

@@ -9,27 +9,27 @@ import { retriable } from "./errors.ts";
 
 type Offsets = ReadonlyMap<number, number>;
 
-/** One fetch from one topic: what to read, and what was read. */
+/** Options of {@link fetchOnce}. */
 interface FetchOptions {
   topic: string;
-  /** Next offset wanted, by partition; it is moved on past what was read. */
+  /** The next offset to fetch, by partition. A fetch moves it past what was read. */
   positions: Map<number, number>;
-  /** Where to end, by partition; partitions that have reached it are not fetched. */
+  /** The offset to stop at, by partition. Partitions that have reached it are not fetched. */
   endOffsets: Offsets;
   onRecord: (partition: number, record: RecordView) => void;
-  /** Told the offsets of marks and of aborted records, first and last of each batch. */
+  /** Called with the first and last offset of each batch of control records (markers) or aborted records. */
   onSkipped?: (first: number, last: number) => void;
-  /** Bytes per partition and fetch; larger batches come whole. Default 4 MB. */
+  /** Bytes per partition and fetch; larger batches are fetched whole. Default 4 MB. */
   maxBytes?: number;
-  /** How long the broker may wait for something new, ms. Default 500. */
+  /** How long the broker may wait for new records, ms. Default 500. */
   maxWait?: number;
 }
 
 /**
- * Fetches once from each leader and hands over the committed records below `endOffsets`, in order within a partition.
- * Aborted records, control records and gaps of compaction move the position on without a record.
+ * Fetches once from each leader and passes on the committed records below `endOffsets`, in order within a partition.
+ * Aborted records, control records and gaps of compaction only advance the position.
  *
- * @throws where a batch's checksum is wrong, its records cannot be unpacked, or an offset is out of range
+ * @throws if a batch's checksum is wrong, its records cannot be decompressed, or an offset is out of range
  */
 export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Promise<void> {
   const { topic, positions, endOffsets, onRecord, onSkipped, maxBytes = 4_000_000, maxWait = 500 } = options;
@@ -37,8 +37,8 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
   await reader.cluster.addTargetTopic(topic);
   const leaders = Object.entries(reader.cluster.findLeaderForPartitions(topic, open));
   const led = leaders.flatMap(([, partitions]) => partitions.map(Number));
-  const lacking = open.filter((partition) => !led.includes(partition));
-  if (lacking.length > 0) throw retriable(`No broker leads partition ${lacking.join(", ")} of topic "${topic}"`);
+  const leaderless = open.filter((partition) => !led.includes(partition));
+  if (leaderless.length > 0) throw retriable(`No broker leads partition ${leaderless.join(", ")} of topic "${topic}"`);
   await Promise.all(
     leaders.map(async ([nodeId, partitions]) => {
       const broker = await reader.cluster.findBroker({ nodeId });
@@ -70,14 +70,18 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
   );
 }
 
-/** How many offsets are still to be read, those of control and aborted records included. */
+/** The number of offsets left to read, including those of control and aborted records. */
 export function unread(positions: Offsets, endOffsets: Offsets): number {
   let count = 0;
   for (const [partition, next] of positions) count += Math.max(0, (endOffsets.get(partition) ?? 0) - next);
   return count;
 }
 
-/** Reads the record at one offset; null where there is a mark or an aborted record, and `undefined` where there is a hole. */
+/**
+ * Reads the record at one offset.
+ *
+ * @returns null for a control or aborted record, `undefined` if the offset holds none
+ */
 export async function readRecord<T>(
   reader: KafkaReader,
   topic: string,

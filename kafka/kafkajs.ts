@@ -1,7 +1,7 @@
 /**
- * The only door to kafkajs: its private modules, and the replacements for those that lose rows, leak or are too slow.
+ * The only module that loads kafkajs. It replaces private modules that lose rows, leak or are too slow.
  *
- * They were read in kafkajs 2.2.4; any other version is refused.
+ * Written for kafkajs 2.2.4; any other version is refused.
  *
  * @module
  */
@@ -11,22 +11,21 @@ import { type RecordBatch, requestRoom, sealBatch } from "../io/record_batch.ts"
 
 const require = createRequire(import.meta.url);
 
-// Private modules of kafkajs are replaced and used below; they were read in this version and no other.
 const wanted = "2.2.4";
 const found = (require("kafkajs/package.json") as { version: string }).version;
 if (found !== wanted)
   throw new Error(`Cannot use kafkajs ${found}: kafka/kafkajs.ts was written for ${wanted}; run "npm ci"`);
 
-/** Puts another module in the place of one of kafkajs' own, before kafkajs is loaded. */
+/** Replaces a module of kafkajs before kafkajs is loaded. */
 function replaceModule(name: string, exports: unknown): void {
   const path = require.resolve(`kafkajs/src/${name}`);
   require.cache[path] = { id: path, filename: path, loaded: true, exports } as NodeJS.Module;
 }
 
-// Copies the array for every message: quadratic, 20,000 messages in one send take 4 s.
+// kafkajs copies the array for every message, which is quadratic: 20,000 messages in one send take 4 s.
 replaceModule("producer/groupMessagesPerPartition.js", groupMessages);
-// Where one of several brokers fails, tries again, and sends what another has acknowledged once more under new numbers:
-// rows twice in one transaction. Here nothing is tried again once a request has gone out; the caller begins anew.
+// If one of several brokers fails, kafkajs retries and resends what the others have acknowledged under new sequence
+// numbers, which duplicates rows within a transaction. Here nothing is retried after a request was sent.
 const createSendMessages = require("kafkajs/src/producer/sendMessages") as SendMessages;
 replaceModule("producer/sendMessages.js", (options: Parameters<SendMessages>[0]) => (request: object) => {
   let sent = false;
@@ -42,21 +41,21 @@ replaceModule("producer/sendMessages.js", (options: Parameters<SendMessages>[0])
       options.eosManager.releaseBrokerLock(broker);
     },
     updateSequence(...args: unknown[]) {
-      sent = true; // the numbers are taken right before the request goes out
+      sent = true; // called right before the request is sent
       options.eosManager.updateSequence(...args);
     },
   };
   const retrier: Retrier = (action) =>
     options.retrier((bail, ...count) =>
       action(bail, ...count).catch(async (error: unknown) => {
-        while (!sent && open > 0) await sleep(1); // for another broker it may be on its way yet
+        while (!sent && open > 0) await sleep(1); // a request to another broker may follow
         if (!sent) throw error;
         bail(error);
       }),
     );
   return createSendMessages({ ...options, eosManager, retrier })(request);
 });
-// Makes an object and several buffers of every record: 20 µs. What comes as a RecordBatch is sent as it is.
+// kafkajs creates an object and several buffers per record, which takes 20 µs. A RecordBatch is sent unchanged.
 const encodeProduce = require("kafkajs/src/protocol/requests/produce/v3/request") as ProduceEncoder;
 replaceModule("protocol/requests/produce/v3/request.js", (request: ProduceRequest) => {
   const batches = request.topicData.flatMap(({ partitions }) => partitions.map(({ messages }) => messages));
@@ -65,7 +64,7 @@ replaceModule("protocol/requests/produce/v3/request.js", (request: ProduceReques
     ...(batches.every(isRecordBatch) && { encode: async () => produceParts(request) }),
   };
 });
-// Copies a request twice, into zeroed memory: here its head goes into the room before the batch.
+// kafkajs copies a request twice, into zeroed memory. Here its header is written to the room before the batch.
 const encodeRequest = require("kafkajs/src/protocol/request") as (
   options: RequestOptions,
 ) => Promise<{ buffer: Buffer }>;
@@ -83,20 +82,20 @@ replaceModule("protocol/request.js", async (options: RequestOptions) => {
   const size = new Encoder().writeInt32(parts.reduce((sum, part) => sum + part.length, head.length)).buffer;
   return { buffer: joinBefore([size, head, ...parts.slice(0, -1)], parts.at(-1) as Buffer) };
 });
-// Leaks records of aborted transactions, checks no checksum, and overflows the stack on large batches. Here the
-// response keeps the record batches as bytes; `decodeRecords` reads them. No kafkajs consumer can run beside this.
+// kafkajs returns records of aborted transactions, verifies no checksum, and overflows the stack on large batches. Here
+// a response keeps its record batches as bytes for `decodeRecords`. No kafkajs consumer can run in the same process.
 replaceModule("protocol/requests/fetch/v4/decodeMessages.js", async (decoder: BytesDecoder) => {
   const size = decoder.readInt32();
   return size > 0 ? decoder.readBytes(size) : Buffer.alloc(0);
 });
-// Re-arms a 1 ms timer for ever, also when nothing waits: 5 % of a core.
+// kafkajs restarts a 1 ms timer forever, even if no request waits: 5 % of a core.
 const RequestQueue = require("kafkajs/src/network/requestQueue") as { prototype: RequestQueueLike };
 const { scheduleCheckPendingRequests } = RequestQueue.prototype;
 RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQueueLike) {
   if (this.pending.length > 0) scheduleCheckPendingRequests.call(this);
 };
 
-// Two requests at once open two sockets, and the first is never closed: the process would not end.
+// In kafkajs two concurrent requests open two sockets and never close the first, so the process would not end.
 const Connection = require("kafkajs/src/network/connection") as { prototype: ConnectionLike };
 const { connect } = Connection.prototype;
 Connection.prototype.connect = function (this: ConnectionLike) {
@@ -106,7 +105,7 @@ Connection.prototype.connect = function (this: ConnectionLike) {
   return this.connecting;
 };
 
-// Asks each broker which is the coordinator, and drops why none would tell: a permission that lacks looks like an outage.
+// kafkajs asks each broker for the coordinator and discards their errors, so a missing permission looks like an outage.
 const ClusterClass = require("kafkajs/src/cluster") as { prototype: CoordinatorFinder };
 const { findGroupCoordinatorMetadata } = ClusterClass.prototype;
 ClusterClass.prototype.findGroupCoordinatorMetadata = async function (this: CoordinatorFinder, options: object) {
@@ -157,7 +156,7 @@ function groupMessages(options: {
   return groups;
 }
 
-/** A produce request of ready batches, in the parts of which it consists. */
+/** Encodes a produce request of encoded batches, in parts. */
 function produceParts(request: ProduceRequest): Buffer[] {
   const { transactionalId, producerId, producerEpoch, acks, timeout, topicData } = request;
   const head = new Encoder().writeString(transactionalId).writeInt16(acks).writeInt32(timeout);
@@ -173,7 +172,7 @@ function produceParts(request: ProduceRequest): Buffer[] {
   return parts;
 }
 
-/** Puts parts into the room before a batch; where it is too small, as with several batches, all are copied. */
+/** Copies parts to the room before a batch. If it is too small, as with several batches, everything is copied. */
 function joinBefore(parts: Buffer[], batch: Buffer): Buffer {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   if (length > requestRoom) return Buffer.concat([...parts, batch]);

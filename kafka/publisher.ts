@@ -1,8 +1,8 @@
 /**
- * Sends groups of messages to the topics, each group whole or not at all, and tells what became of it.
+ * Sends groups of messages to topics, each group completely or not at all, and reports the result.
  *
- * A group is one Kafka transaction. After any doubt the producer is thrown away; a new one with the same transactional
- * id fences it, which settles the group's fate, and the topic itself is asked whether the group stands there.
+ * A group is one Kafka transaction. If its result is unknown, the producer is discarded. A new one with the same
+ * transactional id fences it, which ends the transaction; the topic then shows whether the group is stored.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { readRecord } from "./fetch.ts";
 import type { KafkaSettings } from "./settings.ts";
 import { listOffsets, partitionOf } from "./topics.ts";
 
-/** A message to be sent; its partition follows from its key unless it is given. */
+/** A message to send. Its partition is computed from its key unless it is given. */
 export interface ProducerRecord {
   topic: string;
   key: string | null;
@@ -24,69 +24,69 @@ export interface ProducerRecord {
   partition?: number;
 }
 
-/** Where a message stands in its topic. */
+/** The position of a message in its topic. */
 export interface RecordMetadata {
   partition: number;
   offset: number;
 }
 
-/** What became of a group. `unknown`: it is stored whole or not at all, and which could not be found out in time. */
+/** Result of a group. `unknown`: stored completely or not at all, but the broker did not say which in time. */
 export type SendResult =
   | { outcome: "stored"; places: RecordMetadata[] }
   | { outcome: "not_stored"; error: Error }
   | { outcome: "unknown"; error: Error };
 
-/** The broker said nothing until the time was up. */
+/** The broker did not answer before the deadline. */
 export class NoAnswer extends Error {}
 
-/** Sends one group after the other; `send` must not be called again before it has answered. */
+/** Sends one group at a time: call `send` again only after its promise has settled. */
 export interface Publisher extends AsyncDisposable {
   /**
-   * Sends a group in one transaction. It does not try again: what is not stored may be sent anew. When it is stopped
-   * or the time is up, it answers within 1 s.
+   * Sends a group in one transaction, without a retry: the caller may resend a group that is not stored. Returns within
+   * 1 s after a stop or the timeout.
    *
-   * @returns the places in the order of the messages, or the error
+   * @returns the positions in the order of the messages, or the error
    */
   send(messages: ProducerRecord[], options: SendOptions): Promise<SendResult>;
 }
 
-/** How long {@link Publisher.send} may take. */
+/** Limits of {@link Publisher.send}. */
 interface SendOptions {
   signal: AbortSignal;
-  /** ms; a broker that hangs is given up then. */
+  /** How long to wait for the broker, ms. */
   timeoutMs: number;
 }
 
 /** Settings of {@link openPublisher}. */
 interface PublisherOptions {
   kafka: KafkaSettings;
-  /** Asked for at every connection. Nobody else may use it at the same time: each would fence the other. */
+  /** Called for every connection. Two users of one id would fence each other. */
   transactionalId: () => string;
 }
 
-/** What one request carries, about; the program's own topics take ten times as much. */
+/** Bytes of one request, about. Topics that the program creates accept ten times as much. */
 const requestBytes = 4_000_000;
 
-/** How long a commit that was sent may go on after a stop, ms: its answer is worth waiting for. */
+/** How long to wait for the answer to a commit after a stop, ms. */
 const commitGrace = 1_000;
 
 /**
- * How long the broker keeps a transaction of a sender that died, ms. Until then it holds back the topics' readers;
- * none of the groups takes nearly as long.
+ * After how long the broker aborts the transaction of a dead producer, ms. Until then read_committed readers wait. No
+ * group takes nearly as long.
  */
 const transactionTimeout = 20_000;
 
-/** Bytes of a message as the broker counts it, about. */
+/** Bytes of a message as the broker counts them, about. */
 export const messageBytes = ({ key, value }: Pick<ProducerRecord, "key" | "value">): number =>
   Buffer.byteLength(value ?? "") + Buffer.byteLength(key ?? "") + 140;
 
-/** Makes a publisher; it connects when it first sends. */
+/** Creates a publisher, which connects at its first send. */
 export function openPublisher(options: PublisherOptions): Publisher {
   const { kafka } = options;
   let producer: Producer | undefined;
   const closing = new Set<Promise<unknown>>();
 
-  /** Never commits any more; the abort is a kindness to readers, the next producer would do it too. */
+  /** Discards the producer. The abort unblocks readers sooner; the next producer would abort too. */
   const discard = (transaction?: Transaction) => {
     const old = producer;
     producer = undefined;
@@ -98,13 +98,13 @@ export function openPublisher(options: PublisherOptions): Publisher {
     void ended.finally(() => closing.delete(ended));
   };
 
-  /** After a commit without an answer: fences, so that nothing can change any more, and looks. */
+  /** After a commit without an answer: fences the producer, so that nothing can change, then reads the topic. */
   const findOut = async (first: ProducerRecord, place: RecordMetadata, signal: AbortSignal): Promise<boolean> => {
     for (;;) {
       signal.throwIfAborted();
       try {
         producer ??= await openInTime(options, signal);
-        return await inTime(standsAt(kafka, first, place, signal), signal);
+        return await inTime(isStored(kafka, first, place, signal), signal);
       } catch (error) {
         if (!isTransientKafka(error)) throw error;
         discard();
@@ -147,13 +147,13 @@ export function openPublisher(options: PublisherOptions): Publisher {
   };
 }
 
-/** Opens a producer within the signal's time; one that comes too late is closed again. */
+/** Opens a producer before the signal aborts; one that opens later is closed. */
 async function openInTime({ kafka, transactionalId }: PublisherOptions, signal: AbortSignal): Promise<Producer> {
   const opening = openProducer(kafka, {
     transactionalId: transactionalId(),
     transactionTimeout,
     createPartitioner,
-    // The broker is busy for a few ms with the marks of the transaction before.
+    // For a few ms the broker is busy with the markers of the previous transaction.
     retry: { initialRetryTime: 4, maxRetryTime: 1_000, retries: 12 },
   });
   try {
@@ -164,7 +164,7 @@ async function openInTime({ kafka, transactionalId }: PublisherOptions, signal: 
   }
 }
 
-/** The partition that Java's clients would choose; messages without a key take turns. It is noted in the message. */
+/** Chooses the partition as Java's clients do, or in turn for messages without a key, and writes it to the message. */
 function createPartitioner() {
   let turn = 0;
   return ({ message, partitionMetadata }: { message: object; partitionMetadata: unknown[] }): number => {
@@ -175,7 +175,11 @@ function createPartitioner() {
   };
 }
 
-/** Sends in as many requests as their size asks for; tells where each message will stand once it is committed. */
+/**
+ * Sends in as many requests as the size needs.
+ *
+ * @returns the position of each message once it is committed
+ */
 async function sendAll(
   transaction: Transaction,
   messages: ProducerRecord[],
@@ -184,7 +188,7 @@ async function sendAll(
   const places: RecordMetadata[] = [];
   for (const chunk of chunks(messages)) {
     signal.throwIfAborted();
-    // Copies: the partition is noted in them, and a group that is sent again may find more partitions.
+    // Copies, because the partition is written to them, and the topic may have more partitions at a resend.
     const copies = chunk.map((message) => ({ ...message }));
     const byTopic = new Map<string, ProducerRecord[]>();
     for (const message of copies) {
@@ -219,8 +223,8 @@ function* chunks(messages: ProducerRecord[]): Generator<ProducerRecord[]> {
   if (chunk.length > 0) yield chunk;
 }
 
-/** Whether a message is committed at its place. No transaction of its sender may be open any more. */
-async function standsAt(
+/** Whether a message is committed at its position. The transaction of its producer must have ended. */
+async function isStored(
   kafka: KafkaSettings,
   { topic, key, value }: ProducerRecord,
   { partition, offset }: RecordMetadata,
@@ -231,10 +235,10 @@ async function standsAt(
     signal.throwIfAborted();
     const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
     if (!range || range.logStart > offset || range.logEnd <= offset) {
-      throw new Error(`Offset ${offset} of partition ${partition} of topic "${topic}" is gone`);
+      throw new Error(`Offset ${offset} of partition ${partition} of topic "${topic}" is not in the log`);
     }
     if (range.lastStable > offset) break;
-    await sleep(20); // somebody else's transaction is open before it
+    await sleep(20); // another producer's transaction is open before it
   }
   const take = (record: RecordView) => same(keyBytes(record), key) && same(valueBytes(record), value);
   return (await readRecord(reader, topic, { partition, offset, take })) ?? false;
@@ -243,7 +247,7 @@ async function standsAt(
 const same = (bytes: Buffer | null, text: string | null): boolean =>
   bytes === null || text === null ? bytes === text : bytes.equals(Buffer.from(text));
 
-/** A signal for the stop or the end of the time, and one that follows it when a commit had its moment of grace. */
+/** A signal for the stop or the timeout, and one that follows it after `commitGrace`. */
 function deadlines(stop: AbortSignal, timeoutMs: number) {
   const [soon, late] = [new AbortController(), new AbortController()];
   let timer: NodeJS.Timeout;
@@ -263,7 +267,7 @@ function deadlines(stop: AbortSignal, timeoutMs: number) {
   return { signal: soon.signal, late: late.signal, disarm };
 }
 
-/** The promise, or the signal's reason as soon as it is aborted. */
+/** Settles as the promise does, or rejects with the signal's reason as soon as it aborts. */
 function inTime<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   promise.catch(() => {});
   return new Promise<T>((resolve, reject) => {

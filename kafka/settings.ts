@@ -1,26 +1,26 @@
 /**
- * Where Kafka is, and the names of the topics.
+ * How to reach Kafka, and the names of the topics.
  *
  * @module
  */
 import { type Table, tableNames, tables } from "../io.ts";
 
-/** Where Kafka is and how the topics are to be; the `KAFKA` part of db_creds.yaml. */
+/** How to reach Kafka, and the settings of new topics: the `KAFKA` part of db_creds.yaml. */
 export interface KafkaSettings {
   brokers: string[];
   /** Topics are `<prefix>.pin` and so on. */
   prefix: string;
-  /** For topics that are made; those that exist are kept as they are. */
+  /** For new topics; existing ones are left unchanged. */
   partitions: number;
   replicationFactor: number;
   ssl?: true | { ca?: string; cert?: string; key?: string };
   sasl?: { mechanism: "plain" | "scram-sha-256" | "scram-sha-512"; username: string; password: string };
 }
 
-/** What the messages of one table are called in Kafka. */
+/** The topic of a table. */
 export const topicOf = (settings: KafkaSettings, table: Table): string => `${settings.prefix}.${table}`;
 
-/** The compacted topic that says how far each table is posted: a partition per table, by {@link tables}. */
+/** The compacted topic of checkpoints: a partition per table, numbered in {@link tables}. */
 export const checkpointTopic = (settings: KafkaSettings): string => `${settings.prefix}.checkpoints`;
 
 /** How many partitions {@link checkpointTopic} needs. */

@@ -1,5 +1,5 @@
 /**
- * Kafka's ids of topics, which kafkajs does not ask for: a topic that was made again has another one.
+ * Kafka's topic ids, which kafkajs does not request. A recreated topic has a new id.
  *
  * @module
  */
@@ -8,10 +8,10 @@ import { retriable } from "./errors.ts";
 import { type Broker, Decoder, Encoder, sendRequest } from "./kafkajs.ts";
 
 /**
- * The ids that Kafka gave to topics when they were made: null where its brokers give none (before 2.8), and no entry
- * where there is no such topic. The brokers that lead a topic are asked too, because another one may be behind.
+ * The ids of topics: null if the brokers give none (before Kafka 2.8), no entry if there is no such topic. Also asks the
+ * brokers that lead a topic, because another broker may be behind.
  *
- * @throws a retriable error where the brokers do not agree yet
+ * @throws a retriable error if the brokers do not agree yet
  */
 export async function topicIds(reader: KafkaReader, topics: string[]): Promise<Map<string, string | null>> {
   const { cluster } = reader;
@@ -32,11 +32,11 @@ export async function topicIds(reader: KafkaReader, topics: string[]): Promise<M
 }
 
 const metadataApi = 3;
-/** The first version of Metadata that gives ids; later ones give no more that is needed here. */
+/** The first version of Metadata that has ids. Nothing here needs a later one. */
 const metadataVersion = 10;
 const unknownTopic = 3;
 
-/** Asks one broker; kafkajs itself speaks Metadata up to version 6. */
+/** Asks one broker. kafkajs itself supports Metadata up to version 6. */
 async function askTopicIds(
   broker: Broker,
   topics: string[],
@@ -47,10 +47,10 @@ async function askTopicIds(
     return { ids: new Map(topics.map((topic) => [topic, null])), leaders };
   }
   const encode = async () => {
-    const body = new Encoder().writeUVarInt(0); // tagged fields, the last of the request's head
+    const body = new Encoder().writeUVarInt(0); // tagged fields, the last of the request header
     body.writeUVarInt(topics.length + 1);
     for (const topic of topics) body.writeBuffer(Buffer.alloc(16)).writeUVarIntString(topic).writeUVarInt(0);
-    // Do not create topics, and leave out what a user may do with the cluster and with each topic.
+    // Do not create topics; leave out the authorized operations of the cluster and of each topic.
     return body.writeBoolean(false).writeBoolean(false).writeBoolean(false).writeUVarInt(0);
   };
   const decode = async (bytes: Buffer) => {
@@ -62,7 +62,7 @@ async function askTopicIds(
       }
     };
     const skipNumbers = () => from.readUVarIntArray(() => from.readInt32());
-    skipTags(); // of the response's head
+    skipTags(); // of the response header
     from.readInt32(); // throttle time
     from.readUVarIntArray(() => {
       from.readInt32(); // node id
@@ -86,7 +86,7 @@ async function askTopicIds(
         for (let lists = 3; lists > 0; lists--) skipNumbers(); // replicas, in sync, offline
         skipTags();
       });
-      from.readInt32(); // what the user may do
+      from.readInt32(); // authorized operations
       skipTags();
       if (error !== unknownTopic) ids.set(name, id.every((byte) => byte === 0) ? null : id.toString("base64url"));
     });

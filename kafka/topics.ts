@@ -14,24 +14,25 @@ import { explainKafka } from "./errors.ts";
 import { murmur2 } from "./kafkajs.ts";
 import { checkpointPartitions, checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
 
-/** The partition that Java's clients would choose for a key. */
+/** The partition that Java's clients choose for a key. */
 export const partitionOf = (key: string, partitions: number): number =>
   partitions === 1 ? 0 : (murmur2(key) & 0x7fffffff) % partitions;
 
-/** Largest message that the program's own topics take, bytes: a MySQL row of 16 MB, escaped as JSON. */
+/** max.message.bytes of new topics: a MySQL row of 16 MB, escaped as JSON, fits. */
 const maxMessageBytes = 40_000_000;
 
-/** What is wrong with an existing topic for exactly-once work, for people to read. */
+/** The settings of the topics. */
 interface TopicReport {
+  /** One line for each setting that can lose or duplicate data. */
   warnings: string[];
-  /** The largest message that each table's topic takes. */
+  /** max.message.bytes of each table's topic. */
   maxMessageBytes: Record<Table, number>;
 }
 
 /**
- * Makes the tables' topics and the checkpoint topic where they are missing. What exists is kept as it is, but for a
- * checkpoint topic that has no partition for a table that was added since. Warns about client timestamps and finite
- * retention: rows may be lost, or an older row may win.
+ * Creates the tables' topics and the checkpoint topic if they are missing. Existing topics are left unchanged, except
+ * that the checkpoint topic gets a partition for each new table. Warns about client timestamps and finite retention:
+ * rows may be lost, or an older row may win.
  */
 export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport> {
   const { partitions, replicationFactor } = settings;
@@ -47,7 +48,7 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
         "retention.ms": "-1",
         "retention.bytes": "-1",
         "cleanup.policy": "delete",
-        // The broker unpacks what others compress, so that readers need no codec.
+        // The broker decompresses what clients compress, so that readers need no codec.
         "compression.type": "uncompressed",
         "max.message.bytes": String(maxMessageBytes),
       }),
@@ -80,10 +81,9 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
 }
 
 /**
- * What is there of the tables' topics and the checkpoint topic, without making any: those that are missing, and what is
- * wrong with the others. Tries whether the missing ones could be made.
+ * Finds the missing topics and checks the others, without creating any.
  *
- * @throws where they could not
+ * @throws if the broker would refuse to create the missing ones
  */
 export async function inspectTopics(settings: KafkaSettings): Promise<{ missing: string[]; warnings: string[] }> {
   const admin = kafkaClient(settings).admin();
@@ -127,7 +127,7 @@ async function createTopics(
   }
 }
 
-/** Adds the partitions of tables that were added after the topic was made. */
+/** Adds the partitions of tables that are newer than the topic. */
 async function growCheckpoints(admin: Admin, topic: string): Promise<void> {
   const partitions = async () => {
     const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
@@ -165,9 +165,7 @@ async function describeTopics(
     described?.resources
       .find(({ resourceName }) => resourceName === topic)
       ?.configEntries.find(({ configName }) => configName === name)?.configValue;
-  const warnings = described
-    ? []
-    : [`The settings of topics ${names.join(", ")} may not be read: they are not checked`];
+  const warnings = described ? [] : [`Cannot read the settings of topics ${names.join(", ")}, so they are not checked`];
   for (const topic of described ? names : []) {
     if (topic === checkpointTopic(settings)) {
       if (value(topic, "cleanup.policy") !== "compact") {
@@ -176,18 +174,20 @@ async function describeTopics(
       continue;
     }
     if (value(topic, "message.timestamp.type") !== "LogAppendTime") {
-      warnings.push(`Topic "${topic}" keeps its clients' times: a client with a wrong clock decides which row wins`);
+      warnings.push(`Topic "${topic}" stores the times of clients: a client with a wrong clock decides which row wins`);
     }
     const kept = value(topic, "retention.ms") === "-1" && value(topic, "retention.bytes") === "-1";
     if (!kept || value(topic, "cleanup.policy") !== "delete") {
-      warnings.push(`Topic "${topic}" does not keep its messages for ever: what clean has not read by then is lost`);
+      warnings.push(
+        `Topic "${topic}" does not keep its messages forever: those that expire before clean reads them are lost`,
+      );
     }
   }
   const limit = (table: Table) => Number(value(topicOf(settings, table), "max.message.bytes") ?? 1_000_000);
   return { warnings, maxMessageBytes: byTable(limit) };
 }
 
-/** How far one partition reaches: first offset kept, end for read_committed readers, end. */
+/** Offsets of a partition: log start, last stable (where read_committed readers end), log end. */
 export interface PartitionOffsets {
   partition: number;
   logStart: number;
@@ -195,7 +195,7 @@ export interface PartitionOffsets {
   logEnd: number;
 }
 
-/** The ranges of a topic's partitions, in order; `undefined` where there is no such topic. */
+/** The offsets of a topic's partitions, in order; `undefined` if there is no such topic. */
 export async function listOffsets(reader: KafkaReader, topic: string): Promise<PartitionOffsets[] | undefined> {
   const exists = await reader.asking(async () => {
     try {
@@ -233,7 +233,7 @@ export async function listOffsets(reader: KafkaReader, topic: string): Promise<P
   }));
 }
 
-/** Commits offsets for a group without members, so that Kafka's own tools show how far clean has read. */
+/** Commits offsets for a group without members, so that Kafka's tools show how far clean has read. */
 export async function showOffsets(reader: KafkaReader, group: string, topic: string, next: Map<number, number>) {
   const broker = await reader.cluster.findGroupCoordinator({ groupId: group });
   const partitions = [...next].map(([partition, offset]) => ({ partition, offset: String(offset) }));
@@ -242,10 +242,10 @@ export async function showOffsets(reader: KafkaReader, group: string, topic: str
 }
 
 /**
- * Waits until what the topic holds now is readable: a commit is answered before its mark stands in the topic, and who
- * cleans right after posting wants all rows.
+ * Waits until everything in the topic is readable: the broker acknowledges a commit before it writes the marker, and a
+ * clean that follows immediately must see all rows.
  *
- * @returns what holds them back for longer, for people to read
+ * @returns a warning if an open transaction still hides rows
  */
 export async function waitForStableOffset(kafka: KafkaSettings, table: Table): Promise<string | undefined> {
   await using reader = await connectReader(kafka);
@@ -255,7 +255,7 @@ export async function waitForStableOffset(kafka: KafkaSettings, table: Table): P
   for (let then = now, tries = 0; ; then = await ranges(), tries++) {
     const open = now.find(({ logEnd: end }, i) => (then[i]?.lastStable ?? end) < end);
     if (!open) return undefined;
-    if (tries === 100) return `${openTransaction(topic, open)}: clean reads what stands behind it only when it ends`;
+    if (tries === 100) return `${openTransaction(topic, open)}: clean reads the messages behind it only after it ends`;
     await sleep(20);
   }
 }

@@ -172,10 +172,7 @@ const refused = (done: Run, pattern: RegExp) => {
 
 test("a broker whose certificate another authority signed is refused at once", async () => {
   const kafka = { SASL: sasl.scram, SSL_CA: certs.authority("stranger") };
-  refused(
-    await go(["post"], { name: "ca", kafka }),
-    /Cannot trust Kafka at .*: .*certificate.*; look at KAFKA[.]SSL_CA/,
-  );
+  refused(await go(["post"], { name: "ca", kafka }), /Cannot trust Kafka at .*: .*certificate.*; check KAFKA[.]SSL_CA/);
   const system = await go(["clean"], { name: "ca", kafka: { SASL: sasl.scram, SSL_CA: undefined, SSL: true } });
   refused(system, /Cannot trust Kafka at .*certificate/);
 });
@@ -188,7 +185,7 @@ test("a broker whose certificate has another name is refused at once", async () 
 test("a wrong password is refused with the broker's reason, for both mechanisms", async () => {
   for (const SASL of Object.values(sasl)) {
     const done = await go(["post"], { name: "password", kafka: { SASL: { ...SASL, PASSWORD: "hunter2" } } });
-    refused(done, /Cannot log in to Kafka at .*uthentication failed.*; look at KAFKA[.]SASL/);
+    refused(done, /Cannot log in to Kafka at .*uthentication failed.*; check KAFKA[.]SASL/);
     assert.ok(!done.stderr.includes("hunter2"));
   }
 });
@@ -197,7 +194,7 @@ test("a mechanism that the broker does not take, and a login where it takes none
   const kafka = { SASL: { ...sasl.scram, MECHANISM: "scram-sha-256" } };
   refused(
     await go(["post"], { name: "mechanism", kafka }),
-    /Cannot log in to Kafka at .*mechanism; look at KAFKA[.]SASL/,
+    /Cannot log in to Kafka at .*mechanism; check KAFKA[.]SASL/,
   );
   const open = { SASL: sasl.scram, BROKERS: [`127.0.0.1:${ports.open}`], SSL_CA: undefined };
   refused(await go(["post"], { name: "mechanism", kafka: open }), /Cannot log in to Kafka at .*SASL state/);
@@ -207,7 +204,10 @@ test("topics that the user may not use are refused with the broker's reason", as
   const kafka = { SASL: sasl.scram, PREFIX: "forbidden" };
   for (const command of ["post", "emulate", "clean"]) {
     const done = await go(command === "emulate" ? [command, "--limit", "1"] : [command], { name: "topic", kafka });
-    refused(done, /refuses: .*uthoriz.*; grant the user of KAFKA[.]SASL what the topics forbidden[.][*] need/);
+    refused(
+      done,
+      /refuses: .*uthoriz.*; grant the user of KAFKA[.]SASL the permissions that topics forbidden[.][*] need/,
+    );
   }
 });
 
@@ -246,7 +246,7 @@ test("a user without the transactional ids is refused with the broker's reason",
 test("a database whose certificate another authority signed, or of another name, is refused", async () => {
   const kafka = { SASL: sasl.plain };
   const stranger = await go(["explore"], { name: "db", kafka, mysql: { SSL_CA: certs.authority("stranger") } });
-  refused(stranger, /Cannot trust MySQL at localhost:\d+: .*certificate.*; look at SSL_CA/);
+  refused(stranger, /Cannot trust MySQL at localhost:\d+: .*certificate.*; check SSL_CA/);
   assert.equal((await go(["explore"], { name: "db", kafka })).code, 0);
   const at = join(folder.path, "certificates");
   const { certificate, privateKey } = certs.server("database2", { ca: "ours", names: "DNS:elsewhere.example" });

@@ -127,7 +127,7 @@ const statements: [name: string, sql: string, keys: string | RegExp][] = [
   [
     "XA PREPARE",
     "XA START 'x1'; INSERT INTO t (k) VALUES (9001); XA END 'x1'; XA PREPARE 'x1'",
-    /XA PREPARE names rows/,
+    /XA PREPARE logged rows/,
   ],
   ["XA COMMIT", "XA COMMIT 'x1'", ""],
   ["ALTER of a column", "ALTER TABLE t ADD COLUMN extra INT", /"ALTER TABLE t ADD COLUMN extra INT" changed it/],
@@ -193,7 +193,7 @@ test("keys of every type of whole number are read, at both ends of it", async ()
   await sql("CREATE TABLE k_text (k VARCHAR(10) PRIMARY KEY)");
   await begin();
   await sql("INSERT INTO k_text VALUES ('a')");
-  await assert.rejects(changes(table("k_text")), /column 1 is no whole number in the log/);
+  await assert.rejects(changes(table("k_text")), /column 1 is not a whole number in the log/);
 });
 
 test("the key is found behind every type, in images of whole rows, of what changed, and without blobs", async (t) => {
@@ -418,7 +418,7 @@ test("a log that was purged or reset is an error that says what mends it", async
   }
   const read = async (since: LogPlace) =>
     readChanges(server.mysql, { table: table("lost"), from: since, to: await end(), most: 10 });
-  await assert.rejects(read(place), /Cannot follow "lost" in the log of MySQL from binlog.*; run post --full$/);
+  await assert.rejects(read(place), /Cannot follow "lost" in the binary log of MySQL from binlog.*; run post --full$/);
 
   await sql("RESET MASTER");
   await sql("INSERT INTO lost VALUES (3)");
@@ -428,9 +428,9 @@ test("a log that was purged or reset is an error that says what mends it", async
   await sql("RESET MASTER");
   for (let i = 4; i < 40; i++) await sql(`INSERT INTO lost VALUES (${i})`);
   assert.equal((await end()).file, file.file);
-  await assert.rejects(read(file), /is another file than it was: the log was reset; run post --full/);
+  await assert.rejects(read(file), /is another file of the same name: the log was reset; run post --full/);
   const later = { ...file, file: "binlog.000099", position: 4 };
-  await assert.rejects(read(later), /it ends at binlog[.]000001:\d+, before that: the log was reset; run post --full$/);
+  await assert.rejects(read(later), /it ends before that, at binlog[.]000001:\d+: the log was reset; run post --full$/);
   const to = { ...file, position: 5_000_000 };
   const beyond = readChanges(server.mysql, {
     table: table("lost"),

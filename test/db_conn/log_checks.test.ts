@@ -94,7 +94,7 @@ test("an account without the privilege is told what to grant", async () => {
   const db = await connectMysql(plain);
   try {
     const grant =
-      /^Cannot follow the log of MySQL: .*run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON \*\.\* TO 'plain'$/;
+      /^Cannot follow the binary log of MySQL: .*run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON \*\.\* TO 'plain'$/;
     assert.match((await canReadLog(db)) ?? "", grant);
     const table: LogTable = { database: settings.database, table: "still", column: 0, unsigned: false };
     await assert.rejects(readChanges(plain, { table, from, to, most: 10 }), { name: "UsageError", message: grant });
@@ -175,7 +175,7 @@ test("a MySQL that does not number its transactions is told how to be set", asyn
   const without = await openLogServer(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
   try {
     const message =
-      /^Cannot follow the log of MySQL: gtid_mode is not ON; SET GLOBAL enforce_gtid_consistency = ON, then/;
+      /^Cannot follow the binary log of MySQL: gtid_mode is not ON; SET GLOBAL enforce_gtid_consistency = ON, then/;
     assert.match((await canReadLog(without.reader)) ?? "", message);
     await assert.rejects(openSnapshot(without.reader, server.mysql), { name: "UsageError", message });
   } finally {

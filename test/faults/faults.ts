@@ -135,7 +135,7 @@ async function runRound(name: string, number: number, services: Services, python
     async finishChanges(sandbox, writers, { again: mayRepeat } = {}) {
       await writers.stop();
       const { stderr } = await sandbox.go(["post"]);
-      const [miscounted] = /Warning: .* than the log of MySQL tells/.exec(stderr) ?? [];
+      const [miscounted] = /Warning: .* than the binary log of MySQL has/.exec(stderr) ?? [];
       if (miscounted) wrong(miscounted);
       const messages = await readMessages(brokers, sandbox, python);
       const { history } = writers;

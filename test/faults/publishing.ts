@@ -337,7 +337,7 @@ export const publishing: Record<string, Fault> = {
       await sleep(500);
       const { stderr } = await sandbox.run(["post"]).done;
       const warned = new RegExp(
-        `Topic "${topic}" holds messages of others, such as emulate or serve, and none of post`,
+        `Topic "${topic}" has messages of other programs, such as emulate or serve, but none of post`,
       ).test(stderr);
       round.hit("topic of checkpoints deleted", warned ? "post, which warns that every row is posted" : undefined);
       if (!warned) round.wrong(`post without its checkpoints does not warn: ${stderr}`);

@@ -164,7 +164,7 @@ async function decode(bytes: Buffer, { from = 0, endOffset = 1e9, abortedTransac
   return { records, next };
 }
 
-test("decodeRecords() gives offsets, times, keys and values, also compressed by gzip", async () => {
+test("decodeRecords() gives offsets, times, keys and values, also compressed with gzip", async () => {
   const content: [string | null, string | null][] = [
     ["a", "1"],
     [null, "2"],
@@ -245,7 +245,7 @@ test("decodeRecords() refuses a wrong checksum, an unknown codec and an old form
   );
   await assert.rejects(
     decode(batch(4, [["a", "1"]], { attributes: 5 })),
-    /^Error: Cannot read offset 4 of the test: it is compressed by codec 5, which Kafka does not define$/,
+    /^Error: Cannot read offset 4 of the test: it is compressed with codec 5, which Kafka does not define$/,
   );
   const old = batch(4, [["a", "1"]]);
   old.writeInt8(1, 16);

@@ -160,7 +160,7 @@ test("TRUNCATE stops post, which names it; --full posts every row, and a delete 
   const stopped = ok(await post("--prefix", "seen"), 1);
   assert.match(
     stopped.stderr,
-    /Error: Cannot follow "geolocation_data" in the log of MySQL from \S+:\d+: .*TRUNCATE.*; run post --full\n$/,
+    /Error: Cannot follow "geolocation_data" in the binary log of MySQL from \S+:\d+: .*TRUNCATE.*; run post --full\n$/,
   );
   const { stdout } = ok(await post("--prefix", "seen", "--full", "--json"));
   assert.deepEqual(posted(stdout).geo, [300, 2701]);

@@ -318,7 +318,7 @@ test("a topic that was deleted and made again is noticed by post and by clean", 
   assert.equal(post.code, 1);
   assert.match(
     post.stderr,
-    /Error: Topic "whole\.geo" no longer holds the last row posted \(key 5001 at offset \d+ of partition 0\): it was deleted or made again; run post --full to post every row again\n$/,
+    /Error: Topic "whole\.geo" no longer holds the last row posted \(key 5001 at offset \d+ of partition 0\): the topic was deleted or recreated; run post --full to post every row again\n$/,
   );
   const clean = await run(["clean", ...at, "--prefix", "whole"]);
   assert.equal(clean.code, 1);

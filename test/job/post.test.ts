@@ -92,7 +92,7 @@ test("a full run that was killed is finished for all tables by the next post", a
   const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
   const env = struck(join(folder.path, "steps"), "kill 1 ^sent");
   assert.equal((await run([...args, "--full"], { env })).code, null);
-  assert.match(ok(await run(args)).stderr, /A full run was broken off: it is finished first/);
+  assert.match(ok(await run(args)).stderr, /A full run was interrupted: it is finished first/);
   for (const table of tableNames) {
     const keys = [...(await sourceMessages(db, table)).keys()];
     assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...keys, ...keys], table);
@@ -110,7 +110,7 @@ test("post says where another's open transaction hides its rows", async () => {
   await producer.disconnect();
   await db.query("DELETE FROM geolocation_data WHERE ind = 6000");
   const open = `A transaction stays open at offset ${baseOffset} of partition 0 of topic "twice.geo"`;
-  assert.ok(stderr.includes(`Warning: ${open}: clean reads what stands behind it only when it ends`), stderr);
+  assert.ok(stderr.includes(`Warning: ${open}: clean reads the messages behind it only after it ends`), stderr);
 });
 
 test("several partitions: each key in the partition of Java's clients, in order within it, and clean reads them all", async () => {

@@ -208,7 +208,7 @@ test("wrong credentials are told without the password, with exit code 2", async 
   assert.equal(code, 2);
   assert.match(
     stderr,
-    /Error: Cannot use MySQL at 127\.0\.0\.1:\d+: Access denied for user 'pipeline'@.*; look at HOST, USER and PASSWORD of your credentials\n$/,
+    /Error: Cannot use MySQL at 127\.0\.0\.1:\d+: Access denied for user 'pipeline'@.*; check HOST, USER and PASSWORD of your credentials\n$/,
   );
   assert.ok(!stderr.includes("hunter2"));
 });

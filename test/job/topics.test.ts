@@ -277,7 +277,7 @@ test("post notices a topic that was made again, also where the last row posted i
   await producer.send({ topic: "posted.geo", messages: rows.map(({ key, value }) => ({ key, value })) });
   const { code, stderr } = await run(args);
   assert.equal(code, 1, stderr);
-  assert.match(stderr, /Error: Topic "posted\.geo" no longer holds the last row posted .* made again; run post --full/);
+  assert.match(stderr, /Error: Topic "posted\.geo" no longer holds the last row posted .* recreated; run post --full/);
   const full = await run([...args, "--full"]);
   assert.equal(full.code, 0, full.stderr);
 });
