@@ -27,6 +27,7 @@ import {
 } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatDifferences } from "./cli/differences.ts";
+import { watchNpmShell } from "./cli/npm_shell.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
@@ -333,4 +334,5 @@ async function start(): Promise<void> {
   }
 }
 
+watchNpmShell(() => process.kill(process.pid, "SIGTERM"));
 void start();

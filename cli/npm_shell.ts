@@ -1,0 +1,58 @@
+/**
+ * Ends the program with the shell in which `npx` or `npm start` runs it.
+ *
+ * npm passes SIGTERM on to its shell alone, and Debian's dies of it without passing it on. bash replaces itself with
+ * the program, so there the signal arrives.
+ *
+ * @module
+ */
+
+import { readFileSync } from "node:fs";
+
+/** A process, as Linux describes it. */
+interface Process {
+  parent: number;
+  args: string[];
+}
+
+/** @returns nothing for a process that has ended, or where there is no /proc */
+export function readProcess(pid: number): Process | undefined {
+  try {
+    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    // After the name, which may hold parentheses: state and parent.
+    const parent = Number(/^.*\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))?.[1]);
+    return { parent, args };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The shell that npm started for this program alone, above tsx or not.
+ *
+ * It must be npm's child, so that `nohup` and `setsid` are never mistaken for it, and its command must not go on to
+ * something else, so that it never ends before the program does.
+ */
+export function npmShell(parent: number, read: (pid: number) => Process | undefined = readProcess): number | undefined {
+  for (const pid of [parent, read(parent)?.parent]) {
+    const found = pid === undefined ? undefined : read(pid);
+    const [shell = "", option, command = ""] = found?.args ?? [];
+    if (!found || !/(^|\/)\w*sh$/.test(shell) || option !== "-c" || /[;&|\n]/.test(command)) continue;
+    const [title = "", script = ""] = read(found.parent)?.args ?? [];
+    return /^npm /.test(title) || /\/np[mx]-cli\.js$/.test(script) ? pid : undefined;
+  }
+  return undefined;
+}
+
+/** Calls `onEnd` when the shell of npm that runs this program is killed. */
+export function watchNpmShell(onEnd: () => void): void {
+  if (!process.env.npm_command) return;
+  const shell = npmShell(process.ppid);
+  if (shell === undefined) return;
+  const timer = setInterval(() => {
+    if (readProcess(shell)?.args.includes("-c")) return;
+    clearInterval(timer);
+    onEnd();
+  }, 200);
+  timer.unref();
+}
