@@ -16,10 +16,11 @@ import type { KafkaSettings } from "../kafka/settings.ts";
 import { checkIdentity, readIdentity } from "../lake/owner.ts";
 import { loadSample } from "../local/sample/load.ts";
 import { findServices, type Services, useServices } from "../local/services.ts";
+import type { ServiceName } from "../local/state.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import type { Arguments } from "./arguments.ts";
-import { credentialsPath, environmentHasCredentials, ownKafka, readCredentials } from "./credentials.ts";
+import { type Credentials, findCredentials, ownKafka } from "./credentials.ts";
 import type { Command } from "./options.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -50,11 +51,10 @@ const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
 /** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
 export async function connect(context: Context, needs: Needs): Promise<Connections> {
   const { data, prefix, signal, terminal, rows, waitMs } = context;
-  const path = credentialsPath(context.creds);
-  const creds = path === undefined && !environmentHasCredentials() ? undefined : await readCredentials(path);
+  const creds = await findCredentials(context.creds);
   const from = creds?.from ?? "";
   for (const warning of creds?.warnings ?? []) terminal.warn(warning);
-  if (rows !== undefined && creds) {
+  if (rows !== undefined && creds?.mysql) {
     throw new UsageError(`--rows makes sample data for the program's own database only, and "${from}" names another`);
   }
   const zookeeper = context.flags.has("zookeeper");
@@ -63,7 +63,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
       `--zookeeper starts the program's own Kafka, and "${from}" names another: leave out one of them`,
     );
   }
-  const own = { mysql: needs.mysql && !creds, kafka: needs.kafka && !creds?.kafka };
+  const own = { mysql: needs.mysql && !creds?.mysql, kafka: needs.kafka && !creds?.kafka };
   const say = (text: string) => terminal.say(text);
   if (own.mysql || own.kafka) {
     if (context.command === "status" && !existsSync(join(data, "services")))
@@ -86,14 +86,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
     const mysql = creds?.mysql ?? (services?.mysql as MysqlSettings);
     const kafka: KafkaSettings = creds?.kafka ?? ownKafka(services?.kafka?.brokers ?? []);
     if (prefix !== undefined) kafka.prefix = prefix;
-    const parts = [];
-    if (needs.mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${creds ? from : "embedded"})`);
-    if (needs.kafka) {
-      parts.push(
-        `Kafka ${kafka.brokers.join(",")} (${creds?.kafka ? from : zookeeper ? "embedded, with ZooKeeper" : "embedded"}), topics ${kafka.prefix}.*`,
-      );
-    }
-    terminal.say(`Using ${parts.join(" and ")}`);
+    sayUsed(context, { ...(needs.mysql && { mysql }), ...(needs.kafka && { kafka }), creds });
     if (own.mysql && services?.mysql && fillsDatabase.includes(context.command)) {
       const progress = terminal.progress("sample");
       const onProgress = (table: Table, done: number, total: number) => {
@@ -113,6 +106,46 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
     await services?.[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Says which services a command uses, and where their settings are from. */
+export function sayUsed(
+  { terminal, flags }: Context,
+  { mysql, kafka, creds }: { mysql?: MysqlSettings; kafka?: KafkaSettings; creds: Credentials | undefined },
+): void {
+  const from = (service: "mysql" | "kafka", embedded = "embedded") => (creds?.[service] ? creds.from : embedded);
+  const parts = [];
+  if (mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${from("mysql")})`);
+  if (kafka) {
+    const embedded = flags.has("zookeeper") ? "embedded, with ZooKeeper" : "embedded";
+    parts.push(`Kafka ${kafka.brokers.join(",")} (${from("kafka", embedded)}), topics ${kafka.prefix}.*`);
+  }
+  if (parts.length > 0) terminal.say(`Using ${parts.join(" and ")}`);
+}
+
+/** The services that a command can ask without starting any. */
+export interface FoundServices {
+  mysql?: MysqlSettings;
+  kafka?: KafkaSettings;
+  creds: Credentials | undefined;
+  /** The private services that would be used but do not run. */
+  stopped: ServiceName[];
+}
+
+/** Finds the services that are configured, and the private ones that run. */
+export async function findServicesOf({ creds: named, data, prefix, flags }: Context): Promise<FoundServices> {
+  const creds = await findCredentials(named);
+  const running = findServices({ dataDir: data });
+  const mysql = creds?.mysql ?? running?.mysql;
+  const kafka = creds?.kafka ?? (running?.kafka && ownKafka(running.kafka.brokers));
+  const stopped: ServiceName[] = [];
+  if (!mysql) stopped.push("mysql");
+  if (!kafka) stopped.push(flags.has("zookeeper") ? "zookeeper" : "kafka");
+  return {
+    ...(mysql && { mysql }),
+    ...(kafka && { kafka: prefix === undefined ? kafka : { ...kafka, prefix } }),
+    ...{ creds, stopped },
+  };
 }
 
 /** Says that the services of the other mode run too: who forgot the flag would wonder where the rows are. */

@@ -7,18 +7,20 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
+import { isIP } from "node:net";
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import type { MysqlSettings } from "../db_conn.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { UsageError } from "../runtime/errors.ts";
+import { nearest } from "./nearest.ts";
 
-/** What `db_creds.yaml` says. Without a `KAFKA` part the embedded Kafka serves. */
-interface Credentials {
-  mysql: MysqlSettings;
+/** What `db_creds.yaml` says. A service that it does not name is the program's private one. */
+export interface Credentials {
+  mysql?: MysqlSettings;
   kafka?: KafkaSettings;
-  /** Where they stand: the file, the environment or both. */
+  /** Where they are from: the file, the environment or both. */
   from: string;
   /** For people: the file is readable by others, or known to git. */
   warnings: string[];
@@ -26,14 +28,14 @@ interface Credentials {
 
 /** What a key of the file may hold. `secret` values are never shown, not even wrong ones. */
 interface Rule {
-  type: "text" | "secret" | "port" | "count" | "list" | "file" | "switch" | "map";
+  type: "text" | "host" | "secret" | "port" | "count" | "list" | "file" | "switch" | "map";
   required?: true;
   choices?: string[];
   keys?: Record<string, Rule>;
 }
 
 const rules: Record<string, Rule> = {
-  HOST: { type: "text", required: true },
+  HOST: { type: "host", required: true },
   USER: { type: "text", required: true },
   PASSWORD: { type: "secret", required: true },
   DATABASE: { type: "text" },
@@ -73,17 +75,16 @@ const variableNames = (known: Record<string, Rule> = rules, above: string[] = []
 /** The variables that are there, misspelt ones too. */
 const givenVariables = (): string[] => Object.keys(process.env).filter((name) => /^PIPELINE_(MYSQL|KAFKA)_/.test(name));
 
-/** The file with the credentials: the one that was named, else the one in the working folder, where there is one. */
-export const credentialsPath = (named: string | undefined): string | undefined =>
-  named ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
-
 /** How the program's own Kafka is used. */
 export const ownKafka = (brokers: string[]): KafkaSettings => ({
   ...{ brokers, prefix: "pinterest", partitions: 1, replicationFactor: 1 },
 });
 
-/** Whether the environment holds any of the credentials. */
-export const environmentHasCredentials = (): boolean => givenVariables().length > 0;
+/** The credentials of the file that is named, or that is in the working folder, and of the environment, if any. */
+export async function findCredentials(named: string | undefined): Promise<Credentials | undefined> {
+  const path = named ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
+  return path === undefined && givenVariables().length === 0 ? undefined : readCredentials(path);
+}
 
 /** The document, and what was found wrong with it so far. */
 interface Reading {
@@ -167,19 +168,30 @@ function readMap(reading: Reading, map: YAMLMap, known: Record<string, Rule>, ab
     if (!rule) {
       // A password that slipped into a key's place is not shown.
       const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
-      problems.push(`${at}: unknown key${shown}, known are ${Object.keys(known).join(", ")}`);
+      problems.push(`${at}: unknown key${shown}${meant(name, Object.keys(known))}`);
       continue;
     }
     const read = readValue(reading, value as Node | null, rule, { name: `${above}${name}`, at });
     if (read !== undefined) values[name] = read;
   }
+  // A file that names Kafka alone leaves MySQL to the program.
+  const isKafkaAlone = known === rules && map.has("KAFKA") && map.items.length === 1;
+  const given = map.items.map(({ key }) => (isScalar(key) ? String(key.value) : String(key)).toUpperCase());
   for (const [name, rule] of Object.entries(known)) {
-    if (rule.required && !map.has(name)) {
+    if (rule.required && !given.includes(name) && !isKafkaAlone) {
       const at = map.range ? `${place(map.range[0])}: ` : "";
       problems.push(`${at}"${above}${name}" is missing`);
     }
   }
   return values;
+}
+
+/** Which key an unknown one probably means; keys are in capitals. */
+function meant(name: string, known: string[]): string {
+  const capitals = name.toUpperCase();
+  if (known.includes(capitals)) return `: write ${capitals} in capitals`;
+  const near = nearest(capitals, known);
+  return near ? `; did you mean ${near}?` : `, known are ${known.join(", ")}`;
 }
 
 function readValue(
@@ -232,6 +244,13 @@ const scalars = {
   secret: (text: string) => text,
   port: whole(65_535, "a port number"),
   count: whole(10_000, "a whole number above 0"),
+  host(text: string, problem: Problem) {
+    if (text === "") return problem("a value", text);
+    if (isIP(text) !== 0 || !/[\s:/@[\]]/.test(text)) return text;
+    const wanted = "a host name or address alone, without scheme, and its port as PORT";
+    // What stands before an @ may be a password.
+    return text.includes("@") ? problem(wanted) : problem(wanted, text);
+  },
   text(text: string, problem: Problem, { choices }: Rule) {
     if (text === "") return problem("a value", text);
     if (!choices) return text;
@@ -248,14 +267,16 @@ function toSettings(values: Record<string, Value>): Pick<Credentials, "mysql" | 
   const mysqlCa = ca(values.SSL_CA);
   const kafkaCa = ca(kafka?.SSL_CA);
   return {
-    mysql: {
-      host: values.HOST as string,
-      port: (values.PORT as number | undefined) ?? 3306,
-      user: values.USER as string,
-      password: values.PASSWORD as string,
-      database: (values.DATABASE as string | undefined) ?? "pinterest_data",
-      ...(mysqlCa !== undefined && { ca: mysqlCa }),
-    },
+    ...(values.HOST !== undefined && {
+      mysql: {
+        host: values.HOST as string,
+        port: (values.PORT as number | undefined) ?? 3306,
+        user: values.USER as string,
+        password: values.PASSWORD as string,
+        database: (values.DATABASE as string | undefined) ?? "pinterest_data",
+        ...(mysqlCa !== undefined && { ca: mysqlCa }),
+      },
+    }),
     ...(kafka && {
       kafka: {
         brokers: kafka.BROKERS as string[],

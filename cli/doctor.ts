@@ -11,14 +11,12 @@ import { dirname } from "node:path";
 import { byteCount } from "../io/text.ts";
 import { spawnGuarded } from "../local/processes.ts";
 import { programsMissing } from "../local/programs.ts";
-import { findServices } from "../local/services.ts";
 import type { ServiceName } from "../local/state.ts";
 import { cacheFolder, checkOwner } from "../runtime/cache.ts";
 import { isBinary } from "../runtime/program.ts";
-import type { Context } from "./connect.ts";
-import { credentialsPath, environmentHasCredentials, ownKafka, readCredentials } from "./credentials.ts";
+import { type Context, type FoundServices, findServicesOf } from "./connect.ts";
 import { checkKafka, checkLake, checkMysql, checkTools } from "./doctor_services.ts";
-import type { Check, Finding, FoundSettings } from "./finding.ts";
+import type { Check, Finding } from "./finding.ts";
 
 /** Free space below which a first run may not fit, and below which it will not. */
 const [wantedBytes, leastBytes] = [3e9, 1e9];
@@ -41,7 +39,7 @@ export async function runDoctor(context: Context, onFinding: (finding: Finding) 
   };
   await checkMachine(context, check);
   const settings = await checkSettings(context, check);
-  if (settings?.own.length) await checkPrograms(context, settings.own, check);
+  if (settings?.stopped.length) await checkPrograms(context, settings.stopped, check);
   const mysql = settings?.mysql && (await checkMysql(settings.mysql, check)) ? settings.mysql : undefined;
   const kafka = settings?.kafka && (await checkKafka(settings.kafka, check)) ? settings.kafka : undefined;
   await checkLake(context, { ...(mysql && { mysql }), ...(kafka && { kafka }) }, check);
@@ -99,40 +97,20 @@ const listenOn = (port: number) =>
     server.listen(port, "127.0.0.1", () => server.close(() => resolve()));
   });
 
-async function checkSettings(
-  { creds, data, flags, prefix }: Context,
-  check: Check,
-): Promise<FoundSettings | undefined> {
-  const path = credentialsPath(creds);
-  let settings: FoundSettings | undefined;
+async function checkSettings(context: Context, check: Check): Promise<FoundServices | undefined> {
+  let found: FoundServices | undefined;
   await check("credentials", async () => {
-    if (path === undefined && !environmentHasCredentials()) {
-      settings = ownServices(data, flags.has("zookeeper"));
-      return { state: "ok", text: "none: the program uses services of its own" };
-    }
-    const { mysql, kafka, from, warnings } = await readCredentials(path);
-    const own = kafka ? undefined : ownServices(data, flags.has("zookeeper"));
-    const found = kafka ?? own?.kafka;
-    settings = { mysql, ...(found && { kafka: found }), own: (own?.own ?? []).filter((name) => name !== "mysql") };
+    found = await findServicesOf(context);
+    const { mysql, kafka, from, warnings } = found.creds ?? { from: "", warnings: [] };
+    if (!found.creds) return { state: "ok", text: "none: the program uses services of its own" };
     if (warnings.length > 0) return warnings.map((text) => ({ state: "warned", text }) as const);
-    return {
-      state: "ok",
-      text: `${from}: MySQL at ${mysql.host}:${mysql.port}${kafka ? `, Kafka at ${kafka.brokers.join(", ")}` : ""}`,
-    };
+    const parts = [
+      ...(mysql ? [`MySQL at ${mysql.host}:${mysql.port}`] : []),
+      ...(kafka ? [`Kafka at ${kafka.brokers.join(", ")}`] : []),
+    ];
+    return { state: "ok", text: `${from}: ${parts.join(", ")}` };
   });
-  if (settings?.kafka && prefix !== undefined) settings.kafka = { ...settings.kafka, prefix };
-  return settings;
-}
-
-/** The program's own services in a data folder. */
-function ownServices(data: string, zookeeper: boolean): FoundSettings {
-  const running = findServices({ dataDir: data });
-  const kafka = running?.kafka && ownKafka(running.kafka.brokers);
-  const own: ServiceName[] = [
-    ...(running?.mysql ? [] : ["mysql" as const]),
-    ...(kafka ? [] : [zookeeper ? ("zookeeper" as const) : ("kafka" as const)]),
-  ];
-  return { ...(running?.mysql && { mysql: running.mysql }), ...(kafka && { kafka }), own };
+  return found;
 }
 
 async function checkPrograms({ signal }: Context, services: ServiceName[], check: Check): Promise<void> {

@@ -17,8 +17,8 @@ import { lakeState } from "../lake/ledger.ts";
 import { checkIdentity, readIdentity } from "../lake/owner.ts";
 import { sqlHash } from "../lake/sql_files.ts";
 import { outputOf } from "../local/processes.ts";
-import type { Context } from "./connect.ts";
-import type { Check, Finding, FoundSettings } from "./finding.ts";
+import type { Context, FoundServices } from "./connect.ts";
+import type { Check, Finding } from "./finding.ts";
 
 /** How long a service may take to answer, ms. */
 const waitMs = 5_000;
@@ -115,7 +115,7 @@ export async function checkKafka(settings: KafkaSettings, check: Check): Promise
 /** The lake, as far as the services can be asked that it belongs to. */
 export async function checkLake(
   { lake }: Context,
-  settings: Pick<FoundSettings, "mysql" | "kafka">,
+  settings: Pick<FoundServices, "mysql" | "kafka">,
   check: Check,
 ): Promise<void> {
   await check("lake", async () => {

@@ -4,10 +4,6 @@
  * @module
  */
 
-import type { MysqlSettings } from "../db_conn.ts";
-import type { KafkaSettings } from "../kafka/settings.ts";
-import type { ServiceName } from "../local/state.ts";
-
 /** What one check found. */
 export interface Finding {
   check: string;
@@ -23,11 +19,3 @@ export type Check = (
   check: string,
   look: () => Promise<Omit<Finding, "check"> | Omit<Finding, "check">[]>,
 ) => Promise<void>;
-
-/** Where the services are, as far as they run. */
-export interface FoundSettings {
-  mysql?: MysqlSettings;
-  kafka?: KafkaSettings;
-  /** Services of the program's own that do not run. */
-  own: ServiceName[];
-}

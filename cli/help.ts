@@ -5,6 +5,7 @@
  */
 
 import { programName } from "../runtime/program.ts";
+import { nearest } from "./nearest.ts";
 import {
   type Command,
   commandEntries,
@@ -104,30 +105,6 @@ export function commandHelp(command: Command): string {
 /** Where to look for help, as the end of a message that names an unknown word; says which known one was probably meant. */
 export function seeHelp(word = "", known: readonly string[] = []): string {
   const see = `see "${programName} --help"`;
-  const [near] = known
-    .map((name) => ({ name, steps: distance(word, name) }))
-    .filter(({ name, steps }) => steps <= Math.max(1, Math.floor(name.replace(/^-+/, "").length / 3)))
-    .sort((a, b) => a.steps - b.steps);
-  return near ? `; did you mean "${near.name}"? S${see.slice(1)}` : `; ${see}`;
-}
-
-/** How many letters must be added, left out, replaced or swapped to get from one word to another. */
-function distance(a: string, b: string): number {
-  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const at = (di: number, dj: number) =>
-        (di === 0 ? row[j - dj] : rows[i - di]?.[j - dj]) ?? Number.POSITIVE_INFINITY;
-      const isSwapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      row[j] = Math.min(
-        at(1, 0) + 1,
-        at(0, 1) + 1,
-        at(1, 1) + (a[i - 1] === b[j - 1] ? 0 : 1),
-        isSwapped ? at(2, 2) + 1 : 99,
-      );
-    }
-    rows.push(row);
-  }
-  return rows[a.length]?.[b.length] as number;
+  const near = nearest(word, known);
+  return near ? `; did you mean "${near}"? S${see.slice(1)}` : `; ${see}`;
 }

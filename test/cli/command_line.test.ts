@@ -179,7 +179,7 @@ KAFKA:
     `Error: Cannot read "db_creds.yaml":
   line 1, column 7, HOST: expected a value but found ""
   line 2, column 7, USER: expected a value
-  line 3, column 1: unknown key "PASSWROD", known are HOST, USER, PASSWORD, DATABASE, PORT, SSL_CA, KAFKA
+  line 3, column 1: unknown key "PASSWROD"; did you mean PASSWORD?
   line 4, column 7, PORT: expected a port number but found "abc"
   line 6, column 12, KAFKA.BROKERS: expected brokers as "host:port" but found "localhost"
   line 7, column 15, KAFKA.PARTITIONS: expected a whole number above 0 but found "0"
@@ -189,6 +189,46 @@ KAFKA:
   line 1, column 1: "PASSWORD" is missing
 `,
   );
+});
+
+for (const [host, found] of [
+  ["http://db:3306", ' but found "http://db:3306"'],
+  ["db:3306", ' but found "db:3306"'],
+  ['"[::1]"', ' but found "[::1]"'],
+  ["root:hunter2@db", ""],
+] as const) {
+  test(`HOST ${host} is refused instead of waited for`, async () => {
+    const { code, stderr } = await withCreds(`HOST: ${host}\nUSER: u\nPASSWORD: hunter2\n`);
+    assert.equal(code, 2);
+    assert.equal(
+      stderr,
+      `Error: Cannot read "db_creds.yaml": line 1, column 7, HOST: expected a host name or address alone, without scheme, and its port as PORT${found}\n`,
+    );
+  });
+}
+
+test("keys in small letters are named in capitals", async () => {
+  const { code, stderr } = await withCreds("host: db\nUSER: u\nhunter2: x\nPASSWORD: p\n");
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    `Error: Cannot read "db_creds.yaml":
+  line 1, column 1: unknown key: write HOST in capitals
+  line 3, column 1: unknown key, known are HOST, USER, PASSWORD, DATABASE, PORT, SSL_CA, KAFKA
+`,
+  );
+});
+
+test("a db_creds.yaml that names Kafka alone leaves MySQL to the program", async () => {
+  const { code, stderr } = await withCreds("KAFKA:\n  BROKERS: 127.0.0.1:1\n", ["clean", "--data", "kafka alone"]);
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /^Using Kafka 127\.0\.0\.1:1 \(db_creds\.yaml\), topics pinterest\.\*\nError: Cannot reach Kafka/,
+  );
+  const half = await withCreds("USER: u\nKAFKA:\n  BROKERS: 127.0.0.1:1\n");
+  assert.equal(half.code, 2);
+  assert.match(half.stderr, /"HOST" is missing\n {2}line 1, column 1: "PASSWORD" is missing\n$/);
 });
 
 test("the environment stands for the file or wins over it, and its problems are told without secrets", async () => {

@@ -58,7 +58,16 @@ export async function openServices({ rows, flags = [] }: { rows: number; flags?:
   };
   const killKafka = () => kill("java");
   const killMysql = () => kill("mariadbd");
-  return { folder, data, creds, mysql, kafka: kafka as KafkaSettings, killKafka, killMysql, close };
+  return {
+    folder,
+    data,
+    creds,
+    mysql: mysql as MysqlSettings,
+    kafka: kafka as KafkaSettings,
+    killKafka,
+    killMysql,
+    close,
+  };
 }
 
 /** The variable that says where the services of run.ts are: a credentials file. */
@@ -80,9 +89,10 @@ export async function shareServices({ rows, name }: { rows: number; name: string
   const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {} };
   const own = shared === undefined ? await useServices(options) : undefined;
   const found = await readCredentials(shared ?? own?.credsFile);
-  const mysql = { ...found.mysql, database: `pinterest_${name}` };
+  const embedded = found.mysql as MysqlSettings;
+  const mysql = { ...embedded, database: `pinterest_${name}` };
   const kafka = found.kafka as KafkaSettings;
-  const db = await connectMysql(found.mysql);
+  const db = await connectMysql(embedded);
   await db.query(`CREATE DATABASE ${mysql.database} CHARACTER SET utf8mb4`);
   db.destroy();
   await loadSample(mysql, { rows });
