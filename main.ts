@@ -12,22 +12,11 @@ import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
-import {
-  doctor,
-  down,
-  eject,
-  explore,
-  reset,
-  runChanges,
-  runEmulate,
-  runServe,
-  status,
-  up,
-  warnOfUnseenDeletes,
-} from "./cli/commands.ts";
+import { doctor, down, eject, explore, reset, runChanges, runEmulate, runServe, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatDifferences } from "./cli/differences.ts";
 import { watchNpmShell } from "./cli/npm_shell.ts";
+import { status, unseenDeletesIn } from "./cli/status.ts";
 import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
@@ -122,7 +111,7 @@ async function runReport(context: Context, connections: Connections | undefined)
     terminal.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
     terminal.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
   }
-  if (sources) warnOfUnseenDeletes(terminal, found.ledger, sources);
+  if (sources) for (const text of unseenDeletesIn(found.ledger, sources)) terminal.warn(text);
   return { ...found, sources };
 }
 
@@ -256,7 +245,7 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
       return { result, ledger: result.ledger };
     },
   },
-  status: { needs: both, run: async (...given) => ({ result: await status(...given) }) },
+  status: { run: async (context) => ({ result: await status(context) }) },
 };
 
 /** Two flags make another command of theirs. */

@@ -1,5 +1,5 @@
 /**
- * The commands besides post, clean and report: explore, emulate, serve, status, up, down and reset.
+ * The commands besides post, clean and report: explore, emulate, serve, up, down and reset.
  *
  * @module
  */
@@ -14,19 +14,17 @@ import { ask } from "../db_conn/query.ts";
 import { connectMysql, inspectTable, keysAt, readRows, tryMs } from "../db_conn.ts";
 import type { ServeFact } from "../http/server.ts";
 import { count, printable, some, sum } from "../io/text.ts";
-import { rowToJson, type Table, tableNames, tables } from "../io.ts";
-import type { LedgerRow } from "../lake/ledger.ts";
+import { rowToJson, tableNames, tables } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
 import { type ChangeFact, type ChangeResult, changeRows, type Session } from "../local/sample/changes.ts";
 import { stopServices } from "../local/services.ts";
-import { openStatus, type Source, unseenDeletes } from "../report/status.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
-import { type Connections, type Context, tellOfOthers } from "./connect.ts";
+import { type Connections, type Context, sayOthers } from "./connect.ts";
 import { runDoctor } from "./doctor.ts";
 import type { Finding } from "./finding.ts";
-import { formatBehind, formatFinding, formatReasons, formatTable, seconds, type Terminal } from "./terminal.ts";
+import { formatFinding, seconds, type Terminal } from "./terminal.ts";
 
 /** How many skipped keys are told one by one. */
 const skipsTold = 20;
@@ -152,57 +150,6 @@ export async function explore(context: Context, { mysql }: Connections): Promise
   }
 }
 
-export async function status(
-  { terminal, lake, flags, waitMs }: Context,
-  { mysql, kafka }: Connections,
-): Promise<unknown> {
-  await using reader = openStatus({ mysql, kafka, waitMs });
-  const { tables: found, trouble } = await reader.read(lake);
-  for (const text of trouble) terminal.warn(text);
-  warnOfUnseenDeletes(terminal, Object.values(found), found);
-  if (flags.has("json")) return found;
-  const columns = [
-    "table",
-    "in MySQL",
-    "posted",
-    "up to key",
-    "behind",
-    "in topic*",
-    "landed to",
-    "cleaned to",
-    "lag",
-    "clean",
-    "deleted",
-    "rejected",
-    "balanced",
-  ];
-  const rows = Object.values(found).map((t) => [
-    ...[t.table, t.in_mysql, t.posted, t.last_key, formatBehind(t.behind), t.in_topic],
-    ...[
-      sum(Object.values(t.landed)),
-      sum(Object.values(t.cleaned)),
-      t.lag,
-      t.clean,
-      t.deleted,
-      t.rejected,
-      t.balanced ? "yes" : "NO",
-    ],
-  ]);
-  terminal.print(formatTable(columns, rows));
-  terminal.print("  * offsets, the marks of transactions among them; lag counts the offsets that are not cleaned yet");
-  const reasons = formatReasons(Object.values(found));
-  if (reasons) terminal.print(`\n${reasons}`);
-  return undefined;
-}
-
-/** Warns about rows that silver holds and MySQL no longer does. */
-export function warnOfUnseenDeletes(terminal: Terminal, ledger: LedgerRow[], sources: Record<Table, Source>): void {
-  for (const { table, clean } of ledger) {
-    const text = unseenDeletes(table, sources[table], clean);
-    if (text) terminal.warn(text);
-  }
-}
-
 /** Checks what is needed; tells whether nothing failed. */
 export async function doctor(context: Context): Promise<{ ok: boolean; findings: Finding[] }> {
   const { terminal, flags } = context;
@@ -243,7 +190,7 @@ export async function up(context: Context, { mysql, kafka, services }: Connectio
 export async function down(context: Context): Promise<void> {
   const say = (text: string) => context.terminal.say(text);
   say((await stopServices({ dataDir: context.data, say })) ? "Stopped" : "Nothing was running");
-  tellOfOthers(context);
+  sayOthers(context);
 }
 
 /** Writes the SQL files where the user edits them. */

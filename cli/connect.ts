@@ -4,7 +4,6 @@
  * @module
  */
 
-import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { connectMysql, databaseId, type MysqlSettings } from "../db_conn.ts";
@@ -65,11 +64,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
   }
   const own = { mysql: needs.mysql && !creds?.mysql, kafka: needs.kafka && !creds?.kafka };
   const say = (text: string) => terminal.say(text);
-  if (own.mysql || own.kafka) {
-    if (context.command === "status" && !existsSync(join(data, "services")))
-      throw new Error(`There is nothing in "${data}" yet: run post first, or up`);
-    tellOfOthers(context);
-  }
+  if (own.mysql || own.kafka) sayOthers(context);
   const services =
     own.mysql || own.kafka
       ? await useServices({
@@ -149,7 +144,7 @@ export async function findServicesOf({ creds: named, data, prefix, flags }: Cont
 }
 
 /** Says that the services of the other mode run too: who forgot the flag would wonder where the rows are. */
-export function tellOfOthers({ data, flags, terminal }: Context): void {
+export function sayOthers({ data, flags, terminal }: Context): void {
   const zookeeper = flags.has("zookeeper");
   if (!findServices({ dataDir: zookeeper ? dirname(data) : join(data, "zookeeper") })) return;
   const [those, way] = zookeeper ? ["without", "leave --zookeeper out"] : ["with", "say --zookeeper"];

@@ -59,7 +59,11 @@ export const commands = {
   },
   status: {
     text: "show how far each table is, from MySQL to silver",
-    examples: [["status --json", "the same as one JSON object"]],
+    more: "It starts nothing and changes nothing, and works beside all other commands.",
+    examples: [
+      ["status --watch", "again every 2 s, until stopped"],
+      ["status --json", "the same as one JSON object"],
+    ],
   },
   doctor: {
     text: "check what is needed, and say what to do",
@@ -136,6 +140,7 @@ export const options = {
     only: ["run", "post"],
   },
   follow: { type: "boolean", text: "go on until stopped", only: ["run", "post", "clean"] },
+  watch: { type: "boolean", text: "show it again every 2 s, until stopped", only: ["status"] },
   rebuild: {
     type: "boolean",
     text: "make silver, rejects and gold again from bronze, with sql/ as it is",

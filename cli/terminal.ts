@@ -4,7 +4,7 @@
  * @module
  */
 
-import { byteCount, count, duration, printable } from "../io/text.ts";
+import { byteCount, count, duration, printable, sum } from "../io/text.ts";
 import { type Table, tableNames } from "../io.ts";
 import { isBalanced, type LedgerRow } from "../lake/ledger.ts";
 import type { Behind, Source } from "../report/status.ts";
@@ -19,6 +19,8 @@ export interface Terminal {
   printed(): Promise<void>;
   /** Aborted when the reader of the result has seen enough, such as head. */
   readerGone: AbortSignal;
+  /** A text of the result in place of the one before it; on a terminal it is drawn over that. */
+  redrawn(text: string): void;
   /** A line for the person who waits; not with `--quiet`. */
   say(text: string): void;
   /** A line that nobody should miss. */
@@ -79,6 +81,7 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   const stages: (() => string[])[] = [];
   const waits = openWaits({ stages, quiet, draw: () => redraw(stages.flatMap((show) => show())) });
   let drawn: string[] = [];
+  let overdrawn = 0;
   const erase = () => {
     if (drawn.length > 0) stderr.write(`\u001b[${drawn.length}A\u001b[J`);
   };
@@ -100,6 +103,13 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   return {
     isInteractive: stderr.isTTY,
     print: (text) => line(stdout, text),
+    redrawn: (text) => {
+      if (!stdout.isTTY) return void stdout.write(`${text}\n\n`);
+      const lines = text.split("\n").map(printable);
+      const up = overdrawn > 0 ? `\u001b[${overdrawn}A` : "";
+      stdout.write(`${up}\u001b[J${lines.join("\n")}\n`);
+      overdrawn = sum(lines, (one) => Math.max(1, Math.ceil(width(one) / (stdout.columns ?? 80))));
+    },
     readerGone: readerGone.signal,
     printed: async () => {
       if (!stdout.writableNeedDrain) return;
@@ -230,7 +240,26 @@ function width(text: string): number {
   return columns;
 }
 
-/** Rows as an aligned table; numbers stand to the right. */
+/** A text of at most so many columns, with an ellipsis where some is left out. */
+function cut(text: string, columns: number): string {
+  if (width(text) <= columns) return text;
+  let kept = "";
+  for (const character of text) {
+    if (width(kept) + width(character) > columns - 1) break;
+    kept += character;
+  }
+  return `${kept}…`;
+}
+
+/** Columns of the terminal that shows the result; unlimited for a file or a pipe. */
+const room = () => (process.stdout.isTTY ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY);
+
+const pad = (text: string, columns: number, toTheRight: boolean): string => {
+  const gap = " ".repeat(Math.max(0, columns - width(text)));
+  return toTheRight ? gap + text : text + gap;
+};
+
+/** Rows as an aligned table, numbers to the right; texts are cut where a terminal is too narrow. */
 export function formatTable(
   columns: string[],
   rows: (string | number | null)[][],
@@ -240,18 +269,17 @@ export function formatTable(
     row.map((value, i) => {
       if (value === null) return "";
       const grouped = typeof value === "number" && Number.isInteger(value) && !columns[i]?.endsWith("year");
-      const text = grouped ? count(value) : printable(String(value));
-      return text.length > 48 ? `${text.slice(0, 47)}…` : text;
+      return grouped ? count(value) : cut(printable(String(value)), 48);
     }),
   );
   const widths = columns.map((name, i) => Math.max(width(name), ...cells.map((row) => width(row[i] ?? ""))));
   const right = columns.map((_, i) => rows.length > 0 && rows.every((row) => typeof row[i] !== "string"));
+  const excess = sum(widths) + 2 * widths.length - room();
+  const widest = widths.indexOf(Math.max(...widths.filter((_, i) => !right[i])));
+  if (excess > 0 && widest >= 0) widths[widest] = Math.max(8, (widths[widest] as number) - excess);
   const line = (row: string[]) =>
     row
-      .map((text, i) => {
-        const gap = " ".repeat(Math.max(0, (widths[i] as number) - width(text)));
-        return right[i] ? gap + text : text + gap;
-      })
+      .map((text, i) => pad(cut(text, widths[i] as number), widths[i] as number, right[i] ?? false))
       .join("  ")
       .trimEnd();
   const more = rows.length > most ? [`… ${count(rows.length - most)} more`] : [];
@@ -260,18 +288,43 @@ export function formatTable(
     .join("\n");
 }
 
-/** The ledger as a table with what MySQL and the checkpoints say, where that is known; then the rejects by reason. */
+/** A line for each measure and a column for each table; a note follows where there is room. */
+export function formatByTable(
+  names: string[],
+  measures: [name: string, values: (string | number | null)[], note?: string][],
+): string {
+  const cells = measures.map(([, values]) => values.map((v) => (typeof v === "number" ? count(v) : (v ?? "-"))));
+  const first = Math.max(...measures.map(([name]) => name.length));
+  const widths = names.map((name, i) => Math.max(name.length, 7, ...cells.map((row) => (row[i] as string).length)));
+  const line = (name: string, values: string[], note = "") => {
+    const text = `  ${name.padEnd(first)}${values.map((v, i) => `  ${pad(v, widths[i] as number, true)}`).join("")}`;
+    return note && text.length + 2 + note.length <= Math.min(80, room()) ? `${text}  ${note}` : text;
+  };
+  return [line("", names), ...measures.map(([name, , note], i) => line(name, cells[i] as string[], note))].join("\n");
+}
+
+/** The ledger with what MySQL and the checkpoints say, where that is known; then the rejects by reason. */
 export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source>): string {
-  const counted = ["messages", "clean", "superseded", "deleted", "rejected"] as const;
-  const rows = ledger.map((row) => {
-    const source = sources?.[row.table];
-    const sums = counted.map((name) => row[name]);
-    const from = source ? [source.in_mysql, source.posted, formatBehind(source.behind)] : [];
-    return [row.table, ...from, ...sums, isBalanced(row) ? "yes" : "NO"];
-  });
+  const of = (name: keyof Source & ("in_mysql" | "posted")) => ledger.map((row) => sources?.[row.table][name] ?? null);
   const reasons = formatReasons(ledger);
-  const columns = ["table", ...(sources ? ["in MySQL", "posted", "behind"] : []), ...counted, "balanced"];
-  return formatTable(columns, rows) + (reasons && `\n\nRejects by reason\n${reasons}`);
+  return `${formatByTable(
+    ledger.map((row) => row.table),
+    [
+      ...(sources
+        ? ([
+            ["rows in MySQL", of("in_mysql")],
+            ["rows posted", of("posted")],
+            ["behind MySQL", ledger.map((row) => formatBehind(sources[row.table].behind))],
+          ] as [string, (string | number | null)[]][])
+        : []),
+      ["messages", ledger.map((row) => row.messages)],
+      ["= clean", ledger.map((row) => row.clean)],
+      ["+ superseded", ledger.map((row) => row.superseded), "a newer message of the key won"],
+      ["+ deleted", ledger.map((row) => row.deleted)],
+      ["+ rejected", ledger.map((row) => row.rejected)],
+      ["balanced", ledger.map((row) => (isBalanced(row) ? "yes" : "NO"))],
+    ],
+  )}${reasons && `\n\nRejects by reason\n${reasons}`}`;
 }
 
 /** How far a table is behind MySQL: `0 s`, `4 s, 2.1 kB`; `1+ files` where bytes are not known, `-` where nothing is. */

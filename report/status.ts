@@ -83,7 +83,9 @@ export interface Status {
 
 /** Settings of {@link openStatus}. */
 interface StatusOptions {
-  mysql: MysqlSettings;
+  /** None where it does not run. */
+  mysql?: MysqlSettings;
+  /** Without brokers where it does not run. */
   kafka: KafkaSettings;
   /** How long a look may wait for a table that others have locked, and for a database that answers nobody, ms. */
   waitMs: number;
@@ -103,7 +105,8 @@ interface StatusReader extends AsyncDisposable {
 /** Opens a reader; it connects when it first looks. Its calls must follow one another. */
 export function openStatus(options: StatusOptions): StatusReader {
   const { kafka } = options;
-  const mysqlSource = openMysqlSource(options);
+  const { mysql } = options;
+  const mysqlSource = mysql && openMysqlSource({ ...options, mysql });
   const kafkaSource = openKafkaSource(kafka);
   const self: StatusReader = {
     kafka: kafkaSource.connect,
@@ -114,9 +117,9 @@ export function openStatus(options: StatusOptions): StatusReader {
         (reader) => Promise.all(tableNames.map((table) => readCheckpoint(reader, kafka, table))),
         trouble,
       );
-      const rows = await mysqlSource.count(trouble);
+      const rows = await mysqlSource?.count(trouble);
       const places = byTable((_, i) => checkpoints?.[i]?.log ?? undefined);
-      const behind = rows && (await mysqlSource.behind(places, trouble));
+      const behind = rows && (await mysqlSource?.behind(places, trouble));
       const of = (table: Table, i: number): Source => ({
         in_mysql: rows?.[table] ?? null,
         posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
@@ -142,7 +145,7 @@ export function openStatus(options: StatusOptions): StatusReader {
       return { tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []), trouble: [...new Set(trouble)] };
     },
     async [Symbol.asyncDispose]() {
-      mysqlSource.close();
+      mysqlSource?.close();
       await kafkaSource.close();
     },
   };
@@ -165,7 +168,7 @@ async function ask<T>(
 }
 
 /** Counts MySQL's rows, and compares places with its log, over a connection that it keeps. */
-function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions) {
+function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions & { mysql: MysqlSettings }) {
   let db: Database | undefined;
   const orNull = (error: unknown): null => {
     if (isTransientMysql(error)) throw explainMysql(error, mysql);
@@ -228,12 +231,14 @@ function openKafkaSource(kafka: KafkaSettings) {
   return {
     connect,
     close,
-    ask: <T>(question: (reader: KafkaReader) => Promise<T>, trouble: string[]) =>
-      ask(async () => question(await connect()), {
-        trouble,
-        isTransient: isTransientKafka,
-        forget: () => void close(),
-      }),
+    ask: async <T>(question: (reader: KafkaReader) => Promise<T>, trouble: string[]) =>
+      kafka.brokers.length === 0
+        ? undefined
+        : ask(async () => question(await connect()), {
+            trouble,
+            isTransient: isTransientKafka,
+            forget: () => void close(),
+          }),
   };
 }
 

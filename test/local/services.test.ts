@@ -100,7 +100,7 @@ test("Kafka is quick to start for one command, and ready for its first transacti
   for (let tries = 0; tries < 100 && !existsSync(ofTransactions); tries++) await sleep(50);
   assert.ok(existsSync(ofTransactions));
   const pids = pidsOf(await state());
-  const second = await run(["status", "--data", data]);
+  const second = await run(["post", "--data", data]);
   assert.equal(second.code, 0, second.stderr);
   assert.ok(await runs(pids[0] as number));
   const all = [...new Set([...pids, ...pidsOf(await state())])];
@@ -133,7 +133,7 @@ test("Kafka is quick for long where it stays, also when it is started again", as
   assert.equal(await isBrief(stays), false);
   process.kill(stays, "SIGKILL");
   await untilGone([stays]);
-  const again = await run(["status", "--data", data]);
+  const again = await run(["post", "--data", data]);
   assert.equal(again.code, 0, again.stderr);
   assert.equal(await isBrief(await javaOf()), false);
 });
