@@ -12,20 +12,21 @@ import { rebuild } from "./clean/rebuild.ts";
 import type { CleanFact, CleanResult } from "./clean/run.ts";
 import { clean } from "./clean.ts";
 import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
-import { doctor, down, eject, explore, reset, runChanges, runEmulate, runServe, up } from "./cli/commands.ts";
+import { doctor, down, eject, explore, reset, runChanges, runEmulate, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { formatDifferences } from "./cli/differences.ts";
 import { watchNpmShell } from "./cli/npm_shell.ts";
+import { checkServe, runServe } from "./cli/serve.ts";
 import { status, unseenDeletesIn } from "./cli/status.ts";
-import { formatLedger, formatTable, openTerminal, seconds } from "./cli/terminal.ts";
+import { formatLedger, formatTable, formatTitle, openTerminal, seconds, shortPath } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
-import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
+import { checkLedger, isBalanced, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import { useSqlFolder } from "./lake/sql_files.ts";
 import packageJson from "./package.json" with { type: "json" };
 import { type Answer, readQuestions } from "./report/questions.ts";
 import { needLake, report } from "./report/report.ts";
 import { openStatus } from "./report/status.ts";
-import { isBinary, ownText } from "./runtime/program.ts";
+import { isBinary, ownText, programName } from "./runtime/program.ts";
 
 async function runPost(context: Context, { mysql, kafka }: Connections) {
   const { terminal, signal, waitMs, flags } = context;
@@ -50,8 +51,7 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
   };
   try {
     const results = await post({ mysql, kafka, full, follow, waitMs, signal, onFact });
-    const rows = results.map((r) => `${r.table} ${told(r)}${r.lastKey === null ? "" : ` (up to key ${r.lastKey})`}`);
-    terminal.say(`post    ${rows.join(", ")} in ${seconds(started)}`);
+    terminal.say(`post    ${results.map((r) => `${r.table} ${told(r)}`).join(", ")} in ${seconds(started)}`);
     return results;
   } finally {
     progress.end();
@@ -92,27 +92,41 @@ async function runClean(context: Context, connections: Connections | undefined):
   }
 }
 
-/** Answers, and counts what only MySQL and Kafka know. */
+/** Answers the questions, and counts what only MySQL and Kafka know. */
 async function runReport(context: Context, connections: Connections | undefined) {
   const { terminal, signal, lake, flags } = context;
   const started = Date.now();
   const questions = readQuestions();
-  const found = await report({ lake, signal });
+  const progress = terminal.progress("report");
+  const found = await report({ lake, signal }).finally(() => progress.end());
   const sources = connections ? await countSources(connections, context) : undefined;
   terminal.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
   if (!flags.has("json")) {
     for (const { name, title } of questions) {
       const { columns, rows } = found.answers[name] as Answer;
-      terminal.print(`\n${title} (${name})\n${formatTable(columns, rows, { most: 13 })}`);
+      terminal.print(`\n${formatTitle(title, name)}\n${formatTable(columns, rows, { most: 13 })}`);
     }
     terminal.print(
       `\nLedger: messages = clean + superseded + deleted + rejected\n${formatLedger(found.ledger, sources)}`,
     );
     terminal.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
-    terminal.print(`\nAll rows of each answer stand in ${join(lake, "gold")}, with report.html to read`);
   }
   if (sources) for (const text of unseenDeletesIn(found.ledger, sources)) terminal.warn(text);
   return { ...found, sources };
+}
+
+/** The report and the commands to type next, after a run or a report. */
+function sayNext({ terminal, lake, serviceOptions }: Context): void {
+  const gold = join(lake, "gold");
+  for (const text of [
+    "",
+    `  Report   open ${shortPath(join(gold, "report.html"))}`,
+    `  Data     all rows of each answer: ${shortPath(gold)}/*.parquet`,
+    `  Live     ${programName} serve${serviceOptions}`,
+    `  Status   ${programName} status${serviceOptions}`,
+  ]) {
+    terminal.say(text);
+  }
 }
 
 async function countSources({ mysql, kafka }: Connections, { terminal, waitMs }: Context) {
@@ -135,9 +149,19 @@ async function runAll(context: Context, connections: Connections): Promise<Outco
   const posted = await runPost(once, connections);
   const { messages, rejected } = await runClean(once, connections);
   const reported = await runReport(once, connections);
+  context.terminal.say("");
+  context.terminal.say(`Done in ${seconds(context.started)}: ${summary(reported.ledger)}`);
+  sayNext(context);
   if (context.flags.has("follow")) await followAll({ ...context, flags: flagsOf("full") }, connections);
   const result = { posted, cleaned: { messages, rejected }, ...reported };
   return { result, ledger: reported.ledger, rejected };
+}
+
+/** The ledger of all tables in one line. */
+function summary(ledger: LedgerRow[]): string {
+  const all = (name: "messages" | "clean" | "rejected") => sum(ledger, (row) => row[name]);
+  const balanced = ledger.every(isBalanced) ? "balanced" : "NOT balanced";
+  return `${some(all("messages"), "message")}, ${some(all("clean"), "clean row")}, ${count(all("rejected"))} rejected; the ledger is ${balanced}`;
 }
 
 /** Posts and cleans at the same time, and with --changes has users change rows; the first that fails stops all. */
@@ -236,12 +260,13 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
     },
   },
   rebuild: { run: runRebuild },
-  serve: { needs: both, run: async (...given) => void (await runServe(...given)) },
+  serve: { needs: both, check: checkServe, run: async (...given) => void (await runServe(...given)) },
   report: {
     needs: both,
     check: ({ lake }) => needLake(lake),
     run: async (...given) => {
       const result = await runReport(...given);
+      sayNext(given[0]);
       return { result, ledger: result.ledger };
     },
   },
@@ -294,6 +319,13 @@ for (const [name, code] of [
   });
 }
 
+/** What a user may wonder about after a stop. */
+const goesOn = "; the same command continues where this one stopped";
+const afterStop: Partial<Record<Arguments["command"], string>> = {
+  ...{ run: goesOn, post: goesOn, clean: goesOn },
+  up: "; services that have started keep running until down",
+};
+
 /** Prints a text that needs no command. */
 const print = (text: string) => openTerminal({ quiet: true }).print(text.trimEnd());
 
@@ -313,9 +345,8 @@ async function start(): Promise<void> {
   } catch (error) {
     const { name, message, stack } = error as Error;
     if (stopping.signal.aborted) {
-      const isUp = args && "command" in args && args.command === "up";
-      const next = isUp ? "what has started keeps running until down" : "the same command goes on where this one was";
-      process.stderr.write(`Stopped; ${next}\n`);
+      const next = args && "command" in args ? (afterStop[args.command] ?? "") : "";
+      process.stderr.write(`Stopped${next}\n`);
     } else {
       process.stderr.write(`${process.env.DEBUG ? stack : `Error: ${message}`}\n`);
       process.exitCode = name === "UsageError" ? 2 : 1;

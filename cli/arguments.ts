@@ -18,6 +18,8 @@ export interface Arguments {
   data: string;
   /** The options that led to it, for commands to copy. */
   dataOptions: string;
+  /** The same, with those that led to the services and the topics. */
+  serviceOptions: string;
   lake: string;
   creds: string | undefined;
   prefix: string | undefined;
@@ -96,10 +98,15 @@ export function readArguments(argv: string[]): Asked {
   if (index !== undefined && !/^-?\d{1,19}$/.test(index)) {
     throw new UsageError(`--index takes the number of a post, not "${index}"; ${see}`);
   }
+  const dataOptions = `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`;
+  const copied = ["creds", "prefix"].flatMap((key) =>
+    values[key] === undefined ? [] : [` --${key} "${values[key]}"`],
+  );
   return {
     command,
     data,
-    dataOptions: `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`,
+    dataOptions,
+    serviceOptions: dataOptions + copied.join(""),
     lake: join(data, "lake"),
     creds: values.creds as string | undefined,
     prefix,

@@ -1,18 +1,17 @@
 /**
- * The commands besides post, clean and report: explore, emulate, serve, up, down and reset.
+ * The commands besides post, clean and report: explore, emulate, up, down and reset.
  *
  * @module
  */
 
 import { existsSync } from "node:fs";
-import { readFile, rm, stat } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { type EmulateFact, type EmulateResult, emulate } from "../api/emulate.ts";
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { ask } from "../db_conn/query.ts";
 import { connectMysql, inspectTable, keysAt, readRows, tryMs } from "../db_conn.ts";
-import type { ServeFact } from "../http/server.ts";
 import { count, printable, some, sum } from "../io/text.ts";
 import { rowToJson, tableNames, tables } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
@@ -24,7 +23,7 @@ import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, sayOthers } from "./connect.ts";
 import { runDoctor } from "./doctor.ts";
 import type { Finding } from "./finding.ts";
-import { formatFinding, seconds, type Terminal } from "./terminal.ts";
+import { formatFinding, seconds } from "./terminal.ts";
 
 /** How many skipped keys are told one by one. */
 const skipsTold = 20;
@@ -46,7 +45,7 @@ export async function runEmulate(context: Context, { mysql, kafka }: Connections
     }
     await terminal.printed();
   };
-  terminal.say(`Posting with seed ${seed}`);
+  terminal.note(`Posting with seed ${seed}`);
   const options = { ...(limit !== undefined && { limit }), ...(rate !== undefined && { rate }) };
   const result = await emulate({ mysql, kafka, seed, ...options, waitMs, signal, onFact });
   const lost = result.skipped > 0 ? `, ${count(result.skipped)} skipped` : "";
@@ -71,7 +70,7 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
     // What it gives of a statement without rows is mysql2's own.
     return { query: (sql, values = []) => ask(db, sql, { values }), destroy: () => db.destroy() };
   };
-  terminal.say(`Changing rows with seed ${seed}`);
+  terminal.note(`Changing rows with seed ${seed}`);
   const options = { ...(limit !== undefined && { limit }), ...(rate !== undefined && { rate }) };
   const retrying = { waitMs, signal, isTransient: isTransientMysql };
   try {
@@ -84,41 +83,6 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
   } catch (error) {
     throw explainMysql(error, mysql);
   }
-}
-
-export async function runServe(context: Context, { mysql, kafka }: Connections): Promise<void> {
-  const { terminal, signal, lake, flags, host, port } = context;
-  const token = await readToken(context);
-  // Loaded here alone: the other commands start sooner.
-  const { serve } = await import("../http/server.ts");
-  const anyPrefix = flags.has("any-prefix");
-  const onFact = (fact: ServeFact) => {
-    terminal.notice(fact);
-    if (fact.fact === "listening") {
-      terminal.print(flags.has("json") ? JSON.stringify({ url: fact.url }) : `Listening on ${fact.url}`);
-    }
-  };
-  await serve({ mysql, kafka, lake, host, port, ...(token !== undefined && { token }), anyPrefix, signal, onFact });
-}
-
-/** The token that clients must show, by file or environment; never by an argument, which others could see. */
-async function readToken({ tokenFile, terminal }: Context): Promise<string | undefined> {
-  if (tokenFile !== undefined && process.env.PIPELINE_TOKEN)
-    throw new UsageError("There are two tokens, of --token-file and of PIPELINE_TOKEN: leave one of them out");
-  const from = tokenFile === undefined ? "PIPELINE_TOKEN" : `"${tokenFile}"`;
-  const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, terminal);
-  const token = text?.trim();
-  if (!token && tokenFile === undefined) return undefined;
-  if (token && /^[\x21-\x7e]{16,500}$/.test(token)) return token;
-  throw new UsageError(`The token of ${from} must be 16 to 500 characters, printable ASCII without blanks`);
-}
-
-async function readSecret(path: string, terminal: Terminal): Promise<string> {
-  const found = await stat(path).catch((error: Error) => {
-    throw new UsageError(`Cannot read the token: ${error.message}`);
-  });
-  if (found.mode & 0o077) terminal.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
-  return readFile(path, "utf8");
 }
 
 export async function explore(context: Context, { mysql }: Connections): Promise<void> {

@@ -109,13 +109,11 @@ export function sayUsed(
   { mysql, kafka, creds }: { mysql?: MysqlSettings; kafka?: KafkaSettings; creds: Credentials | undefined },
 ): void {
   const from = (service: "mysql" | "kafka", embedded = "embedded") => (creds?.[service] ? creds.from : embedded);
-  const parts = [];
-  if (mysql) parts.push(`MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${from("mysql")})`);
+  if (mysql) terminal.say(`Using MySQL ${mysql.host}:${mysql.port}/${mysql.database} (${from("mysql")})`);
   if (kafka) {
     const embedded = flags.has("zookeeper") ? "embedded, with ZooKeeper" : "embedded";
-    parts.push(`Kafka ${kafka.brokers.join(",")} (${from("kafka", embedded)}), topics ${kafka.prefix}.*`);
+    terminal.say(`Using Kafka ${kafka.brokers.join(",")} (${from("kafka", embedded)}), topics ${kafka.prefix}.*`);
   }
-  if (parts.length > 0) terminal.say(`Using ${parts.join(" and ")}`);
 }
 
 /** The services that a command can ask without starting any. */

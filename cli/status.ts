@@ -114,7 +114,7 @@ function stoppedNote({ dataOptions }: Context, stopped: FoundServices["stopped"]
 }
 
 /** Says that rows were cleaned after the report was written. */
-async function reportNote({ lake, dataOptions }: Context): Promise<string[]> {
+async function reportNote({ lake, serviceOptions }: Context): Promise<string[]> {
   const timeOf = (path: string) =>
     stat(path).then(
       ({ mtimeMs }) => mtimeMs,
@@ -127,7 +127,7 @@ async function reportNote({ lake, dataOptions }: Context): Promise<string[]> {
   const newest = Math.max(...changed.map((time) => time ?? 0));
   if (written === undefined || newest <= written) return [];
   const older = duration(newest - written);
-  return [`The report is ${older} older than the rows; to write it again: ${programName} report${dataOptions}`];
+  return [`The report is ${older} older than the rows; to write it again: ${programName} report${serviceOptions}`];
 }
 
 /** A column for each table: it fits 80 columns. */

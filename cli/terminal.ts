@@ -4,6 +4,7 @@
  * @module
  */
 
+import { relative } from "node:path";
 import { byteCount, count, duration, printable, sum } from "../io/text.ts";
 import { type Table, tableNames } from "../io.ts";
 import { isBalanced, type LedgerRow } from "../lake/ledger.ts";
@@ -23,6 +24,8 @@ export interface Terminal {
   redrawn(text: string): void;
   /** A line for the person who waits; not with `--quiet`. */
   say(text: string): void;
+  /** A line for the same person that is needed with `--quiet` too. */
+  note(text: string): void;
   /** A line that nobody should miss. */
   warn(text: string): void;
   /** Shows a stage's warning, or what it waits for; its other facts are the caller's. */
@@ -52,12 +55,11 @@ interface Progress {
   end(): void;
 }
 
-/** A share from 0 to 1 as a bar of 16 characters, where a terminal has room; plain lines are for reading and grep. */
+/** A share from 0 to 1 as a bar of 8 characters. */
 function bar(share: number): string {
-  if (!process.stderr.isTTY || (process.stderr.columns ?? 80) < 72) return "";
-  const eighths = Math.floor(share * 16 * 8);
+  const eighths = Math.floor(share * 8 * 8);
   const part = eighths % 8 > 0 ? " ▏▎▍▌▋▊▉"[eighths % 8] : "";
-  return `${`${"█".repeat(eighths >> 3)}${part}`.padEnd(16, "·")} `;
+  return `${`${"█".repeat(eighths >> 3)}${part}`.padEnd(8, "·")} `;
 }
 
 /** Of the longest table name, so that progress lines are aligned. */
@@ -124,6 +126,7 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
       });
     },
     say,
+    note: (text) => line(stderr, printable(text)),
     warn,
     notice(fact) {
       const { fact: name, text } = fact as Notice;
@@ -176,28 +179,42 @@ function openProgress({
   const { stderr } = process;
   // The rate counts what came after the first number: a stage that resumes begins with what earlier runs did.
   type Counted = { done: number; total: number; from: number; since: number; ended?: number | undefined };
+  const started = Date.now();
   const counts = new Map<Table, Counted>();
   const countedOf = (table: Table, done = 0): Counted =>
     counts.get(table) ?? { done, total: 0, from: done, since: Date.now() };
-  const show = () =>
-    [...counts].map(([table, { done, total, from, since, ended }]) => {
-      const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)}`;
-      const rate = (done - from) / Math.max(0.001, ((ended ?? Date.now()) - since) / 1000);
-      if (total === 0 && !ended) return `${head} ${count(done)} ${unit}, ${count(Math.round(rate))}/s`;
-      if (ended && (follow || done === 0)) {
-        return `${head} ${done > 0 ? `${count(done)} ${unit}, ` : ""}up to date${follow ? ", waiting" : ""}`;
-      }
-      const left = done < total && rate > 0 ? `, ${duration(((total - done) / rate) * 1000)} left` : "";
-      const share = total > 0 ? Math.min(1, done / total) : 1;
-      return `${head} ${bar(share)}${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}, ${count(Math.round(rate))}/s${left}`;
-    });
+  const lineOf = (table: Table, { done, total, from, since, ended }: Counted) => {
+    const head = `  ${stage.padEnd(follow ? 5 : 0)} ${table.padEnd(nameWidth)} `;
+    const perSecond = (done - from) / Math.max(0.001, ((ended ?? Date.now()) - since) / 1000);
+    const rate = `, ${count(Math.round(perSecond))}/s`;
+    if (total === 0 && !ended) return `${head}${count(done)} ${unit}${rate}`;
+    if (ended && (follow || done === 0)) {
+      return `${head}${done > 0 ? `${count(done)} ${unit}, ` : ""}up to date${follow ? ", waiting" : ""}`;
+    }
+    const left = done < total && perSecond > 0 ? `, ${duration(((total - done) / perSecond) * 1000)} left` : "";
+    const share = total > 0 ? Math.min(1, done / total) : 1;
+    const text = `${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}`;
+    // Plain lines are for reading and grep. In a narrow terminal the time left matters most.
+    if (!stderr.isTTY) return `${head}${text}${rate}${left}`;
+    const forms = [
+      `${head}${bar(share)}${text}${rate}${left}`,
+      `${head}${text}${rate}${left}`,
+      `${head}${text}${left}`,
+    ];
+    return forms.find((form) => width(form) < (stderr.columns ?? 80)) ?? (forms.at(-1) as string);
+  };
+  const show = () => {
+    if (counts.size > 0) return [...counts].map(([table, counted]) => lineOf(table, counted));
+    return Date.now() - started < 1_000 ? [] : [`  ${stage}: ${duration(Date.now() - started)}`];
+  };
   stages.push(show);
   // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
   const every = stderr.isTTY ? 200 : 5_000;
   let told = "";
   const timer = setInterval(() => {
-    if (quiet || counts.size === 0) return;
+    if (quiet) return;
     if (stderr.isTTY) return draw();
+    if (counts.size === 0) return;
     // Nothing new is not worth a line.
     const counted = JSON.stringify([...counts]);
     if (counted !== told && !follow) for (const text of show()) stderr.write(`${text}\n`);
@@ -286,6 +303,16 @@ export function formatTable(
   return [line(columns), line(widths.map((w) => "-".repeat(w))), ...cells.map(line), ...more]
     .map((l) => `  ${l}`)
     .join("\n");
+}
+
+/** The title of a table and its name, on two lines where a terminal is too narrow for one. */
+export const formatTitle = (title: string, name: string): string =>
+  `${title}${width(title) + name.length + 3 > room() ? "\n  " : " "}(${name})`;
+
+/** A path as one would type it here. */
+export function shortPath(path: string): string {
+  const inside = relative(".", path);
+  return inside.startsWith("..") || inside === "" ? path : inside;
 }
 
 /** A line for each measure and a column for each table; a note follows where there is room. */

@@ -7,6 +7,7 @@
  * @module
  */
 
+import { createServer } from "node:net";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type FastifyInstance, fastify } from "fastify";
@@ -59,11 +60,7 @@ const drainMs = 1_200;
  */
 export async function serve(options: ServeOptions): Promise<void> {
   const { kafka, lake, host, port, token, signal, onFact } = options;
-  if (token === undefined && !/^(localhost|127(\.\d+){3}|::1)$/.test(host)) {
-    throw new UsageError(
-      `Cannot serve on "${host}" without a token: other machines could post; set PIPELINE_TOKEN or --token-file, or leave --host out`,
-    );
-  }
+  checkToken(options);
   const app = fastify({
     requestTimeout: 30_000,
     connectionTimeout: 60_000,
@@ -95,11 +92,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     app.setNotFoundHandler(({ method, url }) => {
       throw new Refusal(404, `There is no ${method} ${url.slice(0, 100)}; /openapi.json says what there is`);
     });
-    await app.listen({ host, port }).catch((error: NodeJS.ErrnoException) => {
-      const inUse = error.code === "EADDRINUSE";
-      const reason = inUse ? "another program listens there; choose another by --port" : error.message;
-      throw new UsageError(`Cannot listen on ${host}, port ${port}: ${reason}`);
-    });
+    await app.listen({ host, port }).catch(refuseAddress(options));
     onFact({ fact: "listening", url: app.listeningOrigin });
     const onWait = (text: string) => onFact({ fact: "waited", text: text.replace(/; waiting up to.*/, "; waiting") });
     const preparing = topics.prepare({ signal, onWait }).then(
@@ -127,6 +120,37 @@ export async function serve(options: ServeOptions): Promise<void> {
     await app.close();
   }
 }
+
+type Address = Pick<ServeOptions, "host" | "port" | "token">;
+
+/**
+ * Checks what {@link serve} would refuse, before the services are started.
+ *
+ * @throws `UsageError`
+ */
+export async function checkAddress(address: Address): Promise<void> {
+  checkToken(address);
+  const probe = createServer();
+  await new Promise<void>((resolve, reject) => {
+    probe.once("error", reject).listen({ host: address.host, port: address.port }, resolve);
+  }).catch(refuseAddress(address));
+  await new Promise((resolve) => probe.close(resolve));
+}
+
+function checkToken({ host, token }: Pick<Address, "host" | "token">): void {
+  if (token !== undefined || /^(localhost|127(\.\d+){3}|::1)$/.test(host)) return;
+  throw new UsageError(
+    `Cannot serve on "${host}" without a token: other machines could post; set PIPELINE_TOKEN or --token-file, or leave --host out`,
+  );
+}
+
+const refuseAddress =
+  ({ host, port }: Address) =>
+  (error: NodeJS.ErrnoException): never => {
+    const inUse = error.code === "EADDRINUSE";
+    const reason = inUse ? "another program listens there; choose another by --port" : error.message;
+    throw new UsageError(`Cannot listen on ${host}, port ${port}: ${reason}`);
+  };
 
 /** Adds `/healthz`, `/readyz` and `/metrics`. */
 function addHealth(

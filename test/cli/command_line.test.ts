@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { readArguments } from "../../cli/arguments.ts";
@@ -150,6 +152,29 @@ for (const [args, message] of [
     assert.equal(code, 2);
   });
 }
+
+test("serve checks its token and address before it starts services", async () => {
+  const data = join(folder.path, "unserved");
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  const env = { PIPELINE_TOKEN: "short" };
+  const results = await Promise.all([
+    run(["serve", "--host", "0.0.0.0", "--data", data]),
+    run(["serve", "--port", String(port), "--data", data]),
+    run(["serve", "--data", data], { env }),
+  ]);
+  taken.close();
+  for (const [i, message] of [
+    /^Error: Cannot serve on "0\.0\.0\.0" without a token: /,
+    /^Error: Cannot listen on 127\.0\.0\.1, port \d+: another program listens there/,
+    /^Error: The token of PIPELINE_TOKEN must be 16 to 500 characters/,
+  ].entries()) {
+    assert.equal(results[i]?.code, 2);
+    assert.match(results[i]?.stderr ?? "", message);
+  }
+  assert.ok(!existsSync(data));
+});
 
 test("a file that --creds names must be there", async () => {
   const { code, stderr } = await run(["explore", "--creds", "nowhere.yaml"]);
@@ -308,7 +333,7 @@ test("a stopped command says how to go on, and a folder named up does not make i
   cleaning.kill("SIGINT");
   const { code, stderr } = await cleaning.done;
   assert.equal(code, 130);
-  assert.match(stderr, /\nStopped; the same command goes on where this one was\n$/);
+  assert.match(stderr, /\nStopped; the same command continues where this one stopped\n$/);
 });
 
 test("a db_creds.yaml that others can read gives a warning", async () => {

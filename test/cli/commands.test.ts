@@ -1,4 +1,4 @@
-/** `status`: it starts nothing, repeats with --watch, and says when the report is old. */
+/** What `status` shows, the summary of a run, the seed of `emulate`. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { mkdir, rename, utimes } from "node:fs/promises";
@@ -62,4 +62,27 @@ test("status says when the report is older than the rows", async () => {
   await mkdir(join(gold, "aside"));
   await rename(join(gold, "report.html"), join(gold, "aside", "report.html"));
   assert.doesNotMatch(ok(await run(["status", ...at])).stderr, note);
+});
+
+test("a run ends with one summary that names the page and the next commands", async () => {
+  const { stderr } = ok(await run([...services.at, "--prefix", "watched", "--wait", "30"]));
+  assert.match(stderr, /^post {4}pin 0, geo 0, user 0 in /m);
+  const summary = /\nDone in .*: 60 messages, 60 clean rows, 0 rejected; the ledger is balanced\n\n([\s\S]*)$/.exec(
+    stderr,
+  )?.[1];
+  const options = `--data "${services.data}" --creds "${services.creds}" --prefix "watched"`;
+  const gold = join(services.data, "lake", "gold");
+  assert.equal(
+    summary?.replace(/(\S+ \S*main\S*|\S+) (serve|status) /g, "$2 "),
+    `  Report   open ${gold}/report.html
+  Data     all rows of each answer: ${gold}/*.parquet
+  Live     serve ${options}
+  Status   status ${options}
+`,
+  );
+});
+
+test("emulate shows the seed with --quiet too", async () => {
+  const { stdout, stderr } = ok(await run(["emulate", "--quiet", "--limit", "1", ...services.at, "--prefix", "seed"]));
+  assert.deepEqual([stdout, /^Posting with seed \d+$/m.test(stderr)], ["", true]);
 });
