@@ -207,7 +207,7 @@ async function runRebuild(context: Context): Promise<Outcome> {
   const result = await runClean(context, undefined);
   await report({ lake, signal });
   printLedger(context, result);
-  return { result, rejected: rejectsOf(result.ledger) - before };
+  return { result, ledger: result.ledger, rejected: rejectsOf(result.ledger) - before };
 }
 
 /** What a command leaves to {@link main}. */
@@ -256,7 +256,7 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
     run: async (context, connections) => {
       const result = await runClean(context, connections);
       printLedger(context, result);
-      return { result, rejected: result.rejected };
+      return { result, ledger: result.ledger, rejected: result.rejected };
     },
   },
   rebuild: { run: runRebuild },
@@ -279,6 +279,18 @@ function commandOf({ command, flags }: Arguments): keyof typeof commands {
   return command === "emulate" && flags.has("changes") ? "changes" : command;
 }
 
+/** What exit code 3 means: how many rejects are new, the most frequent reason of all, and where they are. */
+function whereRejectsAre(rejected: number, ledger: LedgerRow[], lake: string): string {
+  const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => ({ ...row, reason, n })));
+  const [most] = reasons.sort((a, b) => b.n - a.n);
+  const all = sum(ledger, (row) => row.rejected);
+  const main = most
+    ? `; the main reason of all ${count(all)} is ${most.reason} in ${most.table} (${count(most.n)})`
+    : "";
+  const files = join(lake, "rejects", "*.parquet");
+  return `${some(rejected, "new reject")}${main}. "${files}" has each message with its reason and detail`;
+}
+
 /** Runs a command; returns the exit code. */
 async function main(args: Arguments, signal: AbortSignal): Promise<number> {
   const terminal = openTerminal({ quiet: args.flags.has("quiet") });
@@ -287,7 +299,9 @@ async function main(args: Arguments, signal: AbortSignal): Promise<number> {
     if (args.flags.has("json") && result !== undefined) terminal.print(JSON.stringify(result));
     checkLedger(ledger, args.lake);
     if (failed) return 1;
-    return rejected > 0 ? 3 : 0;
+    if (rejected <= 0) return 0;
+    terminal.warn(whereRejectsAre(rejected, ledger, args.lake));
+    return 3;
   };
   if (args.sql) {
     useSqlFolder(args.sql);

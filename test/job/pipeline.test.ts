@@ -196,6 +196,10 @@ test("a foreign message that can't be read is rejected with its reason, and the 
   const clean = ok(await run(["clean", ...at, "--prefix", "whole"]), 3);
   assert.match(clean.stdout, /pin +not_json +1\n/);
   assert.match(clean.stdout, /pin +empty_message +1\n/);
+  assert.match(
+    clean.stderr,
+    /Warning: 2 new rejects; the main reason of all 2 is \w+ in pin \(1\)\. ".*lake\/rejects\/\*\.parquet" has each message/,
+  );
   const rejects = await readRejects(join(data, "lake"), "pin");
   assert.deepEqual(
     rejects.map(({ reason, raw }) => [reason, raw]),
