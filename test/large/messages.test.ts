@@ -1,9 +1,11 @@
 /** Messages of megabytes through cleaning: no services, but as long as many other tests. */
+
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
 import { bigMessages } from "../support/messages.ts";
 import { cleanTable } from "../support/oracle.ts";
+import { sameList } from "../support/same_list.ts";
 import { temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -17,7 +19,7 @@ test("messages around 16 MB are read, and over it rejected as too_big", async ()
   const messages = bigMessages("geo");
   await makeLake(lake, { geo: messages });
   const wanted = cleanTable("geo", messages);
-  assert.deepEqual(await readSilver(lake, "geo"), [...wanted.rows.values()]);
+  sameList(await readSilver(lake, "geo"), [...wanted.rows.values()]);
   assert.deepEqual(
     (await readRejects(lake, "geo")).map(({ _offset, reason, raw }) => [_offset, reason, (raw as Buffer).length]),
     wanted.rejects.map(({ _offset, reason, raw }) => [Number(_offset), reason, raw?.length]),

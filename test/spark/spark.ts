@@ -10,6 +10,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cacheFolder, findPython, output } from "../support/python.ts";
+import { sameList } from "../support/same_list.ts";
 import { query, start } from "../support/support.ts";
 
 /** The folder of the job. */
@@ -128,5 +129,6 @@ export async function sameRows(what: string, one: string, other: string): Promis
     await query(`${one} EXCEPT ALL ${other} LIMIT 3`),
     await query(`${other} EXCEPT ALL ${one} LIMIT 3`),
   ];
-  assert.deepEqual({ missing, extra }, { missing: [], extra: [] }, what);
+  sameList(missing, [], `${what}: what is missing`);
+  sameList(extra, [], `${what}: what is too much`);
 }
