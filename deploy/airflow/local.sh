@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A local Airflow with the DAG in it, on 127.0.0.1 only: "local.sh install" once, "local.sh start" until Ctrl+C.
+# A local Airflow with the DAG, on 127.0.0.1 only: "local.sh install" once, then "local.sh start" until Ctrl+C.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pinterest-data-pipeline
@@ -15,19 +15,19 @@ install() {
 }
 
 start() {
-  [ -x "$venv/bin/airflow" ] || { echo "Airflow is not there: run \"$0 install\" first" >&2; exit 2; }
+  [ -x "$venv/bin/airflow" ] || { echo "Airflow is not installed: run \"$0 install\" first" >&2; exit 2; }
   local port=${PORT:-8080}
   export PATH="$venv/bin:$PATH" AIRFLOW_HOME=${AIRFLOW_HOME:-$cache/airflow}
   export AIRFLOW__CORE__DAGS_FOLDER=$here AIRFLOW__CORE__LOAD_EXAMPLES=False AIRFLOW__CORE__PARALLELISM=2
   export AIRFLOW__API__HOST=127.0.0.1 AIRFLOW__API__PORT=$port AIRFLOW__API__BASE_URL=http://127.0.0.1:$port
-  # A busy machine answers late: by itself Airflow gives up after 5 s, and a try is lost.
+  # The default timeout of 5 s is too short for a busy machine: the task would fail and be retried.
   export AIRFLOW__API__WORKERS=1 AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=120
-  # It holds the password; the lake that tasks write keeps the usual modes.
+  # Private, because it holds the password.
   mkdir -p "$AIRFLOW_HOME" && chmod 700 "$AIRFLOW_HOME"
   echo "Preparing Airflow's database in $AIRFLOW_HOME"
   airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 || { cat "$AIRFLOW_HOME/migrate.log" >&2; exit 1; }
   # Not "airflow standalone": it serves logs on all addresses, prints the password, and leaves children behind.
-  # Each part has a process group of its own, which the tasks are in too.
+  # Each part has a separate process group, which contains its tasks.
   local groups=() name
   trap 'trap "" INT TERM; stop "${groups[@]}"' EXIT
   trap 'exit 0' INT TERM
@@ -39,14 +39,14 @@ start() {
     groups+=($!)
   done
   set +m
-  echo "Airflow comes up on http://127.0.0.1:$port, until Ctrl+C"
+  echo "Airflow is starting on http://127.0.0.1:$port; Ctrl+C stops it"
   echo "User admin, password in $AIRFLOW_HOME/simple_auth_manager_passwords.json.generated; logs are in $AIRFLOW_HOME"
   wait -n || true
   echo "A part of Airflow ended; see the logs in $AIRFLOW_HOME" >&2
   exit 1
 }
 
-# Lets tasks stop their programs for 20 s, then ends what is left, and waits until all are gone.
+# Gives tasks 20 s to stop their programs, then kills the rest, and waits until all have ended.
 stop() {
   local signal group tries
   for signal in TERM KILL; do

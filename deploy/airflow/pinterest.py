@@ -1,8 +1,8 @@
-"""The pipeline as an Airflow DAG: post -> clean -> ledger -> check -> report, and rejects where there are new ones.
+"""The pipeline as an Airflow DAG: post -> clean -> ledger -> check -> report, and rejects if there are new ones.
 
-Each task runs a command of this program, whose talk is the task's log. Settings stand in one Airflow variable,
-`pinterest`, a JSON object; all have a default (see README.md). Exit codes decide: 1 and a signal are tried again, 2
-(wrong use) is not, 3 (done, but there are new rejects) is a success with a warning.
+Each task runs a command of this program; the task's log shows its progress and warnings. The settings are in one Airflow
+variable, `pinterest`, a JSON object; all have defaults (see README.md). Exit code 1 or a signal is retried; 2 (wrong use)
+is not; 3 (done with new rejects) is a success with a warning.
 """
 
 import datetime
@@ -20,10 +20,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 SETTINGS = {
     "schedule": "@hourly",
-    # Where package.json is; node must be in the PATH.
+    # The folder of package.json; node must be in the PATH.
     "repository": str(Path(__file__).resolve().parents[2]),
     "data": "data",
-    # null: db_creds.yaml of the repository where there is one, otherwise the services that `up` keeps.
+    # null: db_creds.yaml of the repository if it exists, otherwise the services that `up` started.
     "creds": None,
     "prefix": None,
     "wait": 60,
@@ -57,7 +57,7 @@ report_asset = Asset("pinterest_report")
 
 
 class Program(BaseOperator):
-    """Runs a command of this program and gives `keep` of its JSON result, or all. Its talk becomes the task's log."""
+    """Runs a command of this program, logs its stderr, and returns `keep` of its JSON result, or all of it."""
 
     template_fields = ("command",)
 
@@ -75,7 +75,7 @@ class Program(BaseOperator):
                 arguments += [name, value]
         log.info("main.ts %s", " ".join(arguments))
         with tempfile.TemporaryFile() as result:
-            # Not by npx: it would stand between us and the program when that must stop.
+            # Not through npx, which does not pass signals on.
             self.process = subprocess.Popen(
                 ["node", "--import", "tsx", "main.ts", *arguments],
                 cwd=settings["repository"], env=os.environ | {"NO_COLOR": "1"},
@@ -89,7 +89,7 @@ class Program(BaseOperator):
                 log.log(level, "%s", line.rstrip())
             code = self.process.wait()
             if code == 2:
-                raise AirflowFailException(f"Wrong use or settings, not tried again: {last}")
+                raise AirflowFailException(f"Wrong use or settings, not retried: {last}")
             if code not in (0, 3):
                 raise AirflowException(f'"{self.command}" ended with exit code {code}: {last}')
             result.seek(0)
@@ -104,7 +104,7 @@ class Program(BaseOperator):
         return found if self.keep is None else {name: found[name] for name in self.keep}
 
     def on_kill(self):
-        """A stop or a timeout: the program ends by itself within 3 seconds, or is ended."""
+        """On a stop or a timeout: ends the program, which takes up to 3 seconds, or kills it."""
         if self.process is None or self.process.poll() is not None:
             return
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -118,8 +118,8 @@ def reasons(ledger: list[dict]) -> list[str]:
     return [f"{row['table']} {reason}: {count:,}" for row in ledger for reason, count in row["reasons"].items()]
 
 
-def tell(context):
-    """Called when a task has failed for good: says so in its log, and to the URL of variable `pinterest_alert_url`."""
+def alert(context):
+    """Called when a task has failed after all retries: alerts in its log, and to the URL in `pinterest_alert_url`."""
     ti = context["ti"]
     text = f"{ti.dag_id} {ti.run_id}: {ti.task_id} failed at try {ti.try_number}: {context.get('exception')}"
     log.error("ALERT %s", text)
@@ -131,10 +131,10 @@ def tell(context):
 
 
 @task(task_id="rejects")
-def tell_rejects(cleaned: dict):
-    """Skipped where nothing new was rejected, so that rejects are seen in the grid."""
+def show_rejects(cleaned: dict):
+    """Logs rejects by reason; skipped without new rejects, so that the grid shows where there were any."""
     if not cleaned["rejected"]:
-        raise AirflowSkipException("Nothing new was rejected")
+        raise AirflowSkipException("No new rejects")
     found = reasons(cleaned["ledger"])
     for line in found:
         log.warning("%s", line)
@@ -143,7 +143,7 @@ def tell_rejects(cleaned: dict):
 
 @task(task_id="ledger")
 def delta_ledger():
-    """The ledger that the Databricks job keeps."""
+    """The ledger of the Databricks job."""
     from airflow.providers.databricks.hooks.databricks_sql import DatabricksSqlHook
 
     hook = DatabricksSqlHook(settings["databricks_connection"], sql_endpoint_name=settings["databricks_warehouse"])
@@ -155,11 +155,11 @@ def delta_ledger():
 
 @task(task_id="report", outlets=[report_asset])
 def published():
-    """The Databricks job has made the answers; once they are checked, the asset says so."""
+    """Updates the asset once the answers of the Databricks job are checked."""
 
 
 def behind_text(behind: dict | None) -> str:
-    """How far a table is behind MySQL: `0 s`, or `4 s, 2,100 bytes`; `unknown` where its log is not followed."""
+    """How far a table is behind MySQL: `0 s`, or `4 s, 2,100 bytes`; `unknown` if its log is not followed."""
     if behind is None:
         return "unknown"
     if behind["bytes"] == 0:
@@ -170,7 +170,7 @@ def behind_text(behind: dict | None) -> str:
 
 @task(retries=0)
 def check(state: dict, cleaned: dict | None):
-    """Fails where the ledger is not balanced, or rejects, lag or delay pass a limit. To try again is of no use: no retries."""
+    """Fails if the ledger is not balanced, or rejects, lag or delay exceed a limit. Retries would not help."""
     params = get_current_context()["params"]
     wrong = []
     for table, row in state.items():
@@ -183,15 +183,15 @@ def check(state: dict, cleaned: dict | None):
         )
         share = rejected / max(1, messages)
         log.info("%s: %s; lag %s; behind MySQL %s", table, sums, row.get("lag"), behind_text(row.get("behind")))
-        # The program's messages are also those that are landed only: it says itself whether the rest is balanced.
+        # The program counts landed messages, too; its "balanced" is about cleaned ones.
         if not row.get("balanced", messages == clean + superseded + deleted + rejected):
             wrong.append(f"the ledger of {table} is not balanced: {sums}")
         if share > params["max_reject_share"]:
             wrong.append(f"{share:.2%} of all {table} messages are rejects, over {params['max_reject_share']:.2%}")
         if "lag" not in row:
-            continue  # Databricks: its job reads all that was there when it began
+            continue  # the Databricks job reads everything that was there when it started
         if row["lag"] is None:
-            wrong.append(f"the lag of {table} is not known, since Kafka can't be asked")
+            wrong.append(f"the lag of {table} is unknown, because Kafka is unavailable")
         elif row["lag"] > params["max_lag"]:
             wrong.append(f"{row['lag']} offsets of {table} wait to be cleaned, over {params['max_lag']}")
     share = cleaned["rejected"] / max(1, cleaned["messages"]) if cleaned else 0
@@ -218,11 +218,11 @@ with DAG(
         "retries": settings["retries"],
         "retry_delay": datetime.timedelta(seconds=settings["retry_seconds"]),
         "execution_timeout": datetime.timedelta(minutes=settings["timeout_minutes"]),
-        "on_failure_callback": tell,
+        "on_failure_callback": alert,
     },
     params={
         "creds": Param(settings["creds"], type=["null", "string"], description="db_creds.yaml to use"),
-        "wait": Param(settings["wait"], type="integer", minimum=0, description="seconds to wait for a service that is away"),
+        "wait": Param(settings["wait"], type="integer", minimum=0, description="seconds to wait for an unavailable service"),
         "max_reject_share": Param(settings["max_reject_share"], type="number", minimum=0, maximum=1),
         "max_lag": Param(settings["max_lag"], type="integer", minimum=0, description="offsets that may wait, by table"),
         "max_behind_seconds": Param(settings["max_behind_seconds"], type=["null", "number"], minimum=0, description="how far posting may be behind MySQL"),
@@ -232,13 +232,13 @@ with DAG(
 ) as dag:
     post = Program(task_id="post", command="post", keep=("posted",))
     if on_databricks:
-        # Imported here: who cleans with the program need not install the provider.
+        # Imported here, so that cleaning with the program does not need the provider.
         from airflow.providers.databricks.operators.databricks import DatabricksRunNowOperator
 
         clean = DatabricksRunNowOperator(
             task_id="clean", job_name=settings["databricks_job"],
             databricks_conn_id=settings["databricks_connection"], deferrable=True,
-            # It would hand our params to the job, which has none of them.
+            # The job does not know the params of this DAG.
             forward_dag_params=False,
         )
         state, cleaned, report = delta_ledger(), None, published()
@@ -247,6 +247,6 @@ with DAG(
         ledger = Program(task_id="ledger", command="status")
         report = Program(task_id="report", command="report", keep=("ledger", "matches", "sources"), outlets=[report_asset])
         state, cleaned = ledger.output, clean.output
-        tell_rejects(cleaned)
+        show_rejects(cleaned)
     post >> clean >> state.operator
     check(state, cleaned) >> report

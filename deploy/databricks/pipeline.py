@@ -3,16 +3,16 @@
     spark-submit pipeline.py --sql sql --kafka HOST:PORT --checkpoint DIR --tables main.pinterest
     spark-submit pipeline.py --sql sql --bronze data/lake/bronze --tables /data/delta
 
-Every message is applied once, whatever dies. A batch is a range of offsets of each partition of one topic, and is
-published in steps that can be done again with the same result:
-1. progress says which offsets are in work, and counts them: one commit
-2. its rejects are added, those that are not there yet
-3. its rows and deletes are merged into silver, where they are newer than what is there
-4. its deletes are merged into deletes, where no newer row is there
-5. progress says that these offsets are done
-A run that finds offsets in work reads them again and does 2 to 5. Spark's checkpoint only says what to read next: what
-it gives a second time is known by its offsets. So the tables may also be fed from landed bronze, and from the topics
-again, and a lost checkpoint costs time, not rows.
+Every message is applied exactly once, whatever crashes. A batch is a range of offsets of each partition of one topic. It
+is published in idempotent steps:
+1. progress records the open offsets and counts their messages, in one commit
+2. rejects that are not there yet are added
+3. rows and deletes are merged into silver if they are newer
+4. deletes are merged into deletes if no row is newer
+5. progress records that these offsets are done
+A run that finds open offsets reads them again and repeats 2 to 5. Spark's checkpoint only says what to read next;
+messages that it gives twice are recognized by their offsets. So the tables can also be filled from bronze, or from the
+topics again, and a lost checkpoint costs time, not rows.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-# What the answers call a table whose own name SQL does not take: "view" in io.ts.
+# The name in answers of a table whose name is reserved in SQL: "view" in io.ts.
 VIEWS = {"user": "users"}
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     job = arguments()
     spark = SparkSession.builder.appName("pinterest-data-pipeline").getOrCreate()
     if job.secret:
-        from pyspark.dbutils import DBUtils  # there is one only on Databricks
+        from pyspark.dbutils import DBUtils  # exists only on Databricks
         job.properties = DBUtils(spark).secrets.get(*job.secret.split("/", 1))
     prepare(spark, job)
     create_tables(spark, job)
@@ -55,27 +55,27 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Cleans the topics, or landed bronze, into Delta tables.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--kafka", metavar="SERVERS", help="brokers; the environment's KAFKA_PROPERTIES may hold the"
+    source.add_argument("--kafka", metavar="SERVERS", help="brokers; the environment variable KAFKA_PROPERTIES may hold the"
                         " text of a client.properties")
     source.add_argument("--bronze", metavar="PATH", help="the folder bronze of a lake")
     parser.add_argument("--sql", required=True, metavar="PATH", help="the repository's folder sql")
     parser.add_argument("--tables", required=True, metavar="PLACE", help="catalog.schema, or a folder (with a slash)")
-    parser.add_argument("--checkpoint", metavar="PATH", help="where Spark keeps what it has read of the topics")
-    parser.add_argument("--secret", metavar="SCOPE/KEY", help="Databricks' secret that holds it instead")
-    parser.add_argument("--prefix", default="pinterest", help="of the topics (default: %(default)s)")
+    parser.add_argument("--checkpoint", metavar="PATH", help="folder for the checkpoint of Spark")
+    parser.add_argument("--secret", metavar="SCOPE/KEY", help="Databricks secret that holds the client.properties instead")
+    parser.add_argument("--prefix", default="pinterest", help="prefix of the topics (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=2_000_000, metavar="N",
-                        help="messages of a table in one batch, about (default: %(default)s)")
+                        help="approximate number of messages in a batch of a table (default: %(default)s)")
     parser.add_argument("--min-partitions", type=int, metavar="N",
-                        help="read a topic by so many tasks, though it has fewer partitions")
+                        help="read a topic with at least this many tasks")
     job = parser.parse_args()
     job.properties = os.environ.get("KAFKA_PROPERTIES", "")
     if job.kafka and not job.checkpoint:
-        parser.error('--kafka wants --checkpoint as well: a folder that belongs to these tables')
+        parser.error('--kafka needs --checkpoint: a folder only for these tables')
     return job
 
 
 def tables_of(job: argparse.Namespace) -> list[str]:
-    """The tables: those that have a cleaning SQL."""
+    """The tables that have a cleaning SQL."""
     return sorted(path.stem.removeprefix("clean_") for path in Path(job.sql).glob("clean_*.sql"))
 
 
@@ -84,11 +84,11 @@ def read_sql(job: argparse.Namespace, name: str) -> str:
 
 
 def prepare(spark: SparkSession, job: argparse.Namespace) -> None:
-    """Gives a session the dialect that sql/ is written in. Each query's batches have a session of their own."""
+    """Defines the SQL dialect of sql/ in a session. The batches of each query run in a separate session."""
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.ansi.enabled", "true")
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-    spark.conf.set("spark.sql.adaptive.enabled", "true")  # switched off in the sessions of streams
+    spark.conf.set("spark.sql.adaptive.enabled", "true")  # off by default in the sessions of streams
     text = re.sub(r"^\s*--.*$", "", read_sql(job, "prelude.spark.sql"), flags=re.MULTILINE)
     for statement in re.split(r";\s*$", text, flags=re.MULTILINE):
         if statement.strip():
@@ -96,7 +96,7 @@ def prepare(spark: SparkSession, job: argparse.Namespace) -> None:
 
 
 def name_of(job: argparse.Namespace, name: str) -> str:
-    """A table's name in SQL: in a schema, or as a folder."""
+    """The SQL name of a table: in a schema, or as a folder."""
     return f"delta.`{job.tables}/{name}`" if "/" in job.tables else f"{job.tables}.{name}"
 
 
@@ -108,8 +108,8 @@ def create_tables(spark: SparkSession, job: argparse.Namespace) -> None:
                 spark.sql(statement)
                 return
             except Exception as error:
-                # Of two first runs at once, one may see the other's table half made, in more than one way.
-                print(f"{name}: {str(error).splitlines()[0]}; trying again", file=sys.stderr, flush=True)
+                # Of two concurrent first runs, one may see an incomplete table of the other.
+                print(f"{name}: {str(error).splitlines()[0]}; retrying", file=sys.stderr, flush=True)
                 if tries == 9:
                     raise
                 time.sleep(2)
@@ -120,19 +120,19 @@ def create_tables(spark: SparkSession, job: argparse.Namespace) -> None:
         create(f"silver_{table}", ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in columns))
     create("rejects", "`table` STRING, _partition INT, _offset BIGINT, _posted_at TIMESTAMP, key BINARY,"
            " reason STRING, detail STRING, raw BINARY", "PARTITIONED BY (`table`)")
-    # A partition for each table, so that all can be written at the same time.
+    # Partitioned by table, so that all can be written concurrently.
     create("deletes", "`table` STRING, ind BIGINT, _partition INT, _offset BIGINT, _posted_at TIMESTAMP",
            "PARTITIONED BY (`table`)")
     create("progress", "`table` STRING, done MAP<INT, BIGINT>, open STRING, messages BIGINT, superseded BIGINT",
            "PARTITIONED BY (`table`)")
-    # Of two runs that begin at once, Delta lets one add its rows: a plain INSERT would add them twice.
+    # Of two concurrent runs Delta lets one add these rows; a plain INSERT would add them twice.
     begun = ", ".join(f"('{table}', map(), NULL, 0, 0)" for table in tables_of(job))
     spark.sql(f"""MERGE INTO {name_of(job, "progress")} AS old
         USING (SELECT * FROM VALUES {begun} AS begun(`table`, done, open, messages, superseded)) AS new
         ON old.`table` = new.`table` WHEN NOT MATCHED THEN INSERT *""")
 
 
-# ---- Reading: messages as the prelude's "bronze" has them
+# ---- Reading: messages with the columns of "bronze" in the prelude
 
 BRONZE = ("_partition INT, _offset BIGINT, posted_ms BIGINT, key_is STRING, key STRING,"
           " value_is STRING, value STRING")
@@ -147,7 +147,7 @@ def kafka_options(job: argparse.Namespace) -> dict[str, str]:
     return {
         **{f"kafka.{key.strip()}": value.strip() for key, value in pairs},
         "kafka.bootstrap.servers": job.kafka,
-        # Rows of transactions that were given up are no rows.
+        # Rows of aborted transactions are skipped.
         "kafka.isolation.level": "read_committed",
         "failOnDataLoss": "true",
         **({"minPartitions": str(job.min_partitions)} if job.min_partitions else {}),
@@ -156,7 +156,7 @@ def kafka_options(job: argparse.Namespace) -> dict[str, str]:
 
 def from_kafka(records: DataFrame) -> DataFrame:
     def kind(name: str) -> Column:
-        # As landing tells text from bytes: text with a zero byte is none.
+        # As in landing: text with a zero byte counts as bytes.
         text = F.col(name).cast("string")
         is_text = F.is_valid_utf8(text) & ~F.contains(text, F.lit("\0"))
         return F.when(text.isNull(), "n").when(is_text, "t").otherwise("b")
@@ -172,7 +172,7 @@ def from_kafka(records: DataFrame) -> DataFrame:
 
 
 def stream(spark: SparkSession, job: argparse.Namespace, table: str):
-    """Starts the query that applies what a topic holds now."""
+    """Starts the query that applies the current messages of a topic."""
     def apply(records: DataFrame, _: int) -> None:
         prepare(records.sparkSession, job)
         apply_batch(records.sparkSession, job, table, from_kafka(records))
@@ -185,7 +185,7 @@ def stream(spark: SparkSession, job: argparse.Namespace, table: str):
 
 
 def read_topics(spark: SparkSession, job: argparse.Namespace) -> None:
-    """Applies what the topics hold now, all at the same time."""
+    """Applies the current messages of all topics concurrently."""
     waiting = tables_of(job)
     for tries_left in (1, 0):
         queries = {table: stream(spark, job, table) for table in waiting}
@@ -194,14 +194,14 @@ def read_topics(spark: SparkSession, job: argparse.Namespace) -> None:
             try:
                 query.awaitTermination()
             except StreamingQueryException as error:
-                # Spark 4.1.1 ends a query after the batch that it takes up again, done as it is (SPARK-55271).
+                # Spark 4.1.1 ends a query with an error after the batch that it resumes, which is done (SPARK-55271).
                 if not tries_left or '"scala.Option.get()" is null' not in str(error):
                     raise
                 waiting.append(table)
 
 
 def landed_files(spark: SparkSession, job: argparse.Namespace, table: str) -> list[dict]:
-    """The files of bronze; their names say which offsets they hold. Fails where some are missing between two."""
+    """The bronze files, whose names say which offsets they hold. Exits if one is missing between two others."""
     paths = [row.path for row in spark.read.format("binaryFile").option("pathGlobFilter", "*.tsv")
              .load(f"{job.bronze}/{table}").select("path").collect()]
     files: list[dict] = []
@@ -214,10 +214,10 @@ def landed_files(spark: SparkSession, job: argparse.Namespace, table: str) -> li
     for file in files:
         before = kept[-1] if kept and kept[-1]["partition"] == file["partition"] else None
         if before and file["next"] <= before["next"]:
-            continue  # left over from a merge of small files
+            continue  # leftover of an interrupted compaction
         if before and file["first"] != before["next"]:
-            raise SystemExit(f'Bronze lacks messages: between "{before["path"]}" and "{file["path"]}" offsets'
-                             f' {before["next"]} to {file["first"] - 1} are missing; put the file back')
+            raise SystemExit(f'Messages are missing from bronze: offsets {before["next"]} to {file["first"] - 1}, between'
+                             f' "{before["path"]}" and "{file["path"]}"; restore the file')
         kept.append(file)
     return kept
 
@@ -232,7 +232,7 @@ def from_landed(spark: SparkSession, files: list[dict]) -> DataFrame:
 
 
 def read_landed(spark: SparkSession, job: argparse.Namespace, table: str) -> None:
-    """Applies the files of bronze that are not yet applied, batch by batch."""
+    """Applies the bronze files that are not applied yet, batch by batch."""
     done = progress(spark, job, table)["done"]
     batch: list[dict] = []
     for file in landed_files(spark, job, table):
@@ -249,16 +249,16 @@ def read_landed(spark: SparkSession, job: argparse.Namespace, table: str) -> Non
 
 
 def progress(spark: SparkSession, job: argparse.Namespace, table: str) -> dict:
-    """What is applied of a table: `done`, next offset by partition; `open`, ranges by partition that are in work, as
-    JSON; and how many `messages` are counted."""
+    """The progress of a table: `done`, the next offset by partition; `open`, the ranges of an unfinished batch by
+    partition, as JSON; and the number of `messages`."""
     return spark.sql(f"SELECT * FROM {name_of(job, 'progress')} WHERE `table` = '{table}'").first().asDict()
 
 
 def set_progress(spark: SparkSession, job: argparse.Namespace, table: str, what: str, expected: str) -> None:
-    """Goes a step on from the progress that this run knows of. Delta refuses it while another run does the same."""
+    """Updates the progress if it is as expected. Delta refuses concurrent updates."""
     changed = spark.sql(f"UPDATE {name_of(job, 'progress')} SET {what} WHERE `table` = '{table}' AND {expected}").first()
     if changed[0] != 1:
-        raise RuntimeError(f'Another run has gone on with {table} in "{job.tables}" meanwhile: let it finish,'
+        raise RuntimeError(f'Another run has changed the progress of {table} in "{job.tables}": let it finish,'
                            " then run this again")
 
 
@@ -269,11 +269,11 @@ def cleaned(spark: SparkSession, job: argparse.Namespace, table: str, bronze: Da
 
 @contextlib.contextmanager
 def read_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame):
-    """Gives a batch's messages as rows and rejects, and its deletes, which the cleaning SQL takes for rejects."""
+    """Yields the rows and rejects of a batch, and its deletes, which are rejects in the cleaning SQL."""
     every = cleaned(spark, job, table, bronze).persist()
     gone = spark.sql(read_sql(job, "deletes.sql")).persist()
     try:
-        # Deletes are few or none: then bronze is not read for them.
+        # Usually there are no deletes: then bronze is not read again.
         if every.where("reject_reason = 'empty_message'").isEmpty():
             yield every, spark.createDataFrame([], gone.schema)
         else:
@@ -284,7 +284,7 @@ def read_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze:
 
 
 def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> None:
-    """Applies those of the messages that are not applied yet."""
+    """Applies the messages that are not applied yet."""
     known = progress(spark, job, table)
     for partition, next_ in known["done"].items():
         bronze = bronze.where((F.col("_partition") != partition) | (F.col("_offset") >= next_))
@@ -308,12 +308,12 @@ def apply_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze
 
 
 def finish_open(spark: SparkSession, job: argparse.Namespace, table: str) -> None:
-    """Publishes what a run that died had in work; it is counted already."""
+    """Publishes the open batch of a run that was killed; its messages are counted already."""
     opened = progress(spark, job, table)["open"]
     if not opened:
         return
     ranges = {int(partition): tuple(two) for partition, two in json.loads(opened).items()}
-    print(f"{table}: goes on with the batch that was in work", file=sys.stderr, flush=True)
+    print(f"{table}: resuming the unfinished batch", file=sys.stderr, flush=True)
     if job.kafka:
         topic = f"{job.prefix}.{table}"
 
@@ -336,7 +336,7 @@ def finish_open(spark: SparkSession, job: argparse.Namespace, table: str) -> Non
         publish(spark, job, table, rows, gone, ranges)
 
 
-# A message without a time is the oldest; times are not below 0.
+# A message without a time is the oldest; times are at least 0.
 AGE = "struct(coalesce(unix_micros({0}._posted_at), -1), {0}._partition, {0}._offset)"
 
 
@@ -369,7 +369,7 @@ def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: Data
       ) WHERE place = 1""").createOrReplaceTempView("newest")
     silver, deletes = name_of(job, f"silver_{table}"), name_of(job, "deletes")
     keys = both.agg(F.min("ind"), F.max("ind")).first()
-    # The bounds let Delta pass over files.
+    # The bounds let Delta skip files.
     bounds = f"BETWEEN {keys[0]} AND {keys[1]}"
     if keys[0] is not None:
         spark.sql(f"""MERGE INTO {silver} AS old
@@ -406,7 +406,7 @@ def publish(spark: SparkSession, job: argparse.Namespace, table: str, rows: Data
 
 
 def answers(job: argparse.Namespace) -> list[tuple[str, Path]]:
-    """The names and files of sql/answers, by the numbers in the names. A table of the job is never overwritten."""
+    """The names and files of sql/answers, by their numbers. Exits if a name is a table of the job."""
     found: dict[str, tuple[int, Path]] = {}
     for file in sorted((Path(job.sql) / "answers").glob("[!.]*.sql")):
         parts = re.fullmatch(r"([0-9]+)_([a-z][a-z0-9_]*)\.sql", file.name)
@@ -423,7 +423,7 @@ def answers(job: argparse.Namespace) -> list[tuple[str, Path]]:
 
 
 def report(spark: SparkSession, job: argparse.Namespace) -> None:
-    """The answers, the match rates and the ledger as tables; fails where the ledger is not balanced."""
+    """Writes the answers, the match rates and the ledger as tables. Exits if the ledger is not balanced."""
     def publish_query(name: str, query: str) -> None:
         spark.sql(f"CREATE OR REPLACE TABLE {name_of(job, name)} USING delta AS {query}")
 
@@ -456,8 +456,8 @@ def report(spark: SparkSession, job: argparse.Namespace) -> None:
         print(f"  {row.table:{width}} {row.messages} = {row.clean} + {row.superseded} + {row.deleted} + {row.rejected}"
               f"{'' if balanced else '  is not balanced'}", flush=True)
     if wrong:
-        raise SystemExit(f'The ledger is not balanced: a table in "{job.tables}" was changed by others, or two jobs'
-                         " ran at once; make new tables with a new checkpoint")
+        raise SystemExit(f'The ledger is not balanced: another program changed a table in "{job.tables}", or two jobs'
+                         " ran concurrently; create new tables with a new checkpoint")
 
 
 STRIKE = re.match(r"kill (\d+) (.*)", os.environ.get("PIPELINE_STRIKE", ""))
@@ -465,7 +465,7 @@ strikes = [0]
 
 
 def step(name: str, table: str) -> None:
-    """Names a step for the tests: where they ask for it, the whole process group is killed at its n-th time."""
+    """A failpoint for the tests: kills the process group the n-th time that a matching step is reached."""
     if STRIKE and re.search(STRIKE[2], f"{name} {table}"):
         strikes[0] += 1
         if strikes[0] == int(STRIKE[1]):
