@@ -1,14 +1,14 @@
 /**
  * The batch consumer: topics to bronze, silver, deletes and rejects, exactly once.
  *
- * Every step can be done again with the same result, so a crash anywhere is mended by starting again:
- * 1. land: what a batch takes from a partition is written aside, then renamed to a name that says which offsets it
- *    covers; landing goes on after the last name
+ * Each step is idempotent, so running clean again recovers from a crash anywhere:
+ * 1. land: the messages of a partition go to a temporary file, which is then renamed. The name says which offsets the
+ *    file covers; landing resumes after the last name
  * 2. clean: the SQL of `sql/` turns the batch into rows, deletes and rejects
- * 3. publish silver: each block of keys that the batch touches is written anew beside the old one and renamed over
- *    it; it remembers up to which offsets it is applied, and skips what it already holds. Where the block has
- *    deletes, they follow it at once
- * 4. publish rejects: the newest rejects file, written last and in the same way, says that the batch is done
+ * 3. publish silver: each key block that the batch touches is rewritten to a temporary file and renamed over the old
+ *    one. Its footer says up to which offsets it is applied, and offsets below those are skipped. The deletes of the
+ *    block follow immediately
+ * 4. publish rejects: the newest rejects file is written last and marks the batch as done
  *
  * @module
  */
@@ -21,6 +21,7 @@ import { finishRebuild } from "./clean/rebuild.ts";
 import { type Round, rest } from "./clean/rest.ts";
 import { allOf, type CleanOptions, type CleanResult, type CleanRun, openRun, type TableRun } from "./clean/run.ts";
 import { checkTopicIds, checkTopics } from "./clean/topics.ts";
+import { some } from "./io/text.ts";
 import { readCheckpoint } from "./kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "./kafka/client.ts";
 import { explainKafka, isTransientKafka } from "./kafka/errors.ts";
@@ -36,10 +37,10 @@ import { type RetryOptions, retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
 
 /**
- * Lands, cleans and publishes what is in the topics.
+ * Lands, cleans and publishes the messages of the topics.
  *
- * @throws `UsageError` where the lake belongs to another cluster, prefix or database; `Error` where another clean is
- * running, messages were removed before they were read, a topic was made again, or the ledger is not balanced
+ * @throws `UsageError` if the lake belongs to another cluster, prefix or database; `Error` if another clean is running,
+ * messages expired before they were read, a topic was recreated, or the ledger is not balanced
  */
 export async function clean(options: CleanOptions): Promise<CleanResult> {
   const { kafka, lake, follow = false, waitMs, signal, onFact } = options;
@@ -82,7 +83,7 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
   }
 }
 
-/** The topics: a reader that asks for their offsets, and the thread that lands their messages. */
+/** Connections to the topics: a reader for offsets, and the thread that lands messages. */
 interface Source extends AsyncDisposable {
   kafka: KafkaSettings;
   reader: KafkaReader;
@@ -99,7 +100,7 @@ async function openSource(options: CleanOptions): Promise<Source> {
   return { kafka: options.kafka, reader, thread, [Symbol.asyncDispose]: close };
 }
 
-/** Binds a new lake to its cluster, prefix and database, and refuses one that belongs to others. */
+/** Binds a new lake to its cluster, prefix and database; refuses a lake that belongs to others. */
 async function bind(
   reader: KafkaReader,
   run: CleanRun,
@@ -114,7 +115,7 @@ async function bind(
     const isEmpty = run.tables.every(({ bronze, silver }) => bronze.length === 0 && silver.size === 0);
     if (isEmpty) return writeIdentity(lake, { ...wanted, sql });
     throw new UsageError(
-      `The lake in "${lake}" holds rows, but "${paths(lake).identity}", which says which topics they came from, is missing: put it back from a backup, or, if they came from the topics in use now, write ${JSON.stringify({ ...wanted, sql: "" })} into it`,
+      `The lake in "${lake}" holds rows, but "${paths(lake).identity}", which names their topics, is missing: restore it from a backup, or, if the rows came from the topics in use now, write ${JSON.stringify({ ...wanted, sql: "" })} into it`,
     );
   }
   checkIdentity(lake, identity, wanted);
@@ -125,7 +126,7 @@ async function bind(
   if (identity.sql !== sql) onFact({ fact: "warned", text });
 }
 
-/** One round: up to what is committed now, table beside table. */
+/** One round: reads up to the last stable offsets of now, all tables concurrently. */
 async function cleanOnce(source: Source, run: CleanRun, { first }: { first: boolean }): Promise<Round> {
   const ids = await checkTopicIds(source.reader, run.lake, source.kafka);
   const batches = Math.max(...(await allOf(run.tables.map((at) => cleanTable(source, at, { ids, first })))));
@@ -137,8 +138,9 @@ async function cleanOnce(source: Source, run: CleanRun, { first }: { first: bool
 }
 
 /**
- * Lands and cleans what one topic holds now, batch by batch: the next one lands while the last one is cleaned. Returns
- * how many there were.
+ * Lands and cleans what one topic holds now. The next batch lands while the last one is cleaned.
+ *
+ * @returns the number of batches
  */
 async function cleanTable(
   { reader, thread, kafka }: Source,
@@ -148,13 +150,13 @@ async function cleanTable(
   const { table, run } = at;
   await finishLanded(at);
   const topic = topicOf(kafka, table);
-  // One that was missing a moment ago has no id yet: the next round reads it.
+  // A topic that was created a moment ago has no id yet: the next round reads it.
   const offsets = (ids.has(topic) && (await listOffsets(reader, topic))) || [];
   const endOffsets = new Map(offsets.map(({ partition, lastStable }) => [partition, lastStable]));
   const landed = landedOffsets(at.bronze);
   let positions: Offsets = new Map(offsets.map((o) => [o.partition, landed.get(o.partition) ?? o.logStart]));
   const total = unread(positions, endOffsets);
-  if (first) tellOfTopic(at, topic, { offsets, total });
+  if (first) reportTopic(at, topic, { offsets, total });
   if (total === 0) {
     if (first) run.onFact({ fact: "done", table });
     return 0;
@@ -171,7 +173,7 @@ async function cleanTable(
     positions = next;
     at.bronze.push(...files);
     ahead = land();
-    // What comes next may go on with the block of a partition's last file, which would be written twice then.
+    // The next batch may continue the key block of a partition's last file, which would then be written twice.
     const open = unapplied(at);
     const closed = open.filter(
       (file, i) => !ahead || i === 0 || open.some((f, j) => j > i && f.partition === file.partition),
@@ -184,21 +186,22 @@ async function cleanTable(
     }
   }
   run.onFact({ fact: "done", table });
-  // For people who look at Kafka's own tools: nothing here reads it.
+  // For Kafka's command-line tools; nothing here reads these offsets.
   await showOffsets(reader, `${kafka.prefix}.clean`, topic, positions).catch(() => {});
   return batches;
 }
 
-/** Says once what a topic holds, or why it gives nothing. */
-function tellOfTopic(
+/** Reports once how many messages a topic has to read, and warns about those that cannot be read yet. */
+function reportTopic(
   { table, run }: TableRun,
   topic: string,
   { offsets, total }: { offsets: PartitionOffsets[]; total: number },
 ): void {
   const warn = (text: string) => run.onFact({ fact: "warned", text });
-  if (offsets.length === 0) warn(`There is no topic "${topic}" yet: run post first`);
+  if (offsets.length === 0) warn(`Topic "${topic}" does not exist yet: run post first`);
   run.onFact({ fact: "counted", table, total });
   const waiting = offsets.reduce((sum, { logEnd, lastStable }) => sum + logEnd - lastStable, 0);
-  const behind = `${waiting} messages in topic "${topic}" wait behind a transaction that is still open`;
-  if (waiting > 0) warn(`${behind}: a later clean reads them`);
+  if (waiting > 0) {
+    warn(`${some(waiting, "offset")} of topic "${topic}" are behind an open transaction: a later clean reads them`);
+  }
 }

@@ -20,19 +20,19 @@ import { deletedBlocks, finishDeletes, readDeletes } from "./deletes.ts";
 import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
 import { allOf, cleaning, type TableRun } from "./run.ts";
 
-/** The files that were landed, and not cleaned yet. */
+/** The bronze files that were landed but not cleaned. */
 export function unapplied({ bronze, rejects }: TableRun): BronzeFile[] {
   const { applied } = doneOffsets(rejects);
   return bronze.filter((file) => file.next > (applied.get(file.partition) ?? 0));
 }
 
-/** Cleans what was landed before the program was stopped, or before Kafka went away. */
+/** Cleans files that were landed before a stop, or before Kafka became unavailable. */
 export async function finishLanded(at: TableRun): Promise<void> {
   await finishDeletes(at, unapplied(at));
   for (const files of await at.run.batches(unapplied(at))) await applyBatch(at, files);
 }
 
-/** Cleans one batch and publishes it: silver blocks with their deletes first, then the rejects, which mark it done. */
+/** Cleans and publishes one batch: silver blocks with their deletes first, then the rejects, which mark it as done. */
 export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<void> {
   const { run, table, connection } = at;
   const some = files.filter((file) => file.messages > 0);
@@ -45,19 +45,19 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
     step("cleaning", table);
     if (messages > 0) {
       run.signal.throwIfAborted();
-      const made = await cleanBatch(at, { files: some, folder, next }).catch((error: Error) => {
+      const found = await cleanBatch(at, { files: some, folder, next }).catch((error: Error) => {
         const [line = ""] = /CSV Error.*/.exec(error.message) ?? [];
         throw line ? damaged(some, `cannot be read (${line})`, error) : explainSql(`clean_${table}.sql`, error);
       });
-      const read = made.clean + made.deleted + made.rejected;
-      if (read !== messages) throw damaged(some, `hold ${read} messages, but their names say ${messages}`);
-      for (const [block, rows] of made.blocks) {
+      const read = found.clean + found.deleted + found.rejected;
+      if (read !== messages) throw damaged(some, `hold ${read} messages, but their names promise ${messages}`);
+      for (const [block, rows] of found.blocks) {
         run.signal.throwIfAborted();
         const isThere = at.silver.has(blockName(block));
         const publishing = publishBlock(at, { block, rows, next });
         await (isThere ? run.rewriting.time(publishing) : publishing);
       }
-      rejected = made.rejected;
+      rejected = found.rejected;
     }
     run.signal.throwIfAborted();
     await publishRejects(at, { next, begun, rejected });
@@ -72,7 +72,7 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
   run.onFact({ fact: "cleaned", table, messages, rejected });
 }
 
-/** Where the table begins and how far it is done once these files are; they must follow what is done. */
+/** The offsets where the table begins and ends after these files; they must follow the files that are done. */
 function offsetsAfter({ table, rejects }: TableRun, files: BronzeFile[]): { next: Offsets; begun: Offsets } {
   const done = doneOffsets(rejects);
   const begun: Offsets = new Map(done.begun);
@@ -80,7 +80,7 @@ function offsetsAfter({ table, rejects }: TableRun, files: BronzeFile[]): { next
     begun.set(partition, Math.min(first, begun.get(partition) ?? first));
     const end = done.applied.get(partition) ?? first;
     if (!files.some((file) => file.partition === partition && file.first <= end)) {
-      throw new Error(`Messages before offset ${first} of ${table} were landed, but not cleaned: start again`);
+      throw new Error(`Messages before offset ${first} of ${table} were landed but not cleaned: run clean again`);
     }
   }
   return { next: laterOffsets(done.applied, landedOffsets(files)), begun };
@@ -88,11 +88,11 @@ function offsetsAfter({ table, rejects }: TableRun, files: BronzeFile[]): { next
 
 const damaged = (files: BronzeFile[], what: string, cause?: unknown): Error =>
   new Error(
-    `Bronze is damaged: ${files.map(({ path }) => `"${path}"`).join(", ")} ${what}; put them back, or start a new lake by --data`,
+    `Bronze is damaged: ${files.map(({ path }) => `"${path}"`).join(", ")} ${what}; restore them, or start a new lake with another --data`,
     { cause },
   );
 
-/** What cleaning has made of a batch: numbers of messages, and the new rows by block. */
+/** A cleaned batch: counts of messages, and the new rows by key block. */
 interface Cleaned {
   clean: number;
   deleted: number;
@@ -101,11 +101,11 @@ interface Cleaned {
 }
 
 /**
- * Cleans a batch by the SQL of `sql/`; deletes go into the table `deleted`, what is rejected into `rejected`.
+ * Cleans a batch with the SQL of `sql/`. Deletes go to the temporary table `deleted`, rejects to `rejected`.
  *
- * Bronze files whose keys are of one block go straight from the parser to that block's Parquet file, which takes a
- * quarter less time than by way of a table. So deletes and what was rejected are found afterwards: in the files of
- * which some message became no row, which are mostly none.
+ * Bronze files with the keys of one block are written from the parser to that block's Parquet file, which is a quarter
+ * faster than through a table. Deletes and rejects are therefore found afterwards, in files where the rows are fewer
+ * than the messages; usually there are none.
  */
 async function cleanBatch(
   at: TableRun,
@@ -144,13 +144,13 @@ async function cleanBatch(
     if (written < messagesIn(some)) incomplete.push(...some);
     if (written === 0) return;
     rows += written;
-    // The file's block is that of the messages' keys; what counts is that of the rows.
+    // The block was guessed from the message keys; check it against the rows.
     const [strange] = await numbers(free, `SELECT count(*) FROM (${parquetRows(file)}) WHERE ${blockOf} <> ${block}`);
     if (strange === 0) blocks.set(block, { file });
     else mixed.push(file);
   };
   await allOf([...byBlock].map(([block, some]) => run.onFreeConnection((free) => cleanBlock(free, block, some))));
-  // One after the other: a connection takes one query at a time.
+  // In sequence: a connection runs one query at a time.
   for (const file of mixed) {
     await connection.run(`INSERT INTO cleaned SELECT *, ${blockOf} FROM (${parquetRows(file)})`);
   }
@@ -183,10 +183,10 @@ async function cleanBatch(
   return { clean: rows, deleted, rejected, blocks };
 }
 
-/** Runs a statement that writes what the cleaning SQL makes of `bronze`; gives the number of rows. */
+/** Runs a statement that writes the cleaned rows of `bronze`; returns their number. */
 async function write(connection: DuckDBConnection, statement: string): Promise<number> {
   const [rows = 0] = await numbers(connection, statement).catch(async (error: Error) => {
-    // The usual way takes no malformed JSON; from here on this connection goes the tolerant one.
+    // The fast parser throws on malformed JSON; from now on this connection uses the tolerant one.
     if (!/Malformed JSON/i.test(error.message)) throw error;
     await connection.run("SET VARIABLE tolerant = true");
     return await numbers(connection, statement);
@@ -197,10 +197,10 @@ async function write(connection: DuckDBConnection, statement: string): Promise<n
 const outOfMemory = /Out of Memory/i;
 
 /**
- * Adds to a table what a query makes of `bronze`; gives the number of rows.
+ * Inserts the result of a query over `bronze` into a table; returns the number of rows.
  *
- * DuckDB parses some thousand messages at once and keeps a value's 16 bytes for each bracket or digit of them: made on
- * purpose, a batch of 192 MB would take twenty times that. So where memory runs out, it goes piece by piece.
+ * DuckDB parses thousands of messages together and allocates 16 bytes for every bracket or digit, so a crafted batch of
+ * 192 MB needs twenty times its size. If memory runs out, the batch is therefore parsed in pieces.
  */
 async function insert(
   { run, connection }: TableRun,
@@ -212,11 +212,11 @@ async function insert(
   } catch (error) {
     if (!outOfMemory.test((error as Error).message)) throw error;
   }
-  // In an instance of its own, whose memory no other table takes.
-  return await onePiecesAtATime(async () => {
+  // In a separate DuckDB instance, whose memory is not shared with other tables.
+  return await oneAtATime(async () => {
     const spill = join(paths(run.lake).tmp, `pieces-${process.pid}`);
     const db = await openDuckDb(run.lake, { ...cleaning, memory_limit: pieceMemory, temp_directory: spill });
-    const apart = await db.connect();
+    const separate = await db.connect();
     try {
       let rows = 0;
       await connection.run(`CREATE OR REPLACE TEMP TABLE whole AS ${bronze}`);
@@ -227,27 +227,27 @@ async function insert(
           string,
         ];
         await connection.run(`COPY (SELECT * FROM whole WHERE ${range}) TO ${literal(from)} (${parquet})`);
-        await apart.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${parquetRows(from)}`);
-        rows += await write(apart, `COPY (${query}) TO ${literal(to)} (${parquet})`);
+        await separate.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${parquetRows(from)}`);
+        rows += await write(separate, `COPY (${query}) TO ${literal(to)} (${parquet})`);
         await connection.run(`INSERT INTO ${into} ${parquetRows(to)}`);
         await Promise.all([rm(from), rm(to)]);
       }
       return rows;
     } finally {
       await connection.run("DROP TABLE IF EXISTS whole");
-      apart.closeSync();
+      separate.closeSync();
       db.closeSync();
     }
   });
 }
 
-const onePiecesAtATime = pLimit(1);
+const oneAtATime = pLimit(1);
 
-/** A piece of a batch that was too much at once, bytes, and what the largest message of it may take to parse. */
+/** The size of a piece in bytes, and the memory to parse its largest message. */
 const pieceBytes = 8_000_000;
 const pieceMemory = "1500MB";
 
-/** Conditions that cut the table `whole` into pieces, or single messages where they are larger. */
+/** Conditions that split the table `whole` into pieces; a message larger than a piece is one by itself. */
 async function pieces(connection: DuckDBConnection): Promise<string[]> {
   const sizes = await connection.runAndReadAll(
     "SELECT _partition, _offset, strlen(value) FROM whole ORDER BY _partition, _offset",

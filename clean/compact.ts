@@ -11,11 +11,11 @@ import { fileSize, paths, putInPlace } from "../lake/files.ts";
 import { step } from "../runtime/steps.ts";
 import type { TableRun } from "./run.ts";
 
-/** A bronze file below this size is merged with its neighbours, bytes, when there are this many. */
+/** Bronze files below this size, in bytes, are merged when there are this many. */
 const smallFile = 4_000_000;
 const manyFiles = 32;
 
-/** Merges small neighbouring files at the end of a partition, so that following for days does not make millions. */
+/** Merges the small files at the end of each partition. */
 export async function compactBronze(at: TableRun): Promise<void> {
   const {
     run: { lake },
@@ -39,7 +39,7 @@ export async function compactBronze(at: TableRun): Promise<void> {
     for (const file of small) await handle.writeFile(await readFile(file.path));
     await handle.close();
     await putInPlace(temporary, merged.path);
-    // From here on the others are covered by it: a crash leaves them to be removed at the next start.
+    // The merged file now covers the small ones: after a crash here, the next start removes them.
     at.bronze = at.bronze.filter((file) => !small.includes(file));
     at.bronze.push(merged);
     for (const file of small) {

@@ -1,10 +1,10 @@
 /**
- * Deletes: messages with a key and no value, which take their row out of silver and stand beside it from then on, so
- * that an older row that comes later stays out.
+ * Deletes: messages with a key and no value. A delete removes its row from silver and is kept beside it, so that an
+ * older row that arrives later stays out.
  *
- * A block's deletes are put in place after its silver, which says up to which offsets they go. Where clean was stopped
- * between the two, they are made once more before anything else is cleaned: whoever publishes a block finds both as of
- * the same messages, however files are grouped then.
+ * The deletes of a block are published after its silver, whose footer says up to which offsets they go. If clean is
+ * stopped between the two, the next clean rebuilds these deletes before it cleans anything else. So silver and deletes
+ * of a block are always of the same messages when it is published again, however files are grouped then.
  *
  * @module
  */
@@ -21,22 +21,22 @@ import { explainSql, readSql } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
 import type { TableRun } from "./run.ts";
 
-/** Whether a row is newer than another one, as in the contract: a message without a time is the oldest. */
+/** SQL that compares the age of two rows; a message without a time is the oldest. */
 const isNewer = (one: string, other: string): string => {
   const age = (row: string) => `row(coalesce(epoch_us(${row}._posted_at), -1), ${row}._partition, ${row}._offset)`;
   return `${age(one)} > ${age(other)}`;
 };
 
-/** The place of a row among those with its ind: 1 is the newest. */
+/** The rank of a row among those with its ind: 1 is the newest. */
 const rank = "row_number() OVER (PARTITION BY ind ORDER BY _posted_at DESC NULLS LAST, _partition DESC, _offset DESC)";
 
-/** A query for the newest row of each ind. Ranking sorts, so it is done without the columns that it does not need. */
+/** A query for the newest row of each ind. Only the columns that the rank needs are sorted. */
 export const newestRows = (rows: string): string =>
   `SELECT * FROM (${rows}) ANTI JOIN (
     SELECT _partition, _offset FROM (SELECT ind, _posted_at, _partition, _offset FROM (${rows})) QUALIFY ${rank} > 1
   ) USING (_partition, _offset)`;
 
-/** Takes the deletes among the messages of some files into the table `deleted`; gives how many there are. */
+/** Reads the deletes of some bronze files into the temporary table `deleted`; returns their number. */
 export async function readDeletes({ table, connection }: TableRun, files: BronzeFile[]): Promise<number> {
   step("deletes", table);
   await connection.run(
@@ -44,7 +44,7 @@ export async function readDeletes({ table, connection }: TableRun, files: Bronze
   );
   await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(files)}`);
   const columns = "ind, _partition, _offset, _posted_at";
-  // In order, so that looking for a block's passes over the others'.
+  // Sorted, so that a query for one block skips the others.
   const [deletes = 0] = await numbers(
     connection,
     `INSERT INTO deleted SELECT ${columns}, ${blockOf} AS block FROM (${readSql("deletes.sql")}) ORDER BY block`,
@@ -54,7 +54,7 @@ export async function readDeletes({ table, connection }: TableRun, files: Bronze
   return deletes;
 }
 
-/** The blocks that `deleted` has deletes of. */
+/** The key blocks of the rows in `deleted`. */
 export async function deletedBlocks({ connection }: TableRun): Promise<number[]> {
   const found = await connection.runAndReadAll("SELECT DISTINCT block FROM deleted");
   return found.getRows().map(([block]) => Number(block));
@@ -63,7 +63,7 @@ export async function deletedBlocks({ connection }: TableRun): Promise<number[]>
 const deletesPath = ({ run, table }: TableRun, name: string): string =>
   join(paths(run.root).deletes(table), `${name}.parquet`);
 
-/** Gathers a block's deletes in the table `candidates`: those that stand beside it, and those of `deleted` that `which` takes. */
+/** Collects deletes of a block in the table `candidates`: published ones, and those of `deleted` that match `which`. */
 async function gather(at: TableRun, block: number, which: string | undefined): Promise<void> {
   const name = blockName(block);
   const parts = at.deletes.has(name) ? [`SELECT *, false AS fresh FROM (${parquetRows(deletesPath(at, name))})`] : [];
@@ -75,19 +75,19 @@ async function gather(at: TableRun, block: number, which: string | undefined): P
 
 const newest = `SELECT * EXCLUDE (fresh) FROM candidates QUALIFY ${rank} = 1`;
 
-/** A block of silver to be published with its deletes. */
+/** A silver block to publish together with its deletes. */
 interface BlockWithDeletes {
   block: number;
   path: string;
-  /** Queries for the block's new rows, and for all of them. */
+  /** Queries for the new rows of the block, and for all of its rows. */
   fresh: string;
   both: string;
   applied: Offsets;
-  /** Whether `deleted` has some of the block. */
+  /** Whether `deleted` has rows of the block. */
   hasNew: boolean;
 }
 
-/** Publishes a block that has deletes, or gets some: silver first, with the counts, then the deletes that no row beats. */
+/** Publishes a block that has or gets deletes: first silver with the counts, then the deletes that win over its rows. */
 export async function publishWithDeletes(
   at: TableRun,
   { block, path, fresh, both, applied, hasNew }: BlockWithDeletes,
@@ -124,7 +124,7 @@ export async function publishWithDeletes(
   if (isOther) await publishDeletes(at, { block, path, applied });
 }
 
-/** Puts those of `candidates` beside the block that neither another delete nor a row of silver beats. */
+/** Publishes those of `candidates` that are newer than other deletes and rows of the same ind. */
 async function publishDeletes(
   at: TableRun,
   { block, path, applied }: { block: number; path: string; applied: Offsets },
@@ -143,11 +143,11 @@ async function publishDeletes(
   at.deletes.set(name, { ...noState, rows, applied });
 }
 
-/** Makes the deletes that a stop has kept from following their silver; `files` are those that are not cleaned yet. */
+/** Rebuilds deletes that are missing because of a stop after their silver. `files` are those not cleaned yet. */
 export async function finishDeletes(at: TableRun, files: BronzeFile[]): Promise<void> {
   const { run, table, connection } = at;
   const isIn = (applied: Offsets) => (file: BronzeFile) => file.first < (applied.get(file.partition) ?? 0);
-  // A file that is missing though nothing is in work was lost: then the ledger is not balanced.
+  // Without unfinished files a missing deletes file was lost: the ledger reports that.
   const behind = [...at.silver].filter(
     ([name, { applied, deletes }]) =>
       deletes.size > 0 &&
@@ -156,7 +156,7 @@ export async function finishDeletes(at: TableRun, files: BronzeFile[]): Promise<
   );
   if (behind.length === 0) return;
   try {
-    // A batch is whole files: what is in one that was begun is in silver.
+    // A batch consists of whole files: silver holds all messages of a file that was started.
     await readDeletes(
       at,
       files.filter((file) => behind.some(([, { applied }]) => isIn(applied)(file))),

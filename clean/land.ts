@@ -1,6 +1,6 @@
 /**
- * Landing: messages from a topic into bronze files, as they came, in a thread of its own: the main thread stays free
- * to be stopped, and the next batch lands while the last one is cleaned.
+ * Lands messages of a topic as bronze files, unchanged, in a worker thread. The main thread stays responsive to
+ * signals, and the next batch lands while the last one is cleaned.
  *
  * @module
  */
@@ -24,25 +24,25 @@ import { blockOfKey } from "../lake/silver.ts";
 import { step } from "../runtime/steps.ts";
 import { threadOpener } from "../runtime/threads.ts";
 
-/** What to land: from `positions` up to `endOffsets`, or as much as one batch holds. */
+/** The messages to land: from `positions` up to `endOffsets`, at most one batch. */
 interface LandOptions {
   table: Table;
   topic: string;
-  /** The topic's id, where Kafka gives one: nothing is landed from another topic of that name. */
+  /** Kafka's id of the topic, null if Kafka has none. Messages of another topic with this name are refused. */
   topicId: string | null;
   positions: Offsets;
   endOffsets: Offsets;
 }
 
-/** What was landed; `positions` say where to go on. */
+/** The landed files, and the positions where the next batch starts. */
 interface Landed {
   files: BronzeFile[];
   positions: Offsets;
 }
 
-/** A thread that lands; to dispose ends it, and what it has not finished is dropped at the next start. */
+/** A thread that lands messages. Disposing ends it; the next start removes its unfinished files. */
 export interface LandingThread extends AsyncDisposable {
-  /** Lands one batch. After an error the thread has ended, and another is to be opened. */
+  /** Lands one batch. After an error the thread has ended: open another one. */
   land(options: LandOptions): Promise<Landed>;
 }
 
@@ -89,41 +89,41 @@ export async function openLandingThread({
 
 // ---- the thread's side ----
 
-/** A bronze file in the making: a run of messages of one partition. */
+/** An unfinished bronze file: consecutive messages of one partition. */
 interface Segment {
   partition: number;
   first: number;
   messages: number;
   large: boolean;
   block: number | undefined;
-  /** What is not written yet. */
+  /** Lines that are not written yet. */
   lines: ReturnType<typeof bronzeLines> | undefined;
   temporary: string;
-  /** Bytes that are written. */
+  /** Bytes written. */
   written: number;
 }
 
-/** A file with so many messages ends where the keys come to another block, so that each block can be cleaned on its own. */
+/** A file with this many messages ends where the key block changes, so that each block can be cleaned by itself. */
 const blockMessages = 8192;
 
-/** Where lines are made, to be used again. */
+/** Line buffers to reuse. */
 const free: ReturnType<typeof bronzeLines>[] = [];
 
 /**
- * Writes the lines that a file in the making has so far. The file is closed in between, because a batch may make any
- * number of files; and it is written within the callback of a fetch, because a small compressed batch may hold many lines.
+ * Appends the lines so far to an unfinished file. The file is closed in between, because a batch may have any number
+ * of files. It is written synchronously within a fetch callback, because a small compressed batch may hold many lines.
  */
 function write(segment: Segment): void {
   if (!segment.lines) return;
   const lines = segment.lines.take();
   writeFileSync(segment.temporary, lines, { flag: segment.written > 0 ? "a" : "w" });
   segment.written += lines.length;
-  // What a very large message has made large is let go of.
+  // A buffer that grew for a very large message is released.
   if (lines.length < 3 * largeMessage) free.push(segment.lines);
   segment.lines = undefined;
 }
 
-/** Lands one batch: fetches until it is full or all is read, then puts its files in place. */
+/** Lands one batch: fetches until it is full or everything is read, then renames its files into place. */
 async function land(
   reader: KafkaReader,
   lake: string,
@@ -168,13 +168,13 @@ async function land(
     bytes = segments.reduce((sum, { written }) => sum + written, 0);
     reading = unread(positions, endOffsets) > 0;
   }
-  // Fetched by its name: only now is it sure which topic the messages are from.
+  // Messages are fetched by topic name; the id shows which topic they are from.
   if (topicId !== null) {
     const id = (await topicIds(reader, [topic])).get(topic);
-    if (id === undefined) throw retriable(`Topic "${topic}" is gone`);
+    if (id === undefined) throw retriable(`Topic "${topic}" was deleted`);
     checkTopicId(topic, topicId, id);
   }
-  // Where all that was read was aborted or a mark, the file is empty and only moves the offset on.
+  // If only aborted messages and transaction markers were read, an empty file records the new offset.
   for (const [partition, next] of positions) {
     if (next > (from.get(partition) as number) && !current.has(partition))
       begin(partition, from.get(partition) as number);
@@ -197,7 +197,7 @@ async function land(
 
 async function serveLanding({ kafka, lake }: Job, port: NonNullable<typeof parentPort>): Promise<void> {
   const connecting = connectReader(kafka);
-  connecting.catch(() => {}); // told where it is awaited
+  connecting.catch(() => {}); // reported where it is awaited
   port.on("message", async ({ id, options }: { id: number; options: LandOptions }) => {
     port.postMessage({ id, landed: await land(await connecting, lake, options) });
   });

@@ -1,6 +1,5 @@
 /**
- * Publishes a cleaned batch: silver blocks, each with its deletes, then the rejects that mark it as done, then the
- * ledger.
+ * Publishes a cleaned batch: silver blocks with their deletes, then the rejects that mark it as done, then the ledger.
  *
  * @module
  */
@@ -15,15 +14,15 @@ import { blockName } from "../lake/silver.ts";
 import { newestRows, publishWithDeletes } from "./deletes.ts";
 import type { CleanRun, TableRun } from "./run.ts";
 
-/** Where a block's new rows are: in a file that holds nothing else, in the table `cleaned`, in both or nowhere. */
+/** Where the new rows of a block are: in a file of only this block, in the table `cleaned`, in both or in neither. */
 export interface NewRows {
   file?: string;
   inTable?: boolean;
-  /** Whether the table `deleted` has deletes of the block. */
+  /** Whether the table `deleted` has rows of the block. */
   deletes?: boolean;
 }
 
-/** Puts a block's new rows in place, or writes the block anew with them; the newest message of an ind wins. */
+/** Publishes the new rows of a block, merged with its old ones; the newest message of an ind wins. */
 export async function publishBlock(
   at: TableRun,
   { block, rows: { file, inTable, deletes = false }, next }: { block: number; rows: NewRows; next: Offsets },
@@ -32,11 +31,11 @@ export async function publishBlock(
   const name = blockName(block);
   const state = silver.get(name);
   const path = join(paths(run.root).silver(table), `${name}.parquet`);
-  const made = file === undefined ? [] : [parquetRows(file)];
-  if (inTable || made.length === 0) made.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
-  const fresh = `SELECT * FROM (${made.join(" UNION ALL BY NAME ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
+  const sources = file === undefined ? [] : [parquetRows(file)];
+  if (inTable || sources.length === 0) sources.push(`SELECT * EXCLUDE (block) FROM cleaned WHERE block = ${block}`);
+  const fresh = `SELECT * FROM (${sources.join(" UNION ALL BY NAME ")}) WHERE ${notIn(state?.applied ?? new Map())}`;
   const both = state ? `${fresh} UNION ALL BY NAME ${parquetRows(path)}` : fresh;
-  // Files may be grouped otherwise after a stop: for some partition the block can be ahead of this batch.
+  // After a stop files may be grouped differently: the block can be ahead of this batch in some partition.
   const applied = laterOffsets(next, state?.applied ?? []);
   if (deletes || at.deletes.get(name)?.rows) {
     return await publishWithDeletes(at, { block, path, fresh, both, applied, hasNew: deletes });
@@ -60,10 +59,10 @@ export async function publishBlock(
   silver.set(name, { ...noState, rows, applied, superseded, deletes: beside });
 }
 
-/** Rejects files are added to up to this size, bytes; then a new one is begun. */
+/** A rejects file is appended to until it has this size in bytes. */
 const rejectsBytes = 2_000_000;
 
-/** Adds what `rejected` holds to the newest rejects file. It is written in any case: it marks the batch done. */
+/** Adds the rows of `rejected` to the newest rejects file. Without rows, too, because it marks the batch as done. */
 export async function publishRejects(
   { run, table, connection, rejects }: TableRun,
   { next, begun, rejected }: { next: Offsets; begun: Offsets; rejected: number },
@@ -95,7 +94,7 @@ export async function publishRejects(
   rejects.set(name, { ...noState, rows, applied: next, begun, reasons });
 }
 
-/** Writes the ledger as of the last batch, and fails where it is not balanced. */
+/** Writes the ledger as of the last batch. @throws if it is not balanced */
 export async function writeCheckedLedger({ lake, tables }: CleanRun): Promise<LedgerRow[]> {
   const rows = tables.map(({ table, bronze, silver, deletes, rejects }) => {
     const { applied } = doneOffsets(rejects);

@@ -88,7 +88,7 @@ export async function buildAside<T>(
   }
 }
 
-/** Cleans what bronze holds and silver does not yet, without Kafka, and writes the ledger. Its caller holds the lock. */
+/** Cleans bronze files that were not cleaned yet, without Kafka, and writes the ledger. Its caller holds the lock. */
 export async function cleanLanded(options: LandedOptions): Promise<CleanResult> {
   const run = await openRun(options.lake, options);
   try {
@@ -99,7 +99,7 @@ export async function cleanLanded(options: LandedOptions): Promise<CleanResult> 
   }
 }
 
-/** A rebuild from bronze that lacks files would lose their rows, and the new ledger would be balanced all the same. */
+/** Without this check a rebuild from incomplete bronze would lose rows, and the new ledger would be balanced anyway. */
 async function checkBronzeIsWhole({ lake, tables }: CleanRun): Promise<void> {
   const ledger = (await readLedger((tables[0] as TableRun).connection, lake)) ?? [];
   for (const { table, bronze } of tables) {
@@ -107,17 +107,17 @@ async function checkBronzeIsWhole({ lake, tables }: CleanRun): Promise<void> {
     const messages = messagesIn(bronze);
     if (messages >= known) continue;
     throw new Error(
-      `Cannot rebuild: the bronze files in "${paths(lake).bronze(table)}" hold ${messages} messages, but the ledger knows of ${known}; put the missing ones back, or start a new lake by --data`,
+      `Cannot rebuild: the bronze files in "${paths(lake).bronze(table)}" hold ${messages} messages, but the ledger counts ${known}; restore the missing files, or start a new lake with another --data`,
     );
   }
 }
 
-/** Which files a finished rebuild consists of; others in the same folders go. */
+/** The files of a complete rebuild; others in the same folders are deleted. */
 interface Plan {
   sql: string;
-  // Without a table that was added after the rebuild: it has no silver there.
+  // A table that was added after the rebuild is missing.
   blocks: { [T in Table]?: string[] };
-  // Missing where an earlier version has made it.
+  // Missing in plans of earlier versions.
   deletes?: { [T in Table]?: string[] };
   rejects: string[];
 }
@@ -127,7 +127,7 @@ export const buildingFolder = (lake: string): string => join(paths(lake).tmp, "r
 /** Where a complete rebuild waits to replace the files of the lake. */
 export const readyFolder = (lake: string): string => join(paths(lake).tmp, "rebuild-ready");
 
-/** Puts a finished rebuild in place, file by file; done again after a crash, it goes on where it was. */
+/** Moves a complete rebuild into place, file by file; after a crash, another call continues it. */
 export async function finishRebuild(lake: string): Promise<void> {
   const ready = readyFolder(lake);
   const plan = await readFile(join(ready, "plan.json"), "utf8").catch(() => undefined);
@@ -153,7 +153,7 @@ export async function finishRebuild(lake: string): Promise<void> {
   await replace(paths(ready).rejects, paths(lake).rejects, rejects);
   const identity = await readIdentity(lake);
   if (identity) await writeIdentity(lake, { ...identity, sql });
-  // Under its other name, half of it is no plan to follow any more.
+  // After this rename a crash leaves only a folder that the next clean removes.
   await rename(ready, buildingFolder(lake));
   step("removing", buildingFolder(lake));
   await rm(buildingFolder(lake), { recursive: true });

@@ -10,31 +10,31 @@ import { step } from "../runtime/steps.ts";
 /** Pause when there was nothing new, ms. */
 const idlePause = 300;
 
-/** What a round of `--follow` did. */
+/** The work of one round of `--follow`. */
 export interface Round {
-  /** The most batches that a table took; 0 where nothing was new. */
+  /** The greatest number of batches of a table; 0 if nothing was new. */
   batches: number;
-  /** How long blocks of silver that were there already were written anew, ms. */
+  /** Time spent rewriting existing silver blocks, ms. */
   rewriting: number;
 }
 
 /**
- * The pause after a round, ms. A block costs as much to rewrite for one new row as for a thousand, so rows that are
- * waited for cost nothing more. Where a round took several batches, another one holds no more rows a block.
+ * The pause after a round, ms. Rewriting a block costs as much for one new row as for a thousand, so waiting for more
+ * rows saves work. After a round of several batches it would save nothing: the next batch is full anyway.
  */
 export function restAfter({ batches, rewriting }: Round): number {
   if (batches === 0) return idlePause;
   return batches === 1 ? rewriting : 0;
 }
 
-/** Waits for {@link restAfter}; a stop ends it at once, as an error. */
+/** Waits for {@link restAfter}. @throws immediately on a stop */
 export async function rest(round: Round, signal: AbortSignal): Promise<void> {
   const pause = restAfter(round);
   if (round.rewriting > 0) step("resting", `${Math.round(pause)} ms`);
   await sleep(pause, undefined, { signal });
 }
 
-/** Measures how long at least one of some works that go on side by side is being done, ms by `now`. */
+/** Measures the time during which at least one of several concurrent tasks runs, ms by `now`. */
 export function stopwatch(now = () => performance.now()) {
   let [running, since, total] = [0, 0, 0];
   return {
@@ -46,7 +46,7 @@ export function stopwatch(now = () => performance.now()) {
         if (--running === 0) total += now() - since;
       }
     },
-    /** What was measured since the last call, when nothing is being done. */
+    /** The time since the last call. Call it while nothing runs. */
     take(): number {
       const taken = total;
       total = 0;

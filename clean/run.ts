@@ -1,5 +1,5 @@
 /**
- * What one run of clean holds: DuckDB and its connections, and the files of each table.
+ * The state of one run of clean: DuckDB connections, and the files of each table.
  *
  * @module
  */
@@ -21,7 +21,7 @@ import type { Notice } from "../runtime/notice.ts";
 import { isAlive } from "../runtime/process.ts";
 import { stopwatch } from "./rest.ts";
 
-/** What the consumer tells, in the past tense. */
+/** Progress events of the consumer. */
 export type CleanFact =
   | { fact: "counted"; table: Table; total: number }
   | { fact: "cleaned"; table: Table; messages: number; rejected: number }
@@ -33,52 +33,52 @@ export interface CleanOptions {
   kafka: KafkaSettings;
   /** The lake's folder. */
   lake: string;
-  /** The database that the settings name, where it could be asked: the lake must belong to it. */
+  /** The id of the database in the settings, if it could be read: the lake must belong to it. */
   database?: string;
-  /** Go on in micro-batches until stopped. Default false: read what is there at the start. */
+  /** Read in micro-batches until stopped. Default false: read what the topics hold at the start. */
   follow?: boolean;
-  /** How long the broker may be away, ms. */
+  /** How long the broker may be unavailable, ms. */
   waitMs: number;
   signal: AbortSignal;
   onFact: (fact: CleanFact) => void;
 }
 
-/** What a run of clean did and what the lake holds now. */
+/** Messages cleaned and rejected by a run, and the ledger of the lake. */
 export interface CleanResult {
   messages: number;
   rejected: number;
   ledger: LedgerRow[];
 }
 
-/** One run of clean. `root` is where silver, deletes and rejects are made: the lake, or a rebuild's folder. */
+/** One run of clean. `root` is where silver, deletes and rejects are written: the lake, or the folder of a rebuild. */
 export interface CleanRun {
   lake: string;
   root: string;
   signal: AbortSignal;
   onFact: CleanOptions["onFact"];
-  /** Groups landed files that are cleaned together. */
+  /** Groups bronze files into batches. */
   batches: (files: BronzeFile[]) => BronzeFile[][] | Promise<BronzeFile[][]>;
   /** In the order of `io.ts`. */
   tables: TableRun[];
-  /** Messages that this run has cleaned, and how many of them it rejected. */
+  /** Messages that this run has cleaned, rejects included, and rejects. */
   cleaned: { messages: number; rejected: number };
-  /** How long blocks of silver that were there already are written anew. */
+  /** Time spent rewriting existing silver blocks. */
   rewriting: ReturnType<typeof stopwatch>;
-  /** Runs a query on a connection that no other uses: as many at a time as there are cores. */
+  /** Runs a query on an unused connection; at most one per core concurrently. */
   onFreeConnection: <T>(query: (connection: DuckDBConnection) => Promise<T>) => Promise<T>;
   close(): void;
 }
 
-/** What a run holds of one table. */
+/** The state of one table in a run. */
 export interface TableRun {
   run: CleanRun;
   table: Table;
-  /** The table's own, because temporary tables live in a connection. */
+  /** Private to the table, because temporary tables belong to a connection. */
   connection: DuckDBConnection;
-  /** Columns of silver, as the cleaning SQL gives them. */
+  /** Columns of silver, from the cleaning SQL. */
   columns: Columns;
   bronze: BronzeFile[];
-  /** By name of the file without its ending. */
+  /** By file name without extension. */
   silver: Map<string, FileState>;
   deletes: Map<string, FileState>;
   rejects: Map<string, FileState>;
@@ -86,15 +86,15 @@ export interface TableRun {
 
 const cores = availableParallelism();
 
-/** How DuckDB is set for cleaning. */
+/** Settings of DuckDB for cleaning. */
 export const cleaning = {
-  // Blocks are cleaned side by side, as many as there are cores: threads of one query cost a fifth more than one alone.
+  // Blocks are cleaned concurrently, one per core: threads within a query cost a fifth more.
   threads: String(Math.max(1, cores >> 1)),
-  // Pushed down to where its columns are made, the filter on reasons would have the messages parsed twice.
+  // DuckDB would push the filter on reject_reason below the parser and parse every message twice.
   disabled_optimizers: "filter_pushdown",
 };
 
-/** Opens DuckDB and reads what the lake holds. Unfinished files of earlier runs are removed. */
+/** Opens DuckDB and lists the files of the lake. Removes unfinished files of earlier runs. */
 export async function openRun(lake: string, options: LandedOptions, root = lake): Promise<CleanRun> {
   const { signal, onFact, batches = inBatches } = options;
   if (root === lake) await removeUnfinished(paths(lake).tmp);
@@ -131,7 +131,7 @@ export async function openRun(lake: string, options: LandedOptions, root = lake)
   }
 }
 
-/** Removes what earlier runs left unfinished, because it is done again; other programs' files there are their own. */
+/** Removes temporary files of earlier runs and of processes that have ended; those of running processes stay. */
 async function removeUnfinished(folder: string): Promise<void> {
   for (const name of await names(folder)) {
     const owner = /-(\d+)(?:-\d+)?(?:\.\w+)?$/.exec(name)?.[1];
@@ -141,7 +141,7 @@ async function removeUnfinished(folder: string): Promise<void> {
   }
 }
 
-/** As many connections as there are cores, each for one query at a time. */
+/** A pool of one connection per core, each for one query at a time. */
 async function connectionPool(connect: () => Promise<DuckDBConnection>): Promise<CleanRun["onFreeConnection"]> {
   const free: DuckDBConnection[] = [];
   for (let i = 0; i < cores; i++) free.push(await connect());
@@ -165,7 +165,7 @@ async function openTable(run: CleanRun, table: Table, connection: DuckDBConnecti
   if (root === lake) for (const path of covered) await rm(path);
   const rejectsIn = (folder: string) => fileStates(connection, paths(folder).rejects, `${table}-`);
   const rejects = await rejectsIn(root);
-  // A rebuild makes rejects again, damaged ones too; the ledger tells it how much bronze there must be.
+  // A rebuild replaces rejects, so damaged ones are accepted there; it checks bronze against the ledger instead.
   checkBronze(lake, table, bronze, root === lake ? rejects : await rejectsIn(lake).catch(() => rejects));
   const columns = await silverColumns(connection, table);
   await checkColumns(connection, { lake: root, table, columns });
@@ -174,7 +174,10 @@ async function openTable(run: CleanRun, table: Table, connection: DuckDBConnecti
   return { run, table, connection, columns, bronze, silver, deletes, rejects };
 }
 
-/** Waits until all have ended, then throws the first failure: what is tried again would write the same files as what still runs. */
+/**
+ * Waits for all to settle, then rethrows the first error, so that a retry never runs beside work that writes the same
+ * files.
+ */
 export async function allOf<T>(works: Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(works);
   return await Promise.all(works);
@@ -185,11 +188,11 @@ export type RebuildOptions = Pick<CleanOptions, "lake" | "signal" | "onFact">;
 
 /** Settings of {@link cleanLanded}. */
 export interface LandedOptions extends RebuildOptions {
-  /** Groups bronze files that are cleaned together, in the order of each partition. For tests; default: about 192 MB. */
+  /** Groups bronze files into batches, in the order of each partition. For tests; default: about 192 MB. */
   batches?: CleanRun["batches"];
 }
 
-/** Groups files so that each group is about one batch large. */
+/** Groups files into batches of about {@link batchBytes}. */
 async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
   const batches: BronzeFile[][] = [];
   let bytes = Number.POSITIVE_INFINITY;

@@ -1,5 +1,5 @@
 /**
- * Checks that the topics are the ones the lake was landed from, and that nothing expired unread.
+ * Checks that the lake was landed from these topics, and that no message expired unread.
  *
  * @module
  */
@@ -18,9 +18,9 @@ import { checkTopicId, readIdentity, startAgain, writeIdentity } from "../lake/o
 import type { CleanRun } from "./run.ts";
 
 /**
- * Refuses topics that were made again since the lake was bound to them, and binds it to those that are new.
+ * Refuses topics that were recreated since the lake was bound to them, and binds the lake to new topics.
  *
- * @returns the topics that there are, with their ids
+ * @returns the existing topics with their ids
  */
 export async function checkTopicIds(
   reader: KafkaReader,
@@ -45,10 +45,13 @@ export async function checkTopicIds(
 }
 
 /**
- * Makes sure that the topics are those that were landed from, and that nothing unread is gone.
+ * Checks that the lake was landed from these topics, and that no unread message expired.
  *
- * A topic that was made again has another id. Where Kafka gives none, it has other bytes where the last landed message
- * was; only compaction leaves a hole there. A topic whose messages expired begins after the next offset to read.
+ * A recreated topic has another id. If Kafka has no ids, the last landed message is compared with the one at its offset;
+ * an offset that compaction has emptied passes. If unread messages expired, the log start is after the next offset to
+ * read.
+ *
+ * @throws `Error` that says what to do
  */
 export async function checkTopics(
   reader: KafkaReader,
@@ -59,19 +62,19 @@ export async function checkTopics(
   for (const { table, bronze: files } of tables) {
     const topic = topicOf(kafka, table);
     let ranges = await listOffsets(reader, topic);
-    // A broker by ZooKeeper that has just started answers before it has learned of its topics.
+    // A broker with ZooKeeper answers before it has loaded its topics.
     for (let tries = 0; !ranges && files.length > 0 && tries < 20; tries++) {
       await sleep(250, undefined, { signal });
       ranges = await listOffsets(reader, topic);
     }
     if (!ranges) {
       if (files.length === 0) continue;
-      throw new Error(`Topic "${topic}" is gone, but the lake in "${lake}" holds messages of it; ${startAgain}`);
+      throw new Error(`Topic "${topic}" does not exist, but the lake in "${lake}" holds its messages; ${startAgain}`);
     }
     const landed = landedOffsets(files);
     for (const { partition, logStart: start } of ranges) {
       if (start === 0 || landed.has(partition)) continue;
-      const text = `Partition ${partition} of topic "${topic}" begins at offset ${start}: what stood before it had expired before this lake was begun`;
+      const text = `Partition ${partition} of topic "${topic}" starts at offset ${start}: earlier messages expired before this lake was created`;
       onFact({ fact: "warned", text });
     }
     for (const [partition, next] of landed) {
@@ -79,18 +82,18 @@ export async function checkTopics(
       const where = `partition ${partition} of topic "${topic}"`;
       if (!range || next > range.logEnd) {
         throw new Error(
-          `Topic "${topic}" was made again: ${where} ${range ? `ends at offset ${range.logEnd}` : "is gone"}, but was landed up to ${next}; ${startAgain}`,
+          `Topic "${topic}" was recreated: ${where} ${range ? `ends at offset ${range.logEnd}` : "does not exist"}, but the lake holds messages up to offset ${next}; ${startAgain}`,
         );
       }
       if (range.logStart > next) {
         throw new Error(
-          `Messages were lost: ${where} begins at offset ${range.logStart}, so ${range.logStart - next} messages from ${next} on expired before they were landed; set retention.ms=-1, then ${startAgain}`,
+          `Messages were lost: ${where} starts at offset ${range.logStart}, so ${range.logStart - next} offsets from ${next} on expired before clean read them; set retention.ms=-1, then ${startAgain}`,
         );
       }
       const last = files.findLast((file) => file.partition === partition && file.messages > 0);
       if (last && !(await sameMessage(reader, topic, { file: last, start: range.logStart }))) {
         throw new Error(
-          `Topic "${topic}" was made again: the last message landed from ${where} is another one now; ${startAgain}`,
+          `Topic "${topic}" was recreated: it no longer holds the last message that was landed from ${where}; ${startAgain}`,
         );
       }
     }
@@ -113,5 +116,5 @@ async function sameMessage(
     return lines.take().equals(line);
   };
   const same = await readRecord(reader, topic, { partition, offset, take });
-  return same === undefined ? true : (same ?? false); // a record never becomes a mark or an aborted one
+  return same === undefined ? true : (same ?? false); // null: a transaction marker or an aborted message, which the landed one was not
 }

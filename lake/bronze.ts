@@ -1,5 +1,5 @@
 /**
- * Bronze: the names of its files, which are the landing checkpoint, and the lines in them.
+ * Bronze files: their names, which are the landing checkpoint, and their lines.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Table } from "../io.ts";
 import { names, type Offsets, paths } from "./files.ts";
 import { blockOfKey } from "./silver.ts";
 
-/** A file of messages as they came from one partition. */
+/** A file of unchanged messages of one partition. */
 export interface BronzeFile {
   path: string;
   partition: number;
@@ -21,15 +21,15 @@ export interface BronzeFile {
   messages: number;
 }
 
-/** Messages in some files. */
+/** The number of messages in some files. */
 export const messagesIn = (files: BronzeFile[]): number => sum(files, (file) => file.messages);
 
-/** Bytes of messages in one batch of one table, about: it is held in memory while it is cleaned. */
+/** The approximate size of a batch of one table, bytes. A batch is held in memory while it is cleaned. */
 export const batchBytes = 192_000_000;
-/** A message that is larger gets a bronze file of its own, so that lines elsewhere have a bound, bytes. */
+/** A larger message gets a separate bronze file, so that lines in other files have a bound, bytes. */
 export const largeMessage = 4_000_000;
 
-/** The columns of a bronze line, with DuckDB's types, as `bronzeLines` writes them. */
+/** The columns of a bronze line and their DuckDB types, as `bronzeLines` writes them. */
 export const bronzeColumns = {
   _partition: "INT",
   _offset: "BIGINT",
@@ -42,15 +42,15 @@ export const bronzeColumns = {
 
 const digits = (n: number): string => String(n).padStart(20, "0");
 
-/** The name that says what a bronze file holds. */
+/** The name of a bronze file: partition, first offset, next offset and number of messages. */
 export const bronzeName = ({ partition, first, next, messages }: Omit<BronzeFile, "path">): string =>
   `${partition}-${digits(first)}-${digits(next)}-${messages}.tsv`;
 
 /**
- * The bronze files of a table, by partition and offset. A file whose range another covers is left over from a merge
- * that was broken off, and counts no more.
+ * The bronze files of a table, by partition and offset. `covered` are leftovers of an interrupted compaction: files
+ * whose offsets are in a larger file.
  *
- * @throws where a file is missing between two others
+ * @throws if a file is missing between two others
  */
 export async function listBronze(lake: string, table: Table): Promise<{ files: BronzeFile[]; covered: string[] }> {
   const folder = paths(lake).bronze(table);
@@ -73,7 +73,7 @@ export async function listBronze(lake: string, table: Table): Promise<{ files: B
       }
       if (file.first !== before.next) {
         throw new Error(
-          `The lake lacks messages: between "${before.path}" and "${file.path}" offsets ${before.next} to ${file.first - 1} are missing; put the file back, or start a new lake by --data`,
+          `Messages are missing from the lake: offsets ${before.next} to ${file.first - 1}, between "${before.path}" and "${file.path}"; restore the file, or start a new lake with another --data`,
         );
       }
     }
@@ -82,20 +82,21 @@ export async function listBronze(lake: string, table: Table): Promise<{ files: B
   return { files: kept, covered };
 }
 
-/** By partition the later of both offsets: what was reached once is never given up. */
+/** The later of both offsets for each partition. */
 export function laterOffsets(one: Offsets, other: Iterable<[partition: number, next: number]>): Offsets {
   const later = new Map(one);
   for (const [partition, next] of other) later.set(partition, Math.max(next, later.get(partition) ?? 0));
   return later;
 }
 
-/** Where landing goes on: the offset after the last one landed, by partition. */
+/** Where landing resumes: the offset after the last landed one, by partition. */
 export const landedOffsets = (files: BronzeFile[]): Offsets =>
   laterOffsets(
     new Map(),
     files.map(({ partition, next }) => [partition, next]),
   );
 
+/** The last line of a bronze file, line feed included. */
 export async function lastLine(path: string): Promise<Buffer> {
   const handle = await open(path, "r");
   try {
@@ -111,7 +112,7 @@ export async function lastLine(path: string): Promise<Buffer> {
   }
 }
 
-/** The block of silver that the keys of a bronze file are of, judging by its first and last one; else undefined. */
+/** The silver block of a bronze file, if its first and last key are in the same one. */
 export async function blockOfFile({ path, messages }: BronzeFile): Promise<number | undefined> {
   const blockOfLine = (line: Buffer) => {
     let start = 0;

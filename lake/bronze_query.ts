@@ -1,5 +1,5 @@
 /**
- * Bronze as DuckDB reads it.
+ * The DuckDB query that reads bronze files.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import { fileSize } from "./files.ts";
 
 const bronzeTypes = `{${Object.entries(bronzeColumns).map(([name, type]) => `${name}: '${type}'`)}}`;
 
-/** A query that reads bronze as it is: no quotes, no escapes, an empty field is NULL. */
+/** A query for the lines of bronze files: no quotes, no escapes, an empty field is NULL. */
 export async function bronzeQuery(files: BronzeFile[]): Promise<string> {
   const sizes = await Promise.all(files.map((file) => fileSize(file.path)));
-  // Six bytes a byte at worst: base64 of a key and of a value of `largeMessage` bytes.
+  // Base64 adds a third to a key and a value of `largeMessage` bytes in all.
   const usual = 2 * largeMessage;
   const read = (some: BronzeFile[], line: number) =>
     `SELECT * FROM read_csv(${literals(some.map(({ path }) => path))}, columns = ${bronzeTypes}, auto_detect = false,

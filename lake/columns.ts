@@ -1,5 +1,5 @@
 /**
- * The columns of silver: what the cleaning SQL gives, and whether the files on disk have the same.
+ * The columns of silver: from the cleaning SQL, and a check that the files on disk have the same.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { UsageError } from "../runtime/errors.ts";
 import { bronzeColumns } from "./bronze.ts";
 import { literals, parquetRows } from "./duckdb.ts";
 import { names, paths } from "./files.ts";
-import { explainSql, readSql } from "./sql_files.ts";
+import { explainSql, readSql, sqlPath } from "./sql_files.ts";
 
 /** Columns in order, with DuckDB's types. */
 export type Columns = Map<string, string>;
@@ -20,7 +20,7 @@ export type Columns = Map<string, string>;
 export const describe = async (db: DuckDBConnection, query: string): Promise<Columns> =>
   new Map((await db.runAndReadAll(`DESCRIBE ${query}`)).getRows().map(([name, type]) => [String(name), String(type)]));
 
-/** What the cleaning SQL gives beside the columns of silver. */
+/** Columns of the cleaning SQL that are not columns of silver. */
 const rejectColumns = ["reject_reason", "reject_detail", "reject_key", "reject_raw"];
 /** Columns that each silver file must have: the key, and the message that a row came from. */
 export const keptColumns = {
@@ -31,9 +31,9 @@ export const keptColumns = {
 };
 
 /**
- * The columns of a table's silver, as `sql/clean_<table>.sql` gives them. The connection must have the prelude.
+ * The columns of a table's silver, from `sql/clean_<table>.sql`. The connection must have the prelude.
  *
- * @throws where the SQL is wrong or does not give what the program needs
+ * @throws `Error` if the SQL does not run; `UsageError` if a column that the program needs is missing or has another type
  */
 export async function silverColumns(db: DuckDBConnection, table: Table): Promise<Columns> {
   const file = `clean_${table}.sql`;
@@ -46,12 +46,12 @@ export async function silverColumns(db: DuckDBConnection, table: Table): Promise
     columns.get(name) === type ? [] : [`"${name}" must be ${type}, not ${columns.get(name) ?? "missing"}`],
   );
   for (const name of rejectColumns) if (!columns.delete(name)) wrong.push(`"${name}" is missing`);
-  if (wrong.length > 0) throw new UsageError(`Cannot clean by "sql/${file}": ${wrong.join("; ")}`);
+  if (wrong.length > 0) throw new UsageError(`Cannot use "${sqlPath(file)}": ${wrong.join("; ")}`);
   return columns;
 }
 
 /**
- * Makes sure that silver has the columns that the cleaning SQL gives now: rows of two kinds must not mix.
+ * Checks that silver has the columns of the current cleaning SQL: rows with different columns must not mix.
  *
  * @throws `UsageError` that names the columns and says what to do
  */
@@ -62,7 +62,7 @@ export async function checkColumns(
   const folder = paths(lake).silver(table);
   const files = (await names(folder)).filter((name) => name.endsWith(".parquet")).map((name) => join(folder, name));
   if (files.length === 0) return;
-  // One file of each kind is enough to describe.
+  // One file of each schema is enough.
   const kinds = await db.runAndReadAll(
     `SELECT min(file_name) FROM (SELECT file_name, string_agg(concat_ws(' ', name, duckdb_type, num_children), ', ' ORDER BY column_id) AS kind
       FROM parquet_schema(${literals(files)}) GROUP BY file_name) GROUP BY kind`,
@@ -71,16 +71,16 @@ export async function checkColumns(
     const found = await describe(db, parquetRows(String(file)));
     const differences = [
       ...[...columns.keys()].filter((name) => !found.has(name)).map((name) => `"${name}" is new`),
-      ...[...found.keys()].filter((name) => !columns.has(name)).map((name) => `"${name}" is no longer there`),
+      ...[...found.keys()].filter((name) => !columns.has(name)).map((name) => `"${name}" was dropped`),
       ...[...columns].flatMap(([name, type]) =>
-        (found.get(name) ?? type) === type ? [] : [`"${name}" is ${type} now, and was ${found.get(name)}`],
+        (found.get(name) ?? type) === type ? [] : [`"${name}" is ${type} and was ${found.get(name)}`],
       ),
     ];
     if (differences.length === 0 && String([...found.keys()]) !== String([...columns.keys()]))
-      differences.push("their order is another");
+      differences.push("their order differs");
     if (differences.length === 0) continue;
     throw new UsageError(
-      `"sql/clean_${table}.sql" gives other columns than "${file}" has: ${differences.join("; ")}; run clean --rebuild, which makes silver again with the SQL as it is`,
+      `"${sqlPath(`clean_${table}.sql`)}" gives other columns than "${file}" has: ${differences.join("; ")}; run clean --rebuild, which cleans all rows with the current SQL (with --dry-run it only shows the changes)`,
     );
   }
 }

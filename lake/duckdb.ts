@@ -1,5 +1,5 @@
 /**
- * DuckDB as the lake uses it: bounded memory, and the prelude loaded.
+ * DuckDB for the lake: with bounded memory and the prelude.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { openInstance } from "../runtime/duckdb.ts";
 import { paths } from "./files.ts";
 import { readSql } from "./sql_files.ts";
 
-/** A path or other text as an SQL literal; DuckDB takes no parameters in COPY and file functions. */
+/** A text as an SQL literal. DuckDB accepts no parameters in COPY and file functions. */
 export const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
 /** Several texts as a list literal. */
@@ -23,18 +23,18 @@ export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"
 export const parquetRows = (files: string | string[]): string =>
   `SELECT * FROM read_parquet(${typeof files === "string" ? literal(files) : literals(files)}, hive_partitioning = false)`;
 
-/** How Parquet is written. Zstd's lowest level takes a quarter off the time and adds nothing to the size. */
+/** COPY options for Parquet. The lowest level of zstd is a quarter faster than the default, for the same size. */
 export const parquet = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1";
 
-/** What DuckDB may take; Node has about 150 MB beside it. */
+/** The memory limit of DuckDB; Node needs about 150 MB more. */
 const memoryLimit = "800MB";
 
-/** An in-memory DuckDB with the prelude, bounded in memory, that spills into the lake's tmp folder; `settings` are DuckDB's own. */
+/** Opens an in-memory DuckDB with the prelude and bounded memory that spills into the lake's tmp folder. */
 export async function openDuckDb(lake: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> {
   const { tmp } = paths(lake);
   const db = await openInstance(":memory:", {
     memory_limit: memoryLimit,
-    // Of its own: DuckDB crashes where two processes spill into one folder.
+    // One folder per process: DuckDB crashes if two processes spill into the same one.
     temp_directory: join(tmp, `duckdb-${process.pid}`),
     preserve_insertion_order: "false",
     ...settings,
@@ -53,6 +53,7 @@ const splitStatements = (sql: string): string[] =>
     .map((statement) => statement.trim())
     .filter(Boolean);
 
+/** The first row of a result as numbers. */
 export async function numbers(connection: DuckDBConnection, sql: string): Promise<number[]> {
   const rows = await connection.runAndReadAll(sql);
   return (rows.getRows()[0] ?? []).map(Number);

@@ -2,16 +2,17 @@
  * The files of the lake: paths, and atomic writes.
  *
  * ```
- * bronze/<table>/<partition>-<first offset>-<next offset>-<messages>.tsv   the messages as they came
- * silver/<table>/<block>.parquet                                           cleaned, one row per ind
- * deletes/<table>/<block>.parquet                                          inds whose newest message is a delete, kept for ever
- * rejects/<table>-<number>.parquet                                         what could not be read, and why
+ * bronze/<table>/<partition>-<first offset>-<next offset>-<messages>.tsv   unchanged messages
+ * silver/<table>/<block>.parquet                                           clean rows, one per ind
+ * deletes/<table>/<block>.parquet                                          inds whose newest message is a delete
+ * rejects/<table>-<number>.parquet                                         messages that break a rule, with reasons
  * gold/<name>.parquet, gold/report.html                                    ledger and answers
  * tmp/                                                                     unfinished files
  * ```
  *
- * File names and Parquet metadata are the only state: a bronze file's name says what was landed, a silver block's metadata
- * what was applied to it and to the deletes beside it, and a table's newest rejects file, written last, what is done.
+ * File names and Parquet metadata are the only state. The name of a bronze file says which offsets were landed. The
+ * metadata of a silver block says which offsets were applied to it and to its deletes. The newest rejects file of a table
+ * is written last and says which offsets are done.
  *
  * @module
  */
@@ -36,7 +37,7 @@ export const paths = (lake: string) => ({
   lock: join(lake, ".lock"),
 });
 
-/** The names in a folder; none where there is no folder. */
+/** The names in a folder; none if the folder does not exist. */
 export const names = (folder: string): Promise<string[]> =>
   readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
@@ -45,11 +46,11 @@ export const names = (folder: string): Promise<string[]> =>
 
 let temporaries = 0;
 
-/** A path in the lake's tmp folder that no file had before: `what`, this process and a number. */
+/** A new path in the lake's tmp folder, of `what`, the process id and a number. */
 export const temporaryPath = (lake: string, what: string, extension = ""): string =>
   join(paths(lake).tmp, `${what}-${process.pid}-${++temporaries}${extension}`);
 
-/** Moves a finished file to its place: its bytes first reach the disk, then its name appears in one step. */
+/** Renames a finished file into place, atomically, after its bytes have reached the disk. */
 export async function putInPlace(temporary: string, path: string): Promise<void> {
   await syncPath(temporary);
   step("written", path);
@@ -58,7 +59,7 @@ export async function putInPlace(temporary: string, path: string): Promise<void>
   await syncPath(dirname(path));
 }
 
-/** Writes a text file, in one step for readers. */
+/** Writes a text file atomically. */
 export async function writeInPlace(lake: string, path: string, text: string): Promise<void> {
   await mkdir(paths(lake).tmp, { recursive: true });
   const temporary = temporaryPath(lake, basename(path, extname(path)));
@@ -66,7 +67,7 @@ export async function writeInPlace(lake: string, path: string, text: string): Pr
   await putInPlace(temporary, path);
 }
 
-/** Makes a file's bytes, or a folder's names, survive a loss of power. */
+/** Flushes the bytes of a file, or the names of a folder, to the disk. */
 export async function syncPath(path: string): Promise<void> {
   const handle = await open(path, "r");
   try {
@@ -76,15 +77,15 @@ export async function syncPath(path: string): Promise<void> {
   }
 }
 
-/** How Node and DuckDB say that a disk is full. */
+/** Errors of Node and DuckDB about a full disk. */
 export const diskIsFull = /ENOSPC|EDQUOT|no space left on device/i;
 
-/** Says of a disk that is full where it is, and that nothing is lost. */
+/** Explains the error of a full disk; returns other errors unchanged. */
 export function explainDisk(error: unknown, lake: string): Error {
   const { message } = error as Error;
   if (!diskIsFull.test(message)) return error as Error;
   const first = message.split("\n")[0];
-  const remedy = "make room there and run the same command again, which goes on where this one was";
+  const remedy = "make room there, then run the same command again, which continues where this one stopped";
   return new Error(`The disk that holds "${lake}" is full (${first}): ${remedy}`, { cause: error });
 }
 

@@ -9,28 +9,28 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import { literal, literals } from "./duckdb.ts";
 import { names, type Offsets } from "./files.ts";
 
-/** What a Parquet file of the lake says of itself. */
+/** The metadata of a Parquet file of the lake. */
 export interface FileState {
   rows: number;
-  /** Messages below these offsets are in it. */
+  /** Messages below these offsets are applied. */
   applied: Offsets;
-  /** Of a rejects file: the offset that the lake begins with. */
+  /** Of a rejects file: the first offset of the lake in each partition. */
   begun: Offsets;
-  /** Of a silver block: how many clean messages and deletes lost to a newer one with the same ind. */
+  /** Of a silver block: clean messages and deletes that lost to a newer one with the same ind. */
   superseded: number;
-  /** Of a silver block: what the deletes beside it have `applied`; empty if it never had any. */
+  /** Of a silver block: `applied` of its deletes; empty if it never had deletes. */
   deletes: Offsets;
-  /** Of a rejects file: how many of each reason. */
+  /** Of a rejects file: the number of rejects by reason. */
   reasons: Record<string, number>;
 }
 
-/** What a file says that has no rows and no metadata. */
+/** The state of a file without rows and metadata. */
 export const noState: FileState = {
   ...{ rows: 0, applied: new Map(), begun: new Map() },
   ...{ superseded: 0, deletes: new Map(), reasons: {} },
 };
 
-/** Messages that a file does not hold yet, as a condition. */
+/** An SQL condition: messages at or above these offsets. */
 export const notIn = (applied: Offsets): string =>
   [...applied].map(([partition, next]) => `NOT (_partition = ${partition} AND _offset < ${next})`).join(" AND ") ||
   "true";
@@ -38,7 +38,7 @@ export const notIn = (applied: Offsets): string =>
 export const sameOffsets = (one: Offsets, other: Offsets): boolean =>
   one.size === other.size && [...one].every(([partition, next]) => other.get(partition) === next);
 
-/** The metadata of all Parquet files in a folder whose names begin with `prefix`, by name without its ending. */
+/** The metadata of all Parquet files in a folder whose names start with `prefix`, by name without extension. */
 export async function fileStates(db: DuckDBConnection, folder: string, prefix = ""): Promise<Map<string, FileState>> {
   const states = new Map<string, FileState>();
   const files = (await names(folder)).filter((name) => name.startsWith(prefix) && name.endsWith(".parquet"));
@@ -48,7 +48,7 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
     .runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`)
     .catch((error: Error) => {
       throw new Error(
-        `A file of the lake is damaged: ${error.message.split("\n")[0]}; clean --rebuild makes silver, deletes and rejects again from bronze`,
+        `A file of the lake is damaged: ${error.message.split("\n")[0]}; run clean --rebuild, which rebuilds silver, deletes and rejects from bronze`,
         { cause: error },
       );
     });
@@ -76,7 +76,7 @@ const parseOffsets = (json: string): Offsets =>
     Object.entries(JSON.parse(json) as Record<string, number>).map(([partition, next]) => [Number(partition), next]),
   );
 
-/** What COPY writes beside the rows, for {@link fileStates} to read. */
+/** The COPY option that writes the metadata for {@link fileStates}. */
 export function metadataClause(state: Pick<FileState, "applied"> & Partial<FileState>): string {
   const offsets = (map: Offsets) => literal(JSON.stringify(Object.fromEntries(map)));
   const entries = [`applied: ${offsets(state.applied)}`];
@@ -87,7 +87,7 @@ export function metadataClause(state: Pick<FileState, "applied"> & Partial<FileS
   return `KV_METADATA {${entries.join(", ")}}`;
 }
 
-/** Which offsets of a table are done: its newest rejects file is written last. */
+/** The offsets of a table that are done, from its newest rejects file. */
 export function doneOffsets(rejects: Map<string, FileState>): Pick<FileState, "begun" | "applied"> {
   const newest = [...rejects.keys()].sort().at(-1);
   return (newest === undefined ? undefined : rejects.get(newest)) ?? noState;

@@ -15,7 +15,7 @@ import { literal, parquet, parquetRows } from "./duckdb.ts";
 import { names, type Offsets, paths, putInPlace, temporaryPath } from "./files.ts";
 import { doneOffsets, type FileState, fileStates } from "./footers.ts";
 
-/** The ledger of one table: each number counted on its own, so that it can fail to balance. */
+/** The ledger of one table. Each number is counted independently, so that an error shows. */
 export interface LedgerRow {
   table: Table;
   messages: number;
@@ -29,7 +29,7 @@ export interface LedgerRow {
 export const isBalanced = ({ messages, clean, superseded, deleted, rejected }: LedgerRow): boolean =>
   messages === clean + superseded + deleted + rejected;
 
-/** @throws where the ledger of a table is not balanced, with the numbers */
+/** @throws `Error` with the numbers if the ledger of a table is not balanced */
 export function checkLedger(rows: LedgerRow[], lake: string): void {
   const wrong = rows.filter((row) => !isBalanced(row));
   if (wrong.length === 0) return;
@@ -38,14 +38,14 @@ export function checkLedger(rows: LedgerRow[], lake: string): void {
       `${r.table}: ${r.messages} messages, but ${r.clean} clean + ${r.superseded} superseded + ${r.deleted} deleted + ${r.rejected} rejected`,
   );
   throw new Error(
-    `The ledger is not balanced: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; clean --rebuild makes silver, deletes and rejects again from bronze`,
+    `The ledger is not balanced: ${sums.join("; ")}. A file of the lake in "${lake}" was changed or removed; run clean --rebuild, which rebuilds silver, deletes and rejects from bronze`,
   );
 }
 
 /**
- * Makes sure that bronze holds every message that was cleaned; between files {@link listBronze} looks.
+ * Checks that the first and last bronze files of each partition are there; {@link listBronze} checks between files.
  *
- * @throws where the first or the last files of a partition are missing
+ * @throws `Error` that names the missing offsets
  */
 export function checkBronze(lake: string, table: Table, files: BronzeFile[], rejects: Map<string, FileState>): void {
   const { begun, applied } = doneOffsets(rejects);
@@ -54,27 +54,27 @@ export function checkBronze(lake: string, table: Table, files: BronzeFile[], rej
     const [first, last] = [ours[0]?.first, ours.at(-1)?.next];
     const start = begun.get(partition) ?? 0;
     if (first !== undefined && last !== undefined && first <= start && last >= next) continue;
-    const there = first === undefined ? "none is there" : `those there hold ${first} to ${(last as number) - 1}`;
+    const there = first === undefined ? "has none of them" : `has only ${first} to ${(last as number) - 1}`;
     throw new Error(
-      `The lake lacks messages: offsets ${start} to ${next - 1} of partition ${partition} were cleaned, but of the bronze files in "${paths(lake).bronze(table)}" ${there}; put the files back, or start a new lake by --data`,
+      `Messages are missing from the lake: offsets ${start} to ${next - 1} of partition ${partition} were cleaned, but "${paths(lake).bronze(table)}" ${there}; restore the files, or start a new lake with another --data`,
     );
   }
 }
 
-/** How far a table is in the lake, read from names and footers; it may change meanwhile. */
+/** How far a table is landed and cleaned, from file names and footers. */
 export interface TableState {
   landed: Offsets;
   cleaned: Offsets;
   ledger: LedgerRow;
-  /** Whether the ledger of what is cleaned is balanced. Between silver and rejects of one batch it cannot be told: true. */
+  /** Whether the ledger of cleaned messages is balanced; true while a batch is being published. */
   isBalanced: boolean;
 }
 
-/** Looks at the lake without writing; a clean that moves files meanwhile makes it look again. */
+/** Reads the state of all tables, without writing. Retries if a running clean moves files meanwhile. */
 export async function lakeState(lake: string, tries = 5): Promise<Record<Table, TableState>> {
   try {
     const states = await withDuckDb({}, (connection) => byTableInTurn((table) => tableState(connection, lake, table)));
-    // The files were not read at one moment: where they disagree, a second look tells whether clean was at work.
+    // Clean may have published between two reads: only a second disagreement counts.
     if (tries > 4 && Object.values(states).some((state) => !state.isBalanced)) return await lakeState(lake, 4);
     return states;
   } catch (error) {
@@ -105,7 +105,7 @@ async function tableState(connection: DuckDBConnection, lake: string, table: Tab
   };
 }
 
-/** Adds up what is known of a table's files. */
+/** Sums up the files of a table. */
 export function ledgerRow(
   table: Table,
   { files, silver, deletes, rejects }: { files: BronzeFile[] } & Record<"silver" | "deletes" | "rejects", FileState[]>,
@@ -125,7 +125,7 @@ export function ledgerRow(
   };
 }
 
-/** Reads the ledger that clean wrote after its last batch, or `undefined` where there is none yet. */
+/** Reads the ledger that clean wrote after its last batch; `undefined` if there is none yet. */
 export async function readLedger(db: DuckDBConnection, lake: string): Promise<LedgerRow[] | undefined> {
   const rowsOf = (name: string) => db.runAndReadAll(parquetRows(join(paths(lake).gold, `${name}.parquet`)));
   if (!(await names(paths(lake).gold)).includes("ledger.parquet")) return undefined;
@@ -136,7 +136,7 @@ export async function readLedger(db: DuckDBConnection, lake: string): Promise<Le
     messages: Number(messages),
     clean: Number(clean),
     superseded: Number(superseded),
-    // Earlier versions knew of no deletes.
+    // Earlier versions wrote no deletes.
     deleted: Number(deleted ?? 0),
     rejected: Number(rejected),
     reasons: Object.fromEntries(
@@ -171,7 +171,7 @@ export async function writeLedger(db: DuckDBConnection, lake: string, rows: Ledg
   });
 }
 
-/** Writes a query's rows to `gold/<name>.parquet`, in one step for readers. */
+/** Writes the result of a query to `gold/<name>.parquet`, atomically. */
 export async function publishQuery(
   db: DuckDBConnection,
   lake: string,

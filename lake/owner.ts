@@ -1,5 +1,5 @@
 /**
- * Who a lake belongs to (cluster, prefix, database), and the lock of its one writer.
+ * The identity of a lake (cluster, prefix, database), and the lock of its single writer.
  *
  * @module
  */
@@ -11,19 +11,19 @@ import { isHeld, takeLock } from "../runtime/lock.ts";
 import { programName } from "../runtime/program.ts";
 import { explainDisk, paths, writeInPlace } from "./files.ts";
 
-/** What a lake belongs to; kept in `lake.json`. */
+/** The identity of a lake, stored in `lake.json`. */
 interface LakeIdentity {
   cluster: string;
   prefix: string;
-  /** Unknown until a post or a connection to MySQL has told. */
+  /** Null until a post or a connection to MySQL has provided it. */
   database: string | null;
-  /** Hash of the cleaning SQL that silver was made with. */
+  /** Hash of the cleaning SQL of silver. */
   sql: string;
-  /** Kafka's ids of the topics, once they were seen: a topic that is made again gets another one. */
+  /** Kafka's ids of the topics, as far as they are known. A recreated topic has another id. */
   topics?: Partial<Record<Table, string>>;
 }
 
-/** @throws where `lake.json` is there and cannot be read */
+/** Reads `lake.json`; `undefined` if there is none. @throws if it cannot be read */
 export async function readIdentity(lake: string): Promise<LakeIdentity | undefined> {
   const path = paths(lake).identity;
   try {
@@ -31,7 +31,7 @@ export async function readIdentity(lake: string): Promise<LakeIdentity | undefin
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") return undefined;
-    throw new Error(`Cannot read "${path}": ${message}; put it back from a backup`, { cause: error });
+    throw new Error(`Cannot read "${path}": ${message}; restore it from a backup`, { cause: error });
   }
 }
 
@@ -39,15 +39,15 @@ export const writeIdentity = (lake: string, identity: LakeIdentity): Promise<voi
   writeInPlace(lake, paths(lake).identity, `${JSON.stringify(identity, null, 2)}\n`);
 
 /**
- * Refuses a lake that belongs to another cluster, prefix or database; what is not known yet is not compared.
+ * Refuses a lake that belongs to another cluster, prefix or database. Unknown values are not compared.
  *
  * @throws `UsageError` that says what to do
  */
 export function checkIdentity(lake: string, identity: LakeIdentity, wanted: Partial<LakeIdentity>): void {
   const checks = [
-    ["cluster", "Kafka cluster", "choose another folder by --data"],
-    ["prefix", "topics with prefix", "choose another folder by --data, or the same --prefix as before"],
-    ["database", "database", "choose another folder by --data"],
+    ["cluster", "Kafka cluster", "choose another folder with --data"],
+    ["prefix", "topics with prefix", "choose another folder with --data, or the same --prefix as before"],
+    ["database", "database", "choose another folder with --data"],
   ] as const;
   for (const [key, what, remedy] of checks) {
     if (identity[key] && wanted[key] && identity[key] !== wanted[key]) {
@@ -58,31 +58,31 @@ export function checkIdentity(lake: string, identity: LakeIdentity, wanted: Part
   }
 }
 
-/** What to do where a topic is no longer the one that the lake's messages are from. */
-export const startAgain = `start a new lake by another --data, or delete this one (${programName} reset, for the program's own services)`;
+/** The advice for a lake whose topic was deleted or recreated. */
+export const startAgain = `start a new lake with another --data, or delete this one ("${programName} reset" if the program runs the services)`;
 
 /**
- * Refuses a topic that was made again; an id that is not known is not compared.
+ * Refuses a topic that was recreated. Unknown ids are not compared.
  *
- * @throws with what to do
+ * @throws `Error` that says what to do
  */
 export function checkTopicId(topic: string, known: string | null | undefined, id: string | null | undefined): void {
   if (!known || !id || known === id) return;
   throw new Error(
-    `Topic "${topic}" was made again: its id is "${id}", but the lake's messages are from the one with id "${known}"; ${startAgain}`,
+    `Topic "${topic}" was recreated: its id is "${id}", but the lake holds messages of the topic with id "${known}"; ${startAgain}`,
   );
 }
 
-/** Who holds a lock. */
+/** The process that holds a lock. */
 interface Holder {
   pid: number;
   started: string;
 }
 
 /**
- * Takes the lake's writer lock, or says who has it.
+ * Takes the writer lock of a lake.
  *
- * @throws `Error` that names the process that holds it
+ * @throws `Error` that names the process that holds the lock
  */
 export async function lockLake(lake: string): Promise<AsyncDisposable> {
   try {
@@ -117,7 +117,7 @@ async function takeOrExplain(lake: string): Promise<AsyncDisposable> {
   return { [Symbol.asyncDispose]: release };
 }
 
-/** Nothing of what is being written just now. */
+/** Parses the holder; empty if the file is being written. */
 function parseHolder(text: string): Partial<Holder> {
   try {
     return JSON.parse(text) as Partial<Holder>;

@@ -6,11 +6,11 @@
 import type { Table } from "../io.ts";
 import { names, paths } from "./files.ts";
 
-/** So many neighbouring keys are a block of silver; those from `sharedFrom` on share 64 blocks. */
+/** Consecutive keys in a key block. Keys from `sharedFrom` on share 64 blocks. */
 export const blockKeys = 65_536;
 export const sharedFrom = 2 ** 28;
 
-/** The block of silver that a message belongs to whose key stands in `bytes`, as far as the key tells. */
+/** The silver block of the key in `bytes`; undefined if the key is not a small whole number. */
 export function blockOfKey(bytes: Buffer, start: number, end: number): number | undefined {
   if (end <= start || end - start > 9) return undefined;
   let key = 0;
@@ -27,8 +27,8 @@ export const hasSilver = async (lake: string, table: Table): Promise<boolean> =>
   (await names(paths(lake).silver(table))).some((name) => name.endsWith(".parquet"));
 
 /**
- * The block of a key: neighbours stand together, so that a batch of consecutive keys touches one or two. Keys of
- * 2^28 and more share 64 blocks, so that no set of keys makes files without bound.
+ * SQL for the block of an ind. Neighbouring keys share a block, so a batch of consecutive keys touches one or two. Keys
+ * from 2^28 on share 64 blocks, so that the number of files has a bound.
  */
 export const blockOf = `CASE WHEN ind < ${sharedFrom} THEN ind // ${blockKeys} ELSE ${sharedFrom / blockKeys} + ind // ${blockKeys} % 64 END`;
 

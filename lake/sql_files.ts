@@ -1,5 +1,5 @@
 /**
- * The files of `sql/`: the program's own, or those of a folder that the user edits (`--sql DIR`).
+ * The files of `sql/`: those of the program, or edited ones in a folder (`--sql DIR`).
  *
  * @module
  */
@@ -15,54 +15,54 @@ import { blockKeys, sharedFrom } from "./silver.ts";
 let edited: string | undefined;
 
 /**
- * Takes the files of a folder before the program's own, for as long as the program runs. Files that it does not have
- * are the program's own; where it has a folder `answers`, these are all answers.
+ * From now on uses the SQL files of a folder instead of the program's. Files that it does not have come from the
+ * program. A folder `answers` in it replaces all answers.
  *
- * @throws `UsageError` where it is no folder, or has a file that the program would not look at
+ * @throws `UsageError` if it is not a folder, or holds an SQL file that nothing uses
  */
 export function useSqlFolder(folder: string): void {
   if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
-    throw new UsageError(`--sql "${folder}" is no folder; "eject" writes one`);
+    throw new UsageError(`--sql "${folder}" is not a folder; "eject" writes one`);
   const known = new Set([...ownSql(""), ...tableNames.map((table) => `clean_${table}.sql`)]);
   const unknown = readdirSync(folder).find((name) => isSql(name) && !known.has(name));
   if (unknown)
     throw new UsageError(
-      `--sql "${folder}": nothing uses "${unknown}"; expected ${[...known].join(", ")}, or answers/NUMBER_NAME.sql`,
+      `--sql "${folder}": "${unknown}" is not used by anything; expected ${[...known].join(", ")}, or answers/NUMBER_NAME.sql`,
     );
   edited = folder;
 }
 
-/** Those that begin with a dot are an editor's. */
+/** Names that start with a dot are temporary files of editors. */
 const isSql = (name: string) => /^[^.].*\.sql$/.test(name);
 
 const ownSql = (folder: string) => ownFiles(join("sql", folder)).filter(isSql);
 
-/** The path of an SQL file, for people: where it is edited, else below the program's folder. */
+/** The path of an SQL file for messages: the edited file, or `sql/NAME`. */
 export function sqlPath(name: string): string {
   const path = edited && join(edited, name);
   return path && existsSync(path) ? path : `sql/${name}`;
 }
 
-/** One of the files of sql/. */
+/** The text of an SQL file. */
 export function readSql(name: string): string {
   const path = sqlPath(name);
   return path.startsWith("sql/") ? ownText(path) : readFileSync(path, "utf8");
 }
 
-/** The names of the SQL files in a folder of sql/, sorted. */
+/** The sorted names of the SQL files in a folder of `sql/`. */
 export function listSql(folder: string): string[] {
   const path = edited && join(edited, folder);
   return (path && existsSync(path) ? readdirSync(path).filter(isSql) : ownSql(folder)).sort();
 }
 
-/** Names the SQL file in an error of DuckDB. Other errors stay as they are, and so does a full disk. */
+/** Names the SQL file in an error of DuckDB. Returns other errors unchanged, also those of a full disk. */
 export function explainSql(name: string, error: unknown): Error {
   const { message } = error as Error;
   if (!/^[A-Z][\w ]* Error: /.test(message) || diskIsFull.test(message)) return error as Error;
   return new Error(`Cannot run "${sqlPath(name)}": ${message}`, { cause: error });
 }
 
-/** A hash of what silver depends on: prelude, cleaning, and which keys share a file. */
+/** A hash of everything that silver depends on: prelude, cleaning SQL, and the size of key blocks. */
 export function sqlHash(): string {
   const hash = createHash("sha256").update(`${blockKeys} ${sharedFrom}`);
   for (const name of ["prelude.duckdb.sql", "deletes.sql", ...tableNames.map((table) => `clean_${table}.sql`)]) {
@@ -72,15 +72,15 @@ export function sqlHash(): string {
 }
 
 /**
- * Writes the files of `sql/` into a folder, to be edited there, and the example of credentials.
+ * Writes the files of `sql/` and the example of credentials into a folder.
  *
- * @returns how many files of SQL
- * @throws `UsageError` where one of them is there already; then nothing is written. Where they cannot be written
+ * @returns the number of SQL files
+ * @throws `UsageError` if one of the files exists, before anything is written, or if a file cannot be written
  */
 export function ejectSql(folder: string): number {
   const names = [...ownSql(""), ...ownSql("answers").map((name) => `answers/${name}`)];
   const there = names.find((name) => existsSync(join(folder, name)));
-  if (there) throw new UsageError(`"${join(folder, there)}" is there already: choose an empty folder`);
+  if (there) throw new UsageError(`"${join(folder, there)}" exists already: choose an empty folder`);
   const write = (name: string, own: string) => {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     writeFileSync(join(folder, name), ownText(own), { flag: "wx" });

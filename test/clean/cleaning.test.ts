@@ -18,7 +18,7 @@ after(() => folder.remove());
 
 const micros = (iso: string) => BigInt(Date.parse(iso)) * 1000n;
 
-// Each line: table, a value as JSON text, the output column, and what must stand there; "!reason" is a reject.
+// Each line: table, column, its value as JSON text, output column, and its expected value; "!reason" is a reject.
 const rules: [Table, string, string, string, unknown][] = [
   ["pin", "title", '"No Title Data Available"', "title", null],
   ["pin", "title", '" No Title Data Available\\u200b"', "title", null],
@@ -111,7 +111,7 @@ const wholes: [Buffer | null, string][] = [
   [Buffer.from("{}"), "missing_column"],
 ];
 
-test("every rule of the cleaning table, with good and bad values, and the raw message kept with each reject", async () => {
+test("every rule of the cleaning table, with good and bad values, and the raw message of each reject", async () => {
   const messages: Record<Table, Message[]> = { pin: [], geo: [], user: [] };
   const expected: { table: Table; offset: number; column: string; value: unknown; raw: Buffer | null }[] = [];
   for (const [table, name, json, column, value] of rules) {
@@ -120,8 +120,7 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
       key === name ? json : JSON.stringify(usual),
     ]);
     const text = `{${fields.flatMap(([key, field]) => (field === "undefined" ? [] : [`"${key}":${field}`])).join(",")}}`;
-    // Each in a time of its own, the newest last, would hide the others behind one ind: so each row gets its own lake
-    // position, and silver is asked by offset; keys differ by what is under test, or by the offset.
+    // Rows with one ind supersede each other, so each gets another ind, unless ind is tested; silver is read by offset.
     const offset = messages[table].length;
     const raw = Buffer.from(column === "ind" ? text : text.replace(/"(index|ind)":7/, `"$1":${1000 + offset}`));
     messages[table].push({ partition: 0, offset, postedAt: 1_700_000_000_000, key: Buffer.from("k"), value: raw });
@@ -135,7 +134,6 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
     }
   }
   const lake = `${folder.path}/rules`;
-  // Of several rows with one ind only the last stays: each such row gets a lake of its own by its place.
   const byTable = await Promise.all(tableNames.map(async (table) => [table, messages[table]] as const));
   await makeLake(lake, Object.fromEntries(byTable));
   for (const table of tableNames) {
@@ -152,7 +150,7 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
       } else if (column !== "ind") {
         assert.deepEqual(rows.get(offset)?.[column], value, what);
       } else {
-        // Rows with the same ind supersede each other; none of them may be rejected.
+        // Rows with the same ind supersede each other; none is rejected.
         assert.ok(!rejects.has(offset), what);
         assert.ok(
           [...rows.values()].some((row) => row.ind === value),
@@ -163,9 +161,9 @@ test("every rule of the cleaning table, with good and bad values, and the raw me
   }
 });
 
-test("what the keys of messages say makes no difference to where their rows go, nor do rejects among them", async () => {
+test("message keys and rejects do not change which block a row is in", async () => {
   const number = (n: number) => Buffer.from(String(n));
-  // Files of keys of one block with rows of it, of others and of none, and files whose keys are of several.
+  // Files with the keys of one block and rows of it, of others or of none, and files with the keys of several blocks.
   const kinds: ((n: number) => { key: Buffer | null; value: Buffer | null })[] = [
     (n) => ({ key: number(n), value: Buffer.from(JSON.stringify(validRow("geo", n))) }),
     (n) => ({ key: number(5), value: Buffer.from(JSON.stringify(validRow("geo", (n % 1000) * 97))) }),
@@ -227,12 +225,12 @@ test("silver has the columns of the contract, in order", async () => {
   );
 });
 
-test("a disk that is full when the lake is locked is told as such, and the lock is free once there is room", async (t) => {
+test("a full disk while the lake is locked is reported, and the lock is free once there is room", async (t) => {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return t.skip("only root can mount a small disk");
   const disk = join(folder.path, "small");
   const lake = join(disk, "lake");
   await mkdir(disk);
-  // Room for nothing, for the lock's first page alone, and for all but who holds it.
+  // Room for nothing, for the first page of the lock, and for all but the name of its holder.
   for (const room of [0, 4_096, 12_288]) {
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]);
     try {

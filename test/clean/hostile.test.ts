@@ -1,5 +1,4 @@
-/** Hostile messages: cleaning by SQL against an independent reading of the spec. */
-
+/** Hostile messages: the cleaning SQL against an independent implementation of the spec. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { byTable, type Table, tableNames } from "../../io.ts";
@@ -26,7 +25,7 @@ const messagesWith = (open: boolean) =>
 const byInd = <T extends { ind: bigint }>(rows: Map<bigint, T>): T[] =>
   [...rows.values()].sort((a, b) => (a.ind < b.ind ? -1 : 1));
 
-test("thousands of hostile messages give what an independent reading of the spec gives, row for row", async (t) => {
+test("thousands of hostile messages are cleaned as by an independent implementation of the spec, row for row", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const lake = `${folder.path}/hostile`;
   const messages = messagesWith(false);
@@ -77,7 +76,7 @@ test("thousands of hostile messages give what an independent reading of the spec
   }
 });
 
-test("messages whose reading the spec leaves open are cleaned or rejected, and every one is accounted for", async (t) => {
+test("messages that the spec leaves open are cleaned or rejected, and each is counted once", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const messages = messagesWith(true);
   const { ledger } = await makeLake(`${folder.path}/open`, messages);
@@ -88,7 +87,7 @@ test("messages whose reading the spec leaves open are cleaned or rejected, and e
   }
 });
 
-test("the batches in which messages come make no difference", async () => {
+test("the size of batches does not change the result", async () => {
   const messages = { geo: hostileMessages("geo", 1_500, 11).filter((m) => !leftOpen("geo", m)) };
   const [one, many] = [`${folder.path}/one`, `${folder.path}/many`];
   const a = await makeLake(one, messages, { perFile: 10_000 });

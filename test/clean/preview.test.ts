@@ -25,7 +25,7 @@ before(async () => {
   folder = await temporaryFolder();
   rules = join(folder.path, "rules");
   await mkdir(rules);
-  // Ages of at most 99 instead of 130, and "old" is 77; no names of one letter; a new column, and one that is dropped.
+  // Ages up to 99 instead of 130, and "old" is 77; names in upper case; another reason; a new and a dropped column.
   const edited = readSql("clean_user.sql")
     .replace("BETWEEN 0 AND 130", "BETWEEN 0 AND 99")
     .replace("whole_number(f.age)", "whole_number(CASE f.age WHEN 'old' THEN '77' ELSE f.age END)")
@@ -46,7 +46,7 @@ const user = (offset: number, fields: Record<string, unknown>): Message => {
   return { partition: 0, offset, postedAt: 1_000 + offset, key: null, value: Buffer.from(JSON.stringify(row)) };
 };
 
-/** In two key blocks: kept, unlettered, rejected before, after and both, and newer messages that are rejected by either. */
+/** Users in two key blocks that the old rules, the edited rules, both or neither reject; some are older than a reject. */
 const messages = [
   user(0, { ind: 1 }),
   user(1, { ind: 2, first_name: "7", last_name: null }),

@@ -2,28 +2,28 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { rest, restAfter, stopwatch } from "../../clean/rest.ts";
 
-test("after a round that wrote blocks anew, --follow rests as long as that took", () => {
+test("after a round that rewrote blocks, --follow rests as long as that took", () => {
   assert.equal(restAfter({ batches: 1, rewriting: 4_000 }), 4_000);
   assert.equal(restAfter({ batches: 1, rewriting: 0 }), 0);
 });
 
-test("where more than one batch was waiting, --follow does not rest, because larger rounds would save nothing", () => {
+test("after several batches --follow does not rest, because larger rounds would save nothing", () => {
   assert.equal(restAfter({ batches: 2, rewriting: 4_000 }), 0);
 });
 
-test("where nothing was new, --follow looks again after a moment", () => {
+test("after a round without messages, --follow polls again after a moment", () => {
   const pause = restAfter({ batches: 0, rewriting: 0 });
   assert.ok(pause >= 100 && pause <= 500, `${pause} ms`);
 });
 
-test("a stop ends a rest at once", async () => {
+test("a stop ends a rest immediately", async () => {
   const stop = new AbortController();
   const resting = rest({ batches: 1, rewriting: 2 ** 30 }, stop.signal);
   stop.abort(new Error("Stopped"));
   await assert.rejects(resting, { name: "AbortError" });
 });
 
-test("works side by side are measured once, a failure among them", async () => {
+test("concurrent tasks are measured once, also a failing one", async () => {
   let now = 0;
   const watch = stopwatch(() => now);
   const ends: (() => void)[] = [];

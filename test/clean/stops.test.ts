@@ -25,7 +25,7 @@ function dice(seed: number): (below: number) => number {
   };
 }
 
-/** Users of three partitions whose keys repeat, in several blocks of silver; some are deleted, some cannot be read. */
+/** Users of three partitions with repeated keys in several blocks; some are deletes, some are rejects. */
 function someMessages(roll: (below: number) => number): Message[] {
   const next = [0, 0, 0];
   return Array.from({ length: 150 }, (_, i) => {
@@ -39,7 +39,7 @@ function someMessages(roll: (below: number) => number): Message[] {
   });
 }
 
-/** Groups bronze files at random, those of a partition in order. */
+/** Groups bronze files at random, in the order of each partition. */
 function grouped(files: BronzeFile[], roll: (below: number) => number): BronzeFile[][] {
   const queues = new Map<number, BronzeFile[]>();
   for (const file of files) queues.set(file.partition, [...(queues.get(file.partition) ?? []), file]);
@@ -55,7 +55,7 @@ function grouped(files: BronzeFile[], roll: (below: number) => number): BronzeFi
   return groups;
 }
 
-test("stopped at any rename, any number of times, and grouped anew: silver, rejects and ledger are as undisturbed", async (t) => {
+test("stops at any rename, and other groups of files, leave silver, rejects and ledger unchanged", async (t) => {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e6));
   t.diagnostic(`repeat with SEED=${seed}`);
   for (let round = 0; round < 2; round++) {
@@ -69,7 +69,7 @@ test("stopped at any rename, any number of times, and grouped anew: silver, reje
     let stops = 0;
     for (let done = false; !done; ) {
       const stop = new AbortController();
-      // At least four stops, whatever the dice give: a round has more than eight renames.
+      // At least four stops: a round has more than eight renames.
       let left = 1 + roll(stops < 4 ? 2 : 5);
       const onStep = (message: unknown) => {
         if ((message as Step).name === "renamed" && --left === 0) stop.abort();

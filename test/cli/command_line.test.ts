@@ -134,15 +134,18 @@ test("eject writes all files of sql/ and the example of credentials, never over 
   await rm(join(sql, "gaps.sql"));
   await writeFile(join(sql, "clean_pin.sql"), "mine");
   const again = await run(["eject", sql]);
-  assert.deepEqual([again.code, again.stderr.includes("is there already: choose an empty folder")], [2, true]);
+  assert.deepEqual([again.code, again.stderr.includes("exists already: choose an empty folder")], [2, true]);
   assert.equal(readFileSync(join(sql, "clean_pin.sql"), "utf8"), "mine");
   assert.equal(existsSync(join(sql, "gaps.sql")), false);
 });
 
 for (const [args, message] of [
   [["eject"], /^Error: eject takes the folder to write to; see /],
-  [["report", "--sql", "nowhere"], /^Error: --sql ".*nowhere" is no folder; "eject" writes one\n$/],
-  [["report", "--sql", "typing"], /^Error: --sql ".*typing": nothing uses "clean_pim.sql"; expected .*clean_pin.sql/],
+  [["report", "--sql", "nowhere"], /^Error: --sql ".*nowhere" is not a folder; "eject" writes one\n$/],
+  [
+    ["report", "--sql", "typing"],
+    /^Error: --sql ".*typing": "clean_pim.sql" is not used by anything; expected .*clean_pin.sql/,
+  ],
 ] as const) {
   test(`a folder for SQL is checked: ${args.join(" ")}`, async () => {
     await mkdir(join(folder.path, "typing"), { recursive: true });

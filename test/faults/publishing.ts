@@ -227,7 +227,7 @@ export const publishing: Record<string, Fault> = {
       work.kill("SIGKILL");
       const { code, stderr } = await work.done;
       const said = stderr.trim().split("\n").at(-1) ?? "";
-      const named = code === 1 && /^Error: Topic ".*" was made again: /.test(said);
+      const named = code === 1 && /^Error: Topic ".*" was recreated: /.test(said);
       round.hit(`topic of ${table} made again`, named ? `clean --follow, which ended, saying: ${said}` : undefined);
       if (!named) round.wrong(`clean --follow ended with ${code}: ${said}`);
       if (readBronze(sandbox, table).includes("\tother ")) round.wrong("A message of the new topic was landed");
@@ -284,7 +284,7 @@ export const publishing: Record<string, Fault> = {
       for (const args of [["clean"], rebuild]) {
         await mustFail(round, gone, args, {
           what: `bronze of ${table} deleted`,
-          says: /lacks messages: offsets 0 to /,
+          says: /Messages are missing from the lake: offsets 0 to /,
         });
       }
 
@@ -311,26 +311,26 @@ export const publishing: Record<string, Fault> = {
       await admin.deleteTopicRecords({ topic, partitions: partitions.slice(0, 1) });
       await mustFail(round, twin("expired-unread"), ["clean"], {
         what: `unread messages of ${table} expired`,
-        says: /Messages were lost: partition \d+ of topic ".*" begins at offset \d+, so \d+ messages from \d+ on expired/,
+        says: /Messages were lost: partition \d+ of topic ".*" starts at offset \d+, so \d+ offsets from \d+ on expired/,
       });
       await admin.deleteTopics({ topics: [topic] });
       await sleep(500);
       await mustFail(round, twin("topic-gone"), ["clean"], {
         what: `topic of ${table} deleted`,
-        says: /Topic ".*" is gone/,
+        says: /Topic ".*" does not exist/,
       });
       await admin.createTopics({ topics: [{ topic, numPartitions: offsets.length }] });
       await sleep(500);
       for (const args of [["post"], ["clean"]]) {
         await mustFail(round, twin(`topic-again-${args}`), args, {
           what: `topic of ${table} made again`,
-          says: /no longer holds the last row posted|was made again/,
+          says: /no longer holds the last row posted|was recreated/,
         });
       }
       await sandbox.go(["post", "--full"]);
       await mustFail(round, twin("topic-grown"), ["clean"], {
         what: `topic of ${table} made again and grown`,
-        says: /was made again/,
+        says: /was recreated/,
       });
       await admin.deleteTopics({ topics: [`${sandbox.prefix}.checkpoints`] });
       await admin.disconnect();

@@ -145,7 +145,7 @@ test("SQL that gives other columns than silver has is refused, and --rebuild mak
   const args = ["clean", ...at, "--prefix", "whole"];
   for (const [text, difference] of [
     [original.replace("  ind, country,", "  ind, upper(country) AS shouted, country,"), /"shouted" is new/],
-    [original.replace("  ind, country,", "  country, ind,"), /their order is another/],
+    [original.replace("  ind, country,", "  country, ind,"), /their order differs/],
     [original.replace("  ind, country,", "  country,"), /"ind" must be BIGINT, not missing/],
   ] as const) {
     assert.notEqual(text, original);
@@ -159,7 +159,7 @@ test("SQL that gives other columns than silver has is refused, and --rebuild mak
   ok(await run(args, { program }));
   const wrong = await query(`FROM '${data}/lake/silver/geo/*.parquet' WHERE shouted IS DISTINCT FROM upper(country)`);
   assert.deepEqual(wrong, []);
-  assert.match(ok(await run(args), 2).stderr, /"shouted" is no longer there; run clean --rebuild/);
+  assert.match(ok(await run(args), 2).stderr, /"shouted" was dropped; run clean --rebuild/);
   ok(await run(["clean", "--rebuild", "--data", data, "--quiet"]));
 });
 
@@ -174,7 +174,7 @@ test("a full lake without its lake.json is refused, with what to write into it",
     const { topics, ...bound } = JSON.parse(before);
     assert.deepEqual(JSON.parse(text), { ...bound, sql: "" });
     await writeFile(file, "{");
-    assert.match(ok(await run(args), 1).stderr, /Cannot read ".*lake\.json": .*; put it back from a backup/);
+    assert.match(ok(await run(args), 1).stderr, /Cannot read ".*lake\.json": .*; restore it from a backup/);
     await writeFile(file, text);
     assert.match(ok(await run(args)).stderr, /The cleaning SQL was edited since silver was made/);
     assert.deepEqual(JSON.parse(await readFile(file, "utf8")).topics, topics);
@@ -218,7 +218,7 @@ test("a lake refuses another prefix, another database and another cluster", asyn
   assert.equal(prefix.code, 2);
   assert.match(
     prefix.stderr,
-    /Error: The lake in ".*" belongs to topics with prefix "whole", not to "other": choose another folder by --data, or the same --prefix as before\n$/,
+    /Error: The lake in ".*" belongs to topics with prefix "whole", not to "other": choose another folder with --data, or the same --prefix as before\n$/,
   );
   await db.query("CREATE DATABASE pinterest_other");
   for (const { source } of Object.values(tables)) {
@@ -231,7 +231,7 @@ test("a lake refuses another prefix, another database and another cluster", asyn
   assert.equal(database.code, 2);
   assert.match(
     database.stderr,
-    /belongs to database "pinterest_pipeline@.*", not to "pinterest_other@.*": choose another folder by --data\n$/,
+    /belongs to database "pinterest_pipeline@.*", not to "pinterest_other@.*": choose another folder with --data\n$/,
   );
   const post = await run(["post", ...at, "--creds", path, "--prefix", "whole"]);
   assert.equal(post.code, 2);
@@ -245,7 +245,10 @@ test("a lake refuses another prefix, another database and another cluster", asyn
   const cluster = await run(["clean", ...at, "--prefix", "whole"]);
   await writeFile(binding, kept);
   assert.equal(cluster.code, 2);
-  assert.match(cluster.stderr, /belongs to Kafka cluster "elsewhere", not to ".*": choose another folder by --data\n$/);
+  assert.match(
+    cluster.stderr,
+    /belongs to Kafka cluster "elsewhere", not to ".*": choose another folder with --data\n$/,
+  );
 });
 
 test("explore shows one post of all three tables, readable and as JSON with MySQL's digits", async () => {
@@ -307,7 +310,7 @@ test("bronze that lacks a file is noticed by clean and by clean --rebuild, and n
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /Error: The lake lacks messages: offsets 0 to \d+ of partition 0 were cleaned, but of the bronze files in ".*geo" those there hold \d+ to \d+; put the files back/,
+      /Error: Messages are missing from the lake: offsets 0 to \d+ of partition 0 were cleaned, but ".*geo" has only \d+ to \d+; restore the files/,
     );
   }
   assert.deepEqual(await readSilver(lake, "geo"), before);
@@ -330,11 +333,11 @@ test("a topic that was deleted and made again is noticed by post and by clean", 
   assert.equal(clean.code, 1);
   assert.match(
     clean.stderr,
-    /Error: Topic "whole\.geo" was made again: its id is "[\w-]{22}", but the lake's messages are from the one with id "[\w-]{22}"; start a new lake/,
+    /Error: Topic "whole\.geo" was recreated: its id is "[\w-]{22}", but the lake holds messages of the topic with id "[\w-]{22}"; start a new lake/,
   );
   ok(await run(["post", "--full", ...at, "--prefix", "whole"]));
   assert.equal((await readTopic(kafka, "whole.geo")).length, 2002);
   const grown = await run(["clean", ...at, "--prefix", "whole"]);
   assert.equal(grown.code, 1, grown.stderr);
-  assert.match(grown.stderr, /was made again/);
+  assert.match(grown.stderr, /was recreated/);
 });

@@ -156,14 +156,14 @@ test("a topic that is made again while clean --follow runs is noticed, whatever 
     assert.match(
       ended.stderr,
       // By its id, or by its messages or its end where these are looked at first.
-      /Error: Topic "again\.geo" was made again: (its id is ".{22}", but the lake's messages are from the one with id ".{22}"|the last message landed from partition 0 .*|partition 0 of topic "again\.geo" ends at offset \d, but .*); start a new lake by another --data/,
+      /Error: Topic "again\.geo" was recreated: (its id is ".{22}", but the lake holds messages of the topic with id ".{22}"|it no longer holds the last message .*|partition 0 of topic "again\.geo" ends at offset \d, but .*); start a new lake with another --data/,
     );
   } finally {
     following.kill("SIGKILL");
   }
   const { code, stderr } = await run(cleanArgs("again"));
   assert.equal(code, 1);
-  assert.match(stderr, /Topic "again\.geo" was made again: its id is/);
+  assert.match(stderr, /Topic "again\.geo" was recreated: its id is/);
 });
 
 test("messages of a topic that was made again after the last look are not landed", async () => {
@@ -177,7 +177,7 @@ test("messages of a topic that was made again after the last look are not landed
   await producer.send({ topic: "late.geo", messages: [{ value: geo(2) }] });
   await using lander = await openLandingThread({ kafka, lake });
   const ends = { positions: new Map([[0, 0]]), endOffsets: new Map([[0, 1]]) };
-  await assert.rejects(lander.land({ table: "geo", topic: "late.geo", topicId, ...ends }), /was made again/);
+  await assert.rejects(lander.land({ table: "geo", topic: "late.geo", topicId, ...ends }), /was recreated/);
   assert.deepEqual(await readdir(paths(lake).bronze("geo")), []);
 });
 
@@ -225,7 +225,7 @@ for (const end of ["commit", "abort"] as const) {
     assert.equal(third.code, 1, third.stderr);
     assert.match(
       third.stderr,
-      /was made again: the last message landed from partition 0 of topic ".*" is another one now/,
+      /was recreated: it no longer holds the last message that was landed from partition 0 of topic ".*"/,
     );
   });
 }

@@ -8,13 +8,13 @@ import { withDuckDb } from "../../runtime/duckdb.ts";
 import { sources } from "../support/sources.ts";
 import { temporaryFolder } from "../support/support.ts";
 
-test("a file that takes another's place is read as it is now, by whatever name it had before", async () => {
+test("a replaced file is read with its new contents", async () => {
   const folder = await temporaryFolder();
   const path = join(folder.path, "block.parquet");
   const wrong: string[] = [];
   try {
     await withDuckDb({}, async (connection) => {
-      // Each file has the size of the one before, and mostly its inode and its second.
+      // Each file has the size of the one before, and mostly its inode and its second of change.
       for (let i = 100; i < 130; i++) {
         const query = `SELECT 7 AS ind, 0::INT AS _partition, ${i}::BIGINT AS _offset, 'C${i}' AS country`;
         const made = i % 2 === 0 ? path : join(folder.path, "made.parquet");
@@ -33,7 +33,7 @@ test("a file that takes another's place is read as it is now, by whatever name i
   }
 });
 
-test("every DuckDB is opened and every Parquet file read by way of runtime/duckdb.ts and lake/duckdb.ts", () => {
+test("only runtime/duckdb.ts and lake/duckdb.ts open DuckDB and read Parquet files", () => {
   const found = sources().filter(
     ({ path, text }) =>
       !/^(runtime|lake)\/duckdb\.ts$/.test(path) &&

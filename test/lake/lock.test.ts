@@ -11,7 +11,7 @@ before(async () => {
 });
 after(() => folder.remove());
 
-/** Another process that takes the locks of lakes and says what came of each. */
+/** Locks lakes in another process; returns "taken" or the error of each. */
 async function takeElsewhere(...lakes: string[]): Promise<string[]> {
   const script = join(folder.path, "take.mts");
   const owner = new URL("../../lake/owner.ts", import.meta.url).href;
@@ -28,7 +28,7 @@ async function takeElsewhere(...lakes: string[]): Promise<string[]> {
   return stdout.trimEnd().split("\n");
 }
 
-test("a lake has one writer at a time, also where its folder is named like damage in DuckDB's messages", async () => {
+test("a lake has one writer at a time, even if its folder is named like damage in DuckDB's messages", async () => {
   const lakes = ["plain", "corrupt", "could not read"].map((name) => join(folder.path, name, "lake"));
   const locks = [];
   for (const lake of lakes) locks.push(await lockLake(lake));
@@ -45,7 +45,7 @@ test("a lake has one writer at a time, also where its folder is named like damag
   );
 });
 
-test("a lock file that was left half made is made again", async () => {
+test("an incomplete lock file is recreated", async () => {
   const lake = join(folder.path, "half");
   await (await lockLake(lake))[Symbol.asyncDispose]();
   await writeFile(join(lake, ".lock"), "DUCK");

@@ -1,5 +1,4 @@
-/** Messages of megabytes through cleaning: no services, but as long as many other tests. */
-
+/** Cleaning messages of megabytes: without services, but slow. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
@@ -26,7 +25,7 @@ test("messages around 16 MB are read, and over it rejected as too_big", async ()
   );
 });
 
-test("messages made to take far more memory parsed than as text are cleaned piece by piece", async () => {
+test("messages that need far more memory parsed than as text are cleaned in pieces", async () => {
   const lake = `${folder.path}/dense`;
   const value = Buffer.from(
     `{"ind":1,"timestamp":null,"latitude":null,"longitude":null,"country":"x","more":${"[".repeat(2_000_000)}1${"]".repeat(2_000_000)}}`,
