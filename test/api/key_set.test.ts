@@ -1,9 +1,9 @@
-/** The set of keys that a sweep compares. */
+/** The set of keys that a full run compares. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { KeySet } from "../../api/key_set.ts";
 
-test("a set of keys holds what was added and not deleted, near or far, of 53 bits and of 64", () => {
+test("a set of keys has what was added and not deleted, dense or sparse, of 53 bits and of 64", () => {
   const seed = Date.now() % 1_000_000;
   let state = seed;
   const below = (n: number) => {
@@ -15,7 +15,7 @@ test("a set of keys holds what was added and not deleted, near or far, of 53 bit
   const plain = new Set<bigint>();
   for (let i = 0; i < 40_000; i++) {
     const key = (bases[below(bases.length)] as bigint) + BigInt(below(90_000));
-    // As some callers have them: a number where it fits.
+    // As some callers pass them: a number if it fits.
     const given = below(2) === 0 && key < 2n ** 53n && key > -(2n ** 53n) ? Number(key) : key;
     if (below(3) === 0) {
       set.delete(given);
@@ -30,7 +30,7 @@ test("a set of keys holds what was added and not deleted, near or far, of 53 bit
   assert.equal(new Set(keys).size, keys.length);
 });
 
-test("a million keys in a row take a bit each", () => {
+test("a million consecutive keys take a bit each", () => {
   const before = process.memoryUsage().arrayBuffers;
   const set = new KeySet();
   for (let key = 0; key < 1_000_000; key++) set.add(key);

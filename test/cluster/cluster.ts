@@ -1,5 +1,5 @@
 /**
- * What the cluster tests run on: three brokers and a controller, or one broker that is secured; certificates.
+ * The services of the cluster tests: three brokers and a controller, or one secured broker; certificates.
  *
  * @module
  */
@@ -12,13 +12,13 @@ import { freePort } from "../../local/processes.ts";
 import type { Services } from "../faults/sandbox.ts";
 import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/bare_services.ts";
 
-/** Three brokers, whose controller is a process of its own, and a database. */
+/** Three brokers, a controller in a separate process, and a database. */
 export interface Cluster extends DatabaseServices, Pick<Services, "kafka" | "close"> {
   /** By node id. */
   brokers: Map<number, Service>;
 }
 
-/** Starts it; topics have three replicas, of which two must have what is acknowledged. */
+/** Starts the cluster. Topics have three replicas, two of which must have a message before it is acknowledged. */
 export async function openCluster(folder: string): Promise<Cluster> {
   const { tools, kafka, server } = await prepare(folder);
   const clusterId = newClusterId();
@@ -33,7 +33,7 @@ export async function openCluster(folder: string): Promise<Cluster> {
       "offsets.topic.replication.factor": 3,
       "transaction.state.log.replication.factor": 3,
       "transaction.state.log.min.isr": 2,
-      // Several coordinators, so that each broker has one to lose.
+      // Several coordinators, so that each broker has one.
       "transaction.state.log.num.partitions": 3,
       "replica.lag.time.max.ms": 4_000,
       "controller.quorum.voters": `100@127.0.0.1:${controller}`,
@@ -68,7 +68,7 @@ export async function openCluster(folder: string): Promise<Cluster> {
   };
 }
 
-/** Makes certificates in a folder by the openssl of the system; they are good for a day. */
+/** Creates certificates in a folder with the system's openssl. They are valid for a day. */
 export function certificates(folder: string) {
   mkdirSync(folder, { recursive: true });
   const path = (name: string) => join(folder, name);
@@ -98,7 +98,7 @@ export function certificates(folder: string) {
       const by = ["-CA", `${ca}.pem`, "-CAkey", `${ca}.key`, "-CAcreateserial", "-extfile", "names"];
       openssl(["x509", "-req", "-in", `${name}.csr`, "-out", `${name}.pem`, "-days", "1", ...by]);
       const [certificate, privateKey] = [path(`${name}.pem`), path(`${name}.key`)];
-      const both = path(`${name}-both.pem`); // as Kafka wants them
+      const both = path(`${name}-both.pem`); // the format for Kafka
       writeFileSync(both, readFileSync(privateKey, "utf8") + readFileSync(certificate, "utf8"), { mode: 0o600 });
       return { certificate, privateKey, both };
     },

@@ -1,4 +1,4 @@
-/** Three brokers, three replicas of everything, two of which must be there: brokers die under load. */
+/** Three brokers with three replicas, two of them required: brokers are killed under load. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -57,35 +57,35 @@ async function untilPartitions(holds: (all: Awaited<ReturnType<typeof partitions
   assert.fail(`Partitions stayed ${JSON.stringify(await partitions())}`);
 }
 
-/** Waits for a step, however slow the machine. */
+/** Waits for a trace point, however slow the machine. */
 async function reached(work: Work, step: RegExp): Promise<void> {
   while (!(await work.until(step))) assert.equal(work.over(), false, work.output());
 }
 
-test("one of three brokers is killed under load: leaders move, nothing is lost or doubled", async () => {
+test("one of three brokers is killed under load: leaders move, nothing is lost or duplicated", async () => {
   const follow = sandbox.run(["clean", "--follow"]);
   const post = sandbox.run(["post"]);
   await reached(post, /^committed pin/);
   const found = await partitions();
   assert.equal(found.length, 12);
   for (const { replicas } of found) assert.equal(replicas.length, 3);
-  const struck = found[0]?.leader as number;
+  const killed = found[0]?.leader as number;
   assert.ok(post.at(), "post had ended before it was struck");
-  await cluster.brokers.get(struck)?.stop("SIGKILL");
+  await cluster.brokers.get(killed)?.stop("SIGKILL");
   const { code, stderr } = await post.done;
   assert.equal(code, 0, stderr);
-  await untilPartitions((all) => all.every(({ leader }) => leader !== struck && leader >= 0));
+  await untilPartitions((all) => all.every(({ leader }) => leader !== killed && leader >= 0));
   assert.equal(follow.over(), false, follow.output());
   follow.kill("SIGTERM");
   assert.equal((await follow.done).code, 143);
   await sandbox.go(["post"]);
   await sandbox.go(["clean"]);
   await compare();
-  await cluster.brokers.get(struck)?.start();
+  await cluster.brokers.get(killed)?.start();
   await untilPartitions((all) => all.every(({ isr }) => isr.length === 3));
 });
 
-test("two of three are killed: post waits, says for what, and goes on when they are back", async () => {
+test("two of three are killed: post waits, says for what, and continues when they are back", async () => {
   sandbox.copies = 2;
   const post = sandbox.run(["post", "--full", "--wait", "300"]);
   await reached(post, /^committed geo/);
@@ -105,7 +105,7 @@ test("two of three are killed: post waits, says for what, and goes on when they 
   await compare();
 });
 
-/** Which partition Java's clients choose, written here anew: murmur2 of the key's bytes. */
+/** The partition that Java's clients choose, implemented again: murmur2 of the key's bytes. */
 function javaPartition(key: string, count: number): number {
   const data = Buffer.from(key);
   let hash = 0x9747b28c ^ data.length;
@@ -121,7 +121,7 @@ function javaPartition(key: string, count: number): number {
   return ((hash ^ (hash >>> 15)) & 0x7fffffff) % count;
 }
 
-test("rows are spread over the partitions by key as Java's clients do, and what is emulated goes beside them", async () => {
+test("rows are spread over the partitions by key as Java's clients do, and emulated posts with them", async () => {
   await sandbox.go(["emulate", "--limit", "300", "--rate", "1000/s", "--seed", "3", "--quiet"]);
   await sandbox.go(["clean"]);
   const messages = await readMessages(cluster.kafka.BROKERS, sandbox, python);

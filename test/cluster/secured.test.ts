@@ -1,6 +1,6 @@
 /**
- * A broker and a database that ask for TLS, passwords and permissions: certificates by an authority of the test, SASL
- * PLAIN and SCRAM-SHA-512, ACLs; a database user who may only read.
+ * A broker and a database that require TLS, passwords and permissions: certificates of a test authority, SASL PLAIN and
+ * SCRAM-SHA-512, ACLs; a database user with SELECT only.
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -18,7 +18,7 @@ import { findPython } from "../support/python.ts";
 import { type Run, run, temporaryFolder } from "../support/support.ts";
 import { certificates } from "./cluster.ts";
 
-// The protocol's numbers: kafka/kafkajs.ts must be the one to load kafkajs.
+// Numbers of the protocol, because only kafka/kafkajs.ts may load kafkajs.
 const resources = { TOPIC: 2, GROUP: 3, TRANSACTIONAL_ID: 5 };
 const operations = { ALL: 2, READ: 3, WRITE: 4, CREATE: 5, DESCRIBE: 8, DESCRIBE_CONFIGS: 10 };
 const patterns = { LITERAL: 3, PREFIXED: 4 };
@@ -124,7 +124,7 @@ const sasl = {
   scram: { MECHANISM: "scram-sha-512", USERNAME: "bob", PASSWORD: passwords.scram },
 };
 
-/** Runs the program with credentials of its own, in a folder of its own. */
+/** Runs the program with separate credentials in a separate folder. */
 async function go(args: string[], { name, kafka = {}, mysql = {}, env = {} }: Given): Promise<Run> {
   const creds = join(folder.path, `${name}.yaml`);
   const HOST = "localhost";
@@ -142,7 +142,7 @@ async function go(args: string[], { name, kafka = {}, mysql = {}, env = {} }: Gi
 }
 
 for (const [name, SASL] of Object.entries(sasl)) {
-  test(`the whole job over TLS with SASL ${SASL.MECHANISM} and a database user who may only read`, async () => {
+  test(`the whole job over TLS with SASL ${SASL.MECHANISM} and a database user with SELECT only`, async () => {
     const done = await go([], { name, kafka: { SASL, PARTITIONS: 3 } });
     assert.equal(done.code, 0, done.stderr);
     const compared = {
@@ -156,7 +156,7 @@ for (const [name, SASL] of Object.entries(sasl)) {
   });
 }
 
-test("the passwords may come from the environment alone", async () => {
+test("the passwords can come from the environment alone", async () => {
   const { PASSWORD: _, ...SASL } = sasl.scram;
   const given = { name: "environment", kafka: { SASL }, mysql: { PASSWORD: "wrong" } };
   const env = { PIPELINE_MYSQL_PASSWORD: passwords.reader, PIPELINE_KAFKA_SASL_PASSWORD: passwords.scram };
@@ -170,14 +170,14 @@ const refused = (done: Run, pattern: RegExp) => {
   assert.ok(!/waiting up to/.test(done.stderr), done.stderr);
 };
 
-test("a broker whose certificate another authority signed is refused at once", async () => {
+test("a broker with a certificate of another authority is refused without a wait", async () => {
   const kafka = { SASL: sasl.scram, SSL_CA: certs.authority("stranger") };
   refused(await go(["post"], { name: "ca", kafka }), /Cannot trust Kafka at .*: .*certificate.*; check KAFKA[.]SSL_CA/);
   const system = await go(["clean"], { name: "ca", kafka: { SASL: sasl.scram, SSL_CA: undefined, SSL: true } });
   refused(system, /Cannot trust Kafka at .*certificate/);
 });
 
-test("a broker whose certificate has another name is refused at once", async () => {
+test("a broker with a certificate for another name is refused without a wait", async () => {
   const kafka = { SASL: sasl.scram, BROKERS: [`127.0.0.1:${ports.misnamed}`] };
   refused(await go(["post"], { name: "name", kafka }), /Cannot trust Kafka at .*does not match certificate/);
 });
@@ -190,7 +190,7 @@ test("a wrong password is refused with the broker's reason, for both mechanisms"
   }
 });
 
-test("a mechanism that the broker does not take, and a login where it takes none, are refused with its reason", async () => {
+test("a mechanism that the broker does not support, and a login where it allows none, are refused with its reason", async () => {
   const kafka = { SASL: { ...sasl.scram, MECHANISM: "scram-sha-256" } };
   refused(
     await go(["post"], { name: "mechanism", kafka }),
@@ -200,7 +200,7 @@ test("a mechanism that the broker does not take, and a login where it takes none
   refused(await go(["post"], { name: "mechanism", kafka: open }), /Cannot log in to Kafka at .*SASL state/);
 });
 
-test("topics that the user may not use are refused with the broker's reason", async () => {
+test("topics without permission are refused with the broker's reason", async () => {
   const kafka = { SASL: sasl.scram, PREFIX: "forbidden" };
   for (const command of ["post", "emulate", "clean"]) {
     const done = await go(command === "emulate" ? [command, "--limit", "1"] : [command], { name: "topic", kafka });
@@ -211,7 +211,7 @@ test("topics that the user may not use are refused with the broker's reason", as
   }
 });
 
-test("a user who may read the topics but not write is refused with the broker's reason", async () => {
+test("a user with permission to read the topics but not to write is refused with the broker's reason", async () => {
   const admin = openAdmin();
   const denied = ["pin", "geo", "user"].map((table) => ({
     ...{ resourceType: resources.TOPIC, resourceName: `secured-scram.${table}`, host: "*" },
@@ -224,7 +224,7 @@ test("a user who may read the topics but not write is refused with the broker's 
   refused(await go(["post", "--full"], { name: "write", kafka }), /refuses: .*uthoriz/);
 });
 
-test("a user without the transactional ids is refused with the broker's reason", async () => {
+test("a user without permission for the transactional ids is refused with the broker's reason", async () => {
   const admin = openAdmin();
   const denied = {
     ...{ resourceType: resources.TRANSACTIONAL_ID, resourceName: "secured-plain", host: "*" },
@@ -243,7 +243,7 @@ test("a user without the transactional ids is refused with the broker's reason",
     );
 });
 
-test("a database whose certificate another authority signed, or of another name, is refused", async () => {
+test("a database with a certificate of another authority or for another name is refused", async () => {
   const kafka = { SASL: sasl.plain };
   const stranger = await go(["explore"], { name: "db", kafka, mysql: { SSL_CA: certs.authority("stranger") } });
   refused(stranger, /Cannot trust MySQL at localhost:\d+: .*certificate.*; check SSL_CA/);
@@ -276,7 +276,7 @@ function filesBelow(path: string): string[] {
   });
 }
 
-test("no password stood in what was said, nor in the lakes", () => {
+test("no password is in the output or in the lakes", () => {
   const lakes = readdirSync(folder.path).filter((name) => name.startsWith("data-"));
   const files = lakes.flatMap((name) => filesBelow(join(folder.path, name)));
   assert.ok(files.length > 10 && said.join("").length > 1_000);

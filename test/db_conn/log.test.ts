@@ -1,4 +1,4 @@
-/** Which keys the log names between two places, on a real server, for every kind of statement. */
+/** The keys in the binary log between two places, on a real server, for every kind of statement. */
 import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { after, before, test } from "node:test";
@@ -24,21 +24,21 @@ after(() => server?.close());
 
 const sql = (text: string) => server.root.query(text);
 
-/** Where the log ends, and all before it can be seen. */
+/** The end of the log, when everything before it is visible. */
 async function end(): Promise<LogPlace> {
   const { place } = await openSnapshot(server.reader, server.mysql);
   await server.reader.query("COMMIT");
   return place;
 }
 
-/** Leaves what was written so far behind. */
+/** Skips what was written so far. */
 const begin = async () => {
   from = await end();
 };
 
 const table = (name: string, column = 0, unsigned = false): LogTable => ({ database, table: name, column, unsigned });
 
-/** What the log says of a table since the last time: `7` of an updated row, `7+` of a new, `7-` of a deleted one. */
+/** The changes of a table since the last call: `7` for an updated row, `7+` for a new one, `7-` for a deleted one. */
 async function changes(of: LogTable, most = 1_000_000): Promise<string> {
   const to = await end();
   const before = from;
@@ -49,7 +49,7 @@ async function changes(of: LogTable, most = 1_000_000): Promise<string> {
     const read = await readChanges(server.mysql, { table: of, from: place, to, most });
     assert.ok(read.keys.size <= most, `${read.keys.size} keys`);
     for (const [key, more] of read.keys) keys.set(key, (keys.get(key) ?? 0) + more);
-    assert.ok(comparePlaces(place, read.place) < 0, "it goes on");
+    assert.ok(comparePlaces(place, read.place) < 0, "it does not advance");
     place = read.place;
   }
   assert.deepEqual({ file: place.file, position: place.position, skip: place.skip }, to);
@@ -57,7 +57,7 @@ async function changes(of: LogTable, most = 1_000_000): Promise<string> {
   return [...keys].map(([key, more]) => key + signs[more]).join(" ");
 }
 
-/** Every type of a column before the key, which is the 19th, and some behind it. */
+/** Columns of every type before the key, which is the 19th, and some after it. */
 const everyType = `CREATE TABLE t (
   a VARCHAR(300), e ENUM('x','y'), s SET('p','q'), d DECIMAL(20,5), c CHAR(10) CHARACTER SET utf8mb4,
   c2 CHAR(255) CHARACTER SET utf8mb4, tx TEXT, bt BIT(9), dt DATETIME(3), ts TIMESTAMP(6) NULL, tm TIME(2), dd DATE, yy YEAR,
@@ -73,7 +73,7 @@ const row = (k: number, r = Math.abs(k)) => `(
   -1.5,123456789,1,b'1','-01:02:03','2020-01-02 03:04:05',POINT(1,2))`;
 const rowsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => row(first + i)).join();
 
-/** A statement, or several, and what the log says of table `t`; a pattern where the reader is to stop. */
+/** Statements, and the changes of table `t` in the log, or a pattern for the error at which the reader stops. */
 const statements: [name: string, sql: string, keys: string | RegExp][] = [
   ["INSERT of one row", `INSERT INTO t VALUES ${row(1)}`, "1+"],
   ["INSERT of a negative key", `INSERT INTO t VALUES ${row(-5)}`, "-5+"],
@@ -169,7 +169,7 @@ test("the log gives the keys of LOAD DATA", async () => {
   assert.equal(await changes(table("loaded")), "7001+ 7002+ 7003+");
 });
 
-test("keys of every type of whole number are read, at both ends of it", async () => {
+test("keys of every whole number type are read, at both ends of its range", async () => {
   const types: [type: string, least: string, greatest: string][] = [
     ["TINYINT", "-128", "127"],
     ["TINYINT UNSIGNED", "0", "255"],
@@ -196,7 +196,7 @@ test("keys of every type of whole number are read, at both ends of it", async ()
   await assert.rejects(changes(table("k_text")), /column 1 is not a whole number in the log/);
 });
 
-test("the key is found behind every type, in images of whole rows, of what changed, and without blobs", async (t) => {
+test("the key is found after columns of every type, in row images FULL, MINIMAL and NOBLOB", async (t) => {
   for (const image of ["FULL", "MINIMAL", "NOBLOB"]) {
     await t.test(image, async () => {
       await sql("DROP TABLE IF EXISTS t");
@@ -218,7 +218,7 @@ test("the key is found behind every type, in images of whole rows, of what chang
   }
 });
 
-test("a key that the log leaves out is an error that says what to set", async () => {
+test("a key that the log omits is an error that says what to set", async () => {
   await sql("CREATE TABLE second_key (id INT PRIMARY KEY, k INT NOT NULL UNIQUE, v INT)");
   await sql("INSERT INTO second_key VALUES (1, 10, 0)");
   await sql("SET SESSION binlog_row_image = 'MINIMAL'");
@@ -228,7 +228,7 @@ test("a key that the log leaves out is an error that says what to set", async ()
   await sql("SET SESSION binlog_row_image = 'FULL'");
 });
 
-test("MariaDB's own types are stepped over", async (t) => {
+test("types that only MariaDB has are skipped", async (t) => {
   if (server.name !== "MariaDB") return t.skip("this is MySQL");
   await sql(
     "CREATE TABLE own (u UUID, i INET6, j INET4, c VARCHAR(400) COMPRESSED, b BLOB COMPRESSED, k INT PRIMARY KEY)",
@@ -241,7 +241,7 @@ test("MariaDB's own types are stepped over", async (t) => {
   assert.equal(await changes(table("own", 5)), "1+ 2+ 3+");
 });
 
-test("events are read with checksums and without, and across the change", async () => {
+test("events are read with and without checksums, and across a change of the setting", async () => {
   await sql("CREATE TABLE summed (k INT PRIMARY KEY)");
   await begin();
   for (const [i, kind] of ["CRC32", "NONE", "CRC32"].entries()) {
@@ -287,7 +287,7 @@ test("40 new files of the log are followed", async () => {
   assert.equal(await changes(table("rotated"), 5), all);
 });
 
-test("a reader that stops at any number of keys misses none and counts none twice", async () => {
+test("a reader that stops after any number of keys misses none and counts none twice", async () => {
   await sql("CREATE TABLE cut (k INT PRIMARY KEY, n INT, v VARCHAR(100))");
   await begin();
   const first = from;
@@ -314,7 +314,7 @@ test("a reader that stops at any number of keys misses none and counts none twic
   }
 });
 
-test("a place inside a transaction counts the rows that are done, also of one that was added to since", async () => {
+test("a place inside a transaction counts the rows of it that are done, also after later transactions", async () => {
   await sql("CREATE TABLE inside (k INT PRIMARY KEY)");
   await begin();
   const first = from;
@@ -330,7 +330,7 @@ test("a place inside a transaction counts the rows that are done, also of one th
   assert.deepEqual([...(await read(atEnd, 100)).keys.keys()], ["4"]);
 });
 
-test("a transaction of 1,000,000 rows is read in pieces, in little memory", async (t) => {
+test("a transaction of 1,000,000 rows is read in pieces, in bounded memory", async (t) => {
   await sql("CREATE TABLE digits (d INT PRIMARY KEY)");
   await sql("INSERT INTO digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)");
   await sql("CREATE TABLE million (k INT PRIMARY KEY, v VARCHAR(100))");
@@ -345,7 +345,7 @@ test("a transaction of 1,000,000 rows is read in pieces, in little memory", asyn
   const used = () => {
     collectGarbage();
     const { heapUsed, external } = process.memoryUsage();
-    return heapUsed + external; // among it the buffers
+    return heapUsed + external; // including the buffers
   };
   const start = used();
   let peak = start;
@@ -369,7 +369,7 @@ test("a transaction of 1,000,000 rows is read in pieces, in little memory", asyn
   assert.ok(megabytes < 50, `${megabytes.toFixed(0)} MB`);
 });
 
-test("a read ends when it is told to, and when its connection is lost", async () => {
+test("a read ends when its signal aborts, and when its connection is lost", async () => {
   await begin();
   const wide = from;
   await sql("CREATE TABLE wide (k INT PRIMARY KEY, v LONGBLOB)");
@@ -392,14 +392,14 @@ test("a read ends when it is told to, and when its connection is lost", async ()
     }, 5);
     const error = await read;
     clearInterval(watch);
-    if (!error && tries < 10) continue; // it was faster
+    if (!error && tries < 10) continue; // it ended before the kill
     assert.ok(error && killed, `${error}`);
     assert.ok(isTransientMysql(error), error.message);
     break;
   }
 });
 
-test("a log that was purged or reset is an error that says what mends it", async () => {
+test("a log that was purged or reset is an error that says what to do", async () => {
   await sql("CREATE TABLE lost (k INT PRIMARY KEY)");
   await sql("FLUSH BINARY LOGS");
   await begin();
@@ -409,7 +409,7 @@ test("a log that was purged or reset is an error that says what mends it", async
   await sql("FLUSH BINARY LOGS");
   await sql("INSERT INTO lost VALUES (2)");
   await begin();
-  // A server keeps a file that it still sends, and MariaDB one that InnoDB may need.
+  // A server keeps a file that it is still sending, and MariaDB one that InnoDB may need.
   for (let tries = 0; tries < 100; tries++) {
     await sql(`PURGE BINARY LOGS TO '${from.file}'`);
     const [files] = await sql("SHOW BINARY LOGS");
@@ -424,7 +424,7 @@ test("a log that was purged or reset is an error that says what mends it", async
   await sql("INSERT INTO lost VALUES (3)");
   const { place: file } = await read({ ...(await end()), position: 4 });
   assert.deepEqual(await datePlace(server.mysql, table("lost"), await end()), { ...(await end()), made: file.made });
-  await sleep(1_100); // a file's age has seconds
+  await sleep(1_100); // the time of a file is in whole seconds
   await sql("RESET MASTER");
   for (let i = 4; i < 40; i++) await sql(`INSERT INTO lost VALUES (${i})`);
   assert.equal((await end()).file, file.file);

@@ -1,4 +1,4 @@
-/** What the program says where it may not follow a log, what the log does not tell, and how far behind a place is. */
+/** Whether the binary log can be followed, changes that it does not have, and the lag of a place. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -19,7 +19,7 @@ after(() => server?.close());
 
 const sql = (text: string) => server.root.query(text);
 
-test("sample posts stay out of the log", async () => {
+test("sample posts are not logged", async () => {
   const { place } = await openSnapshot(server.reader, server.mysql);
   await loadSample(server.mysql, { rows: 500 });
   const { place: after } = await openSnapshot(server.reader, server.mysql);
@@ -27,7 +27,7 @@ test("sample posts stay out of the log", async () => {
   assert.deepEqual(after, place);
 });
 
-test("a table's key is found where the log has it", async () => {
+test("a table's key is described as the log has it", async () => {
   const { reader, mysql: settings } = server;
   const { database } = settings;
   const expected: LogTable = { database, table: "geolocation_data", column: 0, unsigned: false };
@@ -44,7 +44,7 @@ test("a table's key is found where the log has it", async () => {
   assert.deepEqual([...keys], [["18446744073709551615", 1]]);
 });
 
-test("a snapshot stays as it is, whatever level of isolation the server gives", async () => {
+test("a snapshot does not change, whatever isolation level the server defaults to", async () => {
   const db = await mysql.createConnection(server.mysql);
   try {
     await sql("CREATE TABLE still (k INT PRIMARY KEY)");
@@ -61,7 +61,7 @@ test("a snapshot stays as it is, whatever level of isolation the server gives", 
   }
 });
 
-test("a snapshot whose place proves nothing can be read with locks, also of a row that was changed since", async (t) => {
+test("a snapshot whose place proves nothing can be read with locks, also a row that has changed since", async (t) => {
   if (server.name !== "MariaDB") return t.skip("MySQL's places need no proof by locks");
   const db = await mysql.createConnection(server.mysql);
   try {
@@ -69,7 +69,7 @@ test("a snapshot whose place proves nothing can be read with locks, also of a ro
     await sql("INSERT INTO locked VALUES (1, 0)");
     await db.query("SET SESSION innodb_snapshot_isolation = ON");
     const { mustLock } = await openSnapshot(db, server.mysql);
-    assert.equal(mustLock, false, "a transaction stands in the file before it");
+    assert.equal(mustLock, false, "a transaction is in the file before it");
     await sql("FLUSH BINARY LOGS");
     assert.equal((await openSnapshot(db, server.mysql)).mustLock, true, "a new file");
     await sql("UPDATE locked SET n = 1");
@@ -81,7 +81,7 @@ test("a snapshot whose place proves nothing can be read with locks, also of a ro
   }
 });
 
-test("an account without the privilege is told what to grant", async () => {
+test("for an account without the privilege the message says what to grant", async () => {
   const { reader, mysql: settings } = server;
   assert.equal(await canReadLog(reader), undefined);
   await sql("CREATE USER plain IDENTIFIED BY 'secret'");
@@ -107,14 +107,14 @@ test("an account without the privilege is told what to grant", async () => {
   }
 });
 
-test("a log of another format is told how to be set", async () => {
+test("for a log in another format the message says what to set", async () => {
   await sql("SET GLOBAL binlog_format = 'MIXED'");
   assert.match((await canReadLog(server.reader)) ?? "", /binlog_format is not ROW; SET GLOBAL binlog_format = 'ROW'/);
   await sql("SET GLOBAL binlog_format = 'ROW'");
   assert.equal(await canReadLog(server.reader), undefined);
 });
 
-test("a server without a log is told how to be started", async () => {
+test("for a server without a log the message says how to start it", async () => {
   const without = await openLogServer(["--skip-log-bin"]);
   try {
     assert.match((await canReadLog(without.reader)) ?? "", /it keeps none; start it with --log-bin --server-id=1/);
@@ -125,7 +125,7 @@ test("a server without a log is told how to be started", async () => {
   }
 });
 
-test("a log that leaves out the database, or what a replica replicates, is not followed", async (t) => {
+test("a log without the database, or without replicated changes, is not followed", async (t) => {
   if (server.name !== "MariaDB") return t.skip("MySQL logs what it replicates");
   const database = server.mysql.database;
   for (const flag of [`--binlog-ignore-db=${database}`, "--binlog-do-db=others"]) {
@@ -145,7 +145,7 @@ test("a log that leaves out the database, or what a replica replicates, is not f
   await sql("SET GLOBAL gtid_slave_pos = ''");
 });
 
-test("transactions that are prepared by XA are found", async () => {
+test("prepared XA transactions are found", async () => {
   assert.equal(await hasPrepared(server.reader), false);
   await sql("CREATE TABLE prepared (k INT PRIMARY KEY)");
   for (const statement of ["XA START 'p'", "INSERT INTO prepared VALUES (1)", "XA END 'p'", "XA PREPARE 'p'"]) {
@@ -155,7 +155,7 @@ test("transactions that are prepared by XA are found", async () => {
   await sql("XA ROLLBACK 'p'");
 });
 
-test("a data folder that was made without a log gets one", async () => {
+test("a data folder that was created without a log gets one", async () => {
   const again = await openLogServer([], ["--skip-log-bin"]);
   try {
     assert.equal(await canReadLog(again.reader), undefined);
@@ -170,7 +170,7 @@ test("a data folder that was made without a log gets one", async () => {
   }
 });
 
-test("a MySQL that does not number its transactions is told how to be set", async (t) => {
+test("for a MySQL without GTIDs the message says what to set", async (t) => {
   if (server.name !== "MySQL") return t.skip("MariaDB has no gtid_mode");
   const without = await openLogServer(["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
   try {
@@ -183,7 +183,7 @@ test("a MySQL that does not number its transactions is told how to be set", asyn
   }
 });
 
-test("foreign keys that pass changes on are found, since the log does not tell of those", async () => {
+test("foreign keys with cascades are found, because the log does not have their changes", async () => {
   const { reader, mysql: settings } = server;
   await sql("CREATE TABLE boards (id INT PRIMARY KEY)");
   await sql("ALTER TABLE pinterest_data ADD COLUMN board INT, ADD COLUMN owner INT");
@@ -208,7 +208,7 @@ test("foreign keys that pass changes on are found, since the log does not tell o
   assert.deepEqual([...(await readChanges(settings, { table, from, to, most: 10 })).keys], []);
 });
 
-test("how far a place is behind is told in bytes and seconds, in the same file and in others", async () => {
+test("the lag of a place is given in bytes and seconds, in the same file and in others", async () => {
   const { reader, mysql: settings } = server;
   const table: LogTable = { database: settings.database, table: "still", column: 0, unsigned: false };
   const { place: from } = await openSnapshot(reader, server.mysql);
@@ -232,7 +232,7 @@ test("how far a place is behind is told in bytes and seconds, in the same file a
   assert.equal((await logBehind(reader, { ...place, file: "gone.000000" }))?.bytes, undefined);
 });
 
-test("a table is behind since its own next change, not since the place, nor by what others write", async () => {
+test("the lag of a table begins at its next change, not at the place or at changes of other tables", async () => {
   const { reader, mysql: settings } = server;
   await sql("CREATE TABLE other (k INT PRIMARY KEY)");
   const hourAgo = Math.floor(Date.now() / 1_000) - 3_600;
@@ -241,7 +241,7 @@ test("a table is behind since its own next change, not since the place, nor by w
   const user = { table: "user" as const, place: { ...place, time: hourAgo } };
   assert.deepEqual((await tableBehind(reader, settings, user)).lag, { seconds: 0, bytes: 0, files: 0 });
   await sql("INSERT INTO other VALUES (1)");
-  await sql("FLUSH BINARY LOGS"); // as a new start of the server does
+  await sql("FLUSH BINARY LOGS"); // as a restart of the server does
   await sql("UPDATE geolocation_data SET country = 'Chad' WHERE ind = 1");
   const quiet = await tableBehind(reader, settings, user);
   assert.deepEqual(quiet.lag, { seconds: 0, bytes: 0, files: 0 });
@@ -257,7 +257,7 @@ test("a table is behind since its own next change, not since the place, nor by w
     assert.ok(lag?.seconds !== undefined && lag.seconds >= 1 && lag.seconds < 600, `${lag?.seconds}`);
     assert.deepEqual([seen.file, seen.position], [quiet.seen.file, quiet.seen.position]);
   }
-  // What no row names: how far the place itself is behind.
+  // After a change that no row names: the lag of the place itself.
   const { seen: before } = await tableBehind(reader, settings, { table: "geo", place: end });
   await sql("TRUNCATE geolocation_data");
   const { lag, seen } = await tableBehind(reader, settings, { table: "geo", place: before });

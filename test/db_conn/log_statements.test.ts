@@ -1,11 +1,11 @@
-/** Which statements stop whoever follows a table. */
+/** Statements that stop a reader that follows a table. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { touches } from "../../db_conn/log_statements.ts";
 
 const ours = { database: "pins", table: "pin_data" };
 
-test("a statement that may have changed the table's rows without naming them is known, however it is written", () => {
+test("a statement that may have changed the table's rows without naming them is found, however it is written", () => {
   const changing = [
     "TRUNCATE pin_data",
     "truncate table `pins`.`pin_data`",
@@ -34,7 +34,7 @@ test("a statement that may have changed the table's rows without naming them is 
   for (const sql of changing) assert.equal(touches(sql, "pins", ours), true, sql);
 });
 
-test("other statements, and those of other tables, stop nobody", () => {
+test("other statements, and those on other tables, are not found", () => {
   const harmless = [
     "BEGIN",
     "COMMIT",

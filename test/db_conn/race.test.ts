@@ -1,4 +1,4 @@
-/** Whether a snapshot shows all that the log tells before its place, while many write and the log begins new files. */
+/** Checks that a snapshot shows everything in the log before its place, while many sessions write and files rotate. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import mysql from "mysql2/promise";
@@ -17,10 +17,10 @@ before(async () => {
 });
 after(() => server?.close());
 
-/** Rows that are there before, to be deleted; new ones get keys above. */
+/** Existing rows, to be deleted. New ones get greater keys. */
 const old = 100_000;
 
-/** Has `count` sessions insert new rows and delete old ones, one row a transaction, until it is stopped. */
+/** Lets `count` sessions insert new rows and delete old ones, one row per transaction, until it is stopped. */
 function startWriters(count: number): { stop: () => Promise<void> } {
   let [inserted, deleted, going] = [old, 0, true];
   const write = async () => {
@@ -39,7 +39,7 @@ function startWriters(count: number): { stop: () => Promise<void> } {
   return { stop };
 }
 
-/** Has snapshots raced against 8 writers for 5 s; returns what happened. */
+/** Opens snapshots beside 8 writers for 5 s. Returns counts. */
 async function race(fileSize: number) {
   const { reader, root, mysql: settings } = server;
   const table: LogTable = { database: settings.database, table: "race", column: 0, unsigned: false };
@@ -75,14 +75,14 @@ async function race(fileSize: number) {
   return { rounds, locked, read, files: files.size, stale };
 }
 
-test("a snapshot shows what the log tells before its place: 5 s of 8 writers, with a new file every 4 kB", async (t) => {
+test("a snapshot shows everything in the log before its place: 5 s of 8 writers, with a new file every 4 kB", async (t) => {
   const happened = await race(4_096);
   t.diagnostic(JSON.stringify(happened));
   assert.ok(happened.rounds > 10 && happened.files > 10 && happened.read > 500, JSON.stringify(happened));
   assert.equal(happened.stale, 0, `${happened.stale} of ${happened.read} rows`);
 });
 
-test("the same with a file for some snapshots, most of which need no locks", async (t) => {
+test("the same with several snapshots per file, most of which need no locks", async (t) => {
   const happened = await race(262_144);
   t.diagnostic(JSON.stringify(happened));
   const { rounds, locked, files, read, stale } = happened;

@@ -1,6 +1,6 @@
 /**
- * Compressed batches as clients made them: `batches.json` has what Kafka's own Java client 4.2.1 and librdkafka 2.16.0
- * sent for the same 800 messages, as the broker gave it back.
+ * Compressed batches of real clients: `batches.json` has the batches that Kafka's Java client 4.2.1 and librdkafka 2.16.0
+ * sent for the same 800 messages, as the broker returned them.
  */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ const path = new URL("batches.json", import.meta.url);
 const batches = Object.entries(JSON.parse(await readFile(path, "utf8")) as Record<string, string>).map(
   ([name, base64]) => ({ name, bytes: Buffer.from(base64, "base64") }),
 );
-/** Where the records of a batch begin, and where its attributes are, whose lowest bits are the codec. */
+/** Where the records and the attributes of a batch begin. The lowest bits of the attributes are the codec. */
 const [head, attributes] = [61, 21];
 const codecOf = (bytes: Buffer) => bytes.readInt16BE(attributes) & 7;
 
@@ -24,7 +24,7 @@ const sent = Array.from({ length: 800 }, (_, ind) =>
 );
 
 for (const { name, bytes } of batches) {
-  test(`decodeRecords() reads what ${name} has packed`, async () => {
+  test(`decodeRecords() reads what ${name} has compressed`, async () => {
     assert.equal(["", "gzip", "snappy", "lz4", "zstd"][codecOf(bytes)], name.split(" ")[1]);
     const found: (string | undefined)[] = [];
     const next = await decodeRecords(bytes, {
@@ -35,7 +35,7 @@ for (const { name, bytes } of batches) {
     assert.deepEqual(found, sent);
   });
 
-  test(`unpack() refuses what ${name} has packed where it is too large or damaged`, async () => {
+  test(`unpack() refuses what ${name} has compressed if it is too large or damaged`, async () => {
     const packed = bytes.subarray(head);
     const refused =
       /^Error: Cannot read offset 7: its record batch, compressed with \w+, is damaged or decompresses to more than/;
@@ -46,7 +46,7 @@ for (const { name, bytes } of batches) {
     for (const length of [0, 3, 20, packed.length >> 1, packed.length - 5]) {
       await assert.rejects(wants(packed.subarray(0, length), 1 << 20), refused, `${length} bytes`);
     }
-    // After it all, the codec still works.
+    // The codec still works afterwards.
     assert.ok((await wants(packed, 1 << 20)).equals(whole));
   });
 }
@@ -64,9 +64,9 @@ test("unpack() reads batches of megabytes, in blocks of every size", async () =>
   }
 });
 
-test("unpack() refuses a few bytes that claim to be gigabytes, before it makes room for them", async () => {
+test("unpack() refuses a few bytes that claim to be gigabytes, before it allocates memory", async () => {
   const options = { where: "here" };
-  const claim = Buffer.from([0xff, 0xff, 0xff, 0xff, 0x0f, 0x00]); // 4 GB, by snappy
+  const claim = Buffer.from([0xff, 0xff, 0xff, 0xff, 0x0f, 0x00]); // 4 GB in snappy
   await assert.rejects(unpack(claim, 2, options), /it is too large/);
   const half = Buffer.concat([Buffer.of(0x80, 0x80, 0x80, 0x90, 0x01), Buffer.of(0)]); // 290 MB
   const length = Buffer.of(0, 0, 0, half.length);

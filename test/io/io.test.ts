@@ -15,14 +15,14 @@ import { retry } from "../../runtime/retry.ts";
 import { viewOf } from "../support/lake_of.ts";
 import { sources } from "../support/sources.ts";
 
-test("each table has a checkpoint partition of its own, and the first three keep theirs", () => {
+test("each table has a separate checkpoint partition, and the first three keep theirs", () => {
   const partitions = new Set(tableNames.map((table) => tables[table].checkpointPartition));
   assert.equal(partitions.size, tableNames.length);
   const [pin, geo, user] = [tables.pin, tables.geo, tables.user].map((table) => table.checkpointPartition);
   assert.deepEqual([pin, geo, user], [0, 1, 2]);
 });
 
-test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's own digits", () => {
+test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's digits", () => {
   const columns = [
     { name: "ind", kind: "int" },
     { name: 'odd "name"', kind: "text" },
@@ -40,7 +40,7 @@ test("rowToJson() writes text as JSON.stringify does, and numbers with MySQL's o
   );
 });
 
-test("rowToJson() drops the zeros of ZEROFILL, which JSON does not allow", () => {
+test("rowToJson() removes the padding of ZEROFILL, which JSON does not allow", () => {
   const columns = [{ name: "n", kind: "int" }] as const;
   for (const [text, json] of [
     ["0007", "7"],
@@ -54,7 +54,7 @@ test("rowToJson() drops the zeros of ZEROFILL, which JSON does not allow", () =>
   }
 });
 
-test("bronzeLines() keeps every byte in a form that is one line", () => {
+test("bronzeLines() writes a message in one line and keeps every byte", () => {
   const values = [
     Buffer.from('{"a":"é😀"}'),
     Buffer.from(""),
@@ -102,7 +102,7 @@ test("partitionOf() chooses the partition that Java's clients choose", () => {
   assert.equal(partitionOf("anything", 1), 0);
 });
 
-// A record batch made by hand, as the protocol's documentation describes it.
+// A record batch built by hand after the documentation of the protocol.
 function batch(base: number, records: [string | null, string | null][], { attributes = 0, producerId = -1n } = {}) {
   const varint = (n: number) => {
     let zigzag = n < 0 ? -2 * n - 1 : 2 * n;
@@ -184,7 +184,7 @@ test("decodeRecords() gives offsets, times, keys and values, also compressed wit
   );
 });
 
-test("decodeRecords() skips what is before `from`, leaves what is cut off or begins at `endOffset`", async () => {
+test("decodeRecords() skips records before `from`, and leaves batches that are incomplete or begin at `endOffset`", async () => {
   const two = Buffer.concat([
     batch(0, [
       ["a", "1"],
@@ -201,7 +201,7 @@ test("decodeRecords() skips what is before `from`, leaves what is cut off or beg
   assert.deepEqual(await decode(Buffer.alloc(0), { from: 5 }), { records: [], next: 5 });
 });
 
-test("decodeRecords() leaves out every record of aborted transactions and no other", async () => {
+test("decodeRecords() skips all records of aborted transactions and no others", async () => {
   const transactional = 0x10;
   const mark = (base: number, type: number, producerId: bigint) =>
     batch(base, [[`\u0000\u0000\u0000${String.fromCharCode(type)}`, "\0\0\0\0\0\0"]], { attributes: 0x30, producerId });
@@ -216,7 +216,7 @@ test("decodeRecords() leaves out every record of aborted transactions and no oth
     data(5, "aborted", 5n),
     mark(6, 0, 5n),
     mark(7, 1, 6n),
-    // Neither data with such a key nor its marks are control records.
+    // A data record with the key of a marker is not a control record.
     batch(8, [["\0\0\0\0", "kept"]]),
   ]);
   const { records, next } = await decode(log, {
@@ -263,7 +263,7 @@ test("decodeRecords() reads a batch of 200,000 records", async () => {
   assert.equal(many.next, 200_000);
 });
 
-test("isTransientKafka() knows a broker that does not say what went wrong, by the name that kafkajs gives it", () => {
+test("isTransientKafka() retries the UNKNOWN error of a broker, by the name that kafkajs gives it", () => {
   const { createErrorFromCode } = createRequire(import.meta.url)("kafkajs/src/protocol/error") as {
     createErrorFromCode(code: number): Error;
   };
@@ -271,7 +271,7 @@ test("isTransientKafka() knows a broker that does not say what went wrong, by th
   assert.ok(!isTransientKafka(createErrorFromCode(29))); // TOPIC_AUTHORIZATION_FAILED
 });
 
-test("retry() counts its wait from the first error on: a program that was frozen has lost no time", async () => {
+test("retry() measures its wait from the first error, so that time in which the program was frozen does not count", async () => {
   let tries = 0;
   const retrying = { waitMs: 400, signal: new AbortController().signal, isTransient: () => true, onWait: () => {} };
   const found = await retry(async () => {
@@ -286,7 +286,7 @@ test("retry() counts its wait from the first error on: a program that was frozen
   );
 });
 
-test("a process is alive while it runs, whoever it belongs to, and not when it has ended", async () => {
+test("a process of any user is alive while it runs, and not after it has ended", async () => {
   assert.ok(isAlive(process.pid));
   assert.ok(isAlive(1));
   const child = spawn("true");
@@ -294,7 +294,7 @@ test("a process is alive while it runs, whoever it belongs to, and not when it h
   assert.ok(!isAlive(child.pid as number));
 });
 
-test("only local/processes.ts, which asks ps where there is no /proc, and packs of the executable for Linux look there", () => {
+test("only local/processes.ts, which uses ps if there is no /proc, and the packs of the Linux executable read /proc", () => {
   const found = sources().filter(({ text }) => text.includes("/proc/$"));
   assert.deepEqual(
     found.map(({ path }) => path),
@@ -302,8 +302,8 @@ test("only local/processes.ts, which asks ps where there is no /proc, and packs 
   );
 });
 
-test("sendAcknowledged() takes no send for done that a partition has not acknowledged", async () => {
-  // kafkajs leaves out a partition whose leader moved while it sent.
+test("sendAcknowledged() fails if a partition has not acknowledged", async () => {
+  // kafkajs drops a partition whose leader moved during the send.
   const metadata = [{ topicName: "pin", partition: 0, baseOffset: "7", errorCode: 0 }];
   const transaction = { sendBatch: async () => metadata } as never;
   const message = (partition: number) => ({ partition, key: "1", value: "{}" });

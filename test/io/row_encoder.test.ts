@@ -1,4 +1,4 @@
-/** Rows straight into record batches: held byte for byte against JSON.stringify and kafkajs' own encoder. */
+/** Encodes rows into record batches, compared byte for byte with JSON.stringify and the encoder of kafkajs. */
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
@@ -13,7 +13,7 @@ const { RecordBatch: plainBatch } = require("kafkajs/src/protocol/recordBatch/v0
 };
 const plainRecord = require("kafkajs/src/protocol/recordBatch/record/v0") as (options: object) => object;
 
-/** A row as MySQL's text protocol has it, with something before and after. */
+/** A row in MySQL's text protocol, with other bytes before and after. */
 function packet(row: Row): Buffer {
   const parts = row.map((text) => {
     if (text === null) return Buffer.of(0xfb);
@@ -36,7 +36,7 @@ const columns: { name: string; kind: ColumnKind }[] = [
   { name: "text", kind: "text" },
 ];
 
-/** Small, seeded: the same rows for the same seed. */
+/** A small generator of random numbers: the same rows for the same seed. */
 function random(seed: number) {
   let state = seed;
   return (below: number) => {
@@ -66,7 +66,7 @@ const alphabet = [
   "/",
 ];
 
-/** Long texts to cut from: one letter, plain, and mixed with escapes twice as often. */
+/** Long texts to cut from: of one letter, plain, and (twice as often) mixed with escapes. */
 function pools(pick: (below: number) => number): string[] {
   const mixed = Array.from({ length: 30_000 }, () => alphabet[pick(alphabet.length)]).join("");
   return ["a".repeat(30_000), Array.from({ length: 30_000 }, () => alphabet[pick(3)]).join(""), mixed, mixed];
@@ -77,7 +77,7 @@ function hostileRow(pick: (below: number) => number, texts: string[], key: numbe
     const length = [0, 1, 7, 8, 9, 31, 33, 62, 63, 64, 65, 250, 251, 4_090, 8_192][pick(15)] as number;
     const at = pick(20_000);
     const cut = (texts[pick(texts.length)] as string).slice(at, at + length);
-    return cut.replace(/^[\udc00-\udfff]|[\ud800-\udbff]$/g, "/"); // no half of a character
+    return cut.replace(/^[\udc00-\udfff]|[\ud800-\udbff]$/g, "/"); // no half of a surrogate pair
   };
   const maybe = (value: string) => (pick(6) === 0 ? null : value);
   const numbers = [
@@ -101,12 +101,12 @@ function hostileRow(pick: (below: number) => number, texts: string[], key: numbe
   ];
 }
 
-/** A row that is posted, or the key of one that is gone. */
+/** A row to post, or the key of a deleted one. */
 type Posted = Row | { gone: string };
 
 const keyOf = (posted: Posted) => ("gone" in posted ? posted.gone : (posted[1] as string));
 
-/** What kafkajs makes of the same rows and deletes. */
+/** The bytes that kafkajs writes for the same rows and deletes. */
 async function plain(
   { value, length }: RecordBatch,
   rows: Posted[],
@@ -133,7 +133,7 @@ async function plain(
   return (await plainBatch({ ...batch, compression: 0, producerId, producerEpoch, firstSequence })).buffer;
 }
 
-test("rows and deletes become the bytes that JSON.stringify and kafkajs would make of them, in one partition and in several", async (t) => {
+test("rows and deletes become the bytes that JSON.stringify and kafkajs would write, in one partition and in several", async (t) => {
   const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
   t.diagnostic(`repeat with SEED=${seed}`);
   const pick = random(seed);
@@ -175,7 +175,7 @@ test("rows and deletes become the bytes that JSON.stringify and kafkajs would ma
   }
 });
 
-test("a row of more than 16 MB is a batch of its own, also when every byte of it is escaped", async () => {
+test("a row of more than 16 MB is a separate batch, also if every byte of it is escaped", async () => {
   const encoder = rowEncoder({ columns, key: 1, partitions: 1, partitionOf, maxBytes: 1_000_000 });
   const rows: Row[] = [
     ["small", "1", null, null, null],

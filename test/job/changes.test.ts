@@ -38,7 +38,7 @@ const posted = (stdout: string) => {
   return Object.fromEntries(tables.map(({ table, rows, deleted }) => [table, [rows, deleted]]));
 };
 
-test("post sees what was inserted, updated and deleted since, and posts it once", async () => {
+test("post sees what was inserted, updated and deleted since the last run, and posts it once", async () => {
   const args = ["--prefix", "seen", "--json"];
   ok(await post(...args));
   await sql("UPDATE user_data SET age = 61, first_name = 'Zoë' WHERE ind IN (3, 1499)");
@@ -59,7 +59,7 @@ test("post sees what was inserted, updated and deleted since, and posts it once"
   assert.equal((await readTopic(kafka, "seen.user")).length, 1507);
 });
 
-test("a transaction that is rolled back, and another database's table of that name, are no changes", async () => {
+test("a rolled back transaction and changes of the same table in another database are not posted", async () => {
   await sql("START TRANSACTION");
   await sql("UPDATE user_data SET age = 99");
   await sql("ROLLBACK");
@@ -70,7 +70,7 @@ test("a transaction that is rolled back, and another database's table of that na
   assert.deepEqual(posted(ok(await post("--prefix", "seen", "--json")).stdout).user, [0, 0]);
 });
 
-test("a transaction of more rows than one of Kafka's is posted once, killed in its midst or not", async () => {
+test("a transaction with more rows than a Kafka transaction holds is posted once, also after a kill", async () => {
   await sql("CREATE TABLE digits (d INT)");
   await sql("INSERT INTO digits VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)");
   const numbers = "a.d + 10 * b.d + 100 * c.d + 1000 * e.d";
@@ -84,24 +84,24 @@ test("a transaction of more rows than one of Kafka's is posted once, killed in i
   await sql("UPDATE user_data SET age = age + 1 WHERE ind >= 10000");
   await sql("DELETE FROM user_data WHERE ind BETWEEN 20000 AND 20999");
   await sql("COMMIT");
-  // Three transactions of Kafka's with records of this table before the fourth.
+  // Three Kafka transactions with records of this table are committed before the fourth.
   const env = struck(join(services.folder.path, "many"), "kill 3 ^committed user");
   assert.equal((await run(["post", ...at, "--prefix", "seen"], { env })).signal, "SIGKILL");
-  await sql("UPDATE user_data SET age = 5 WHERE ind = 10000"); // of a key that is posted already
+  await sql("UPDATE user_data SET age = 5 WHERE ind = 10000"); // of a key that is already posted
   ok(await post("--prefix", "seen"));
   await assertPosted(kafka, "seen", db, "user");
   const messages = await readTopic(kafka, "seen.user");
   assert.equal(messages.length, before + 40_000 + 1);
 });
 
-test("what is written while a large transaction is posted is posted once", async () => {
+test("rows that are written while a large transaction is posted are posted once", async () => {
   const trace = join(services.folder.path, "meanwhile");
   const before = (await readTopic(kafka, "seen.user")).length;
   await sql("UPDATE user_data SET age = age + 1 WHERE ind >= 10000");
   await writeFile(`${trace}.hold`, "");
   const posting = start(["post", ...at, "--prefix", "seen"], { env: struck(trace, "pause 1 ^committed user") });
   while (!/struck/.test(await readFile(trace, "utf8").catch(() => ""))) await sleep(20);
-  // Of those that are posted already, and of those that are not: the next ones are being read.
+  // Rows that are already posted, and rows that are not: the next ones are being read.
   await sql("UPDATE user_data SET age = age + 1 WHERE ind IN (10001, 45000, 45001)");
   await rm(`${trace}.hold`);
   ok(await posting.done);
@@ -119,7 +119,7 @@ test("what is written while a large transaction is posted is posted once", async
   await sql("DELETE FROM user_data WHERE ind >= 10000");
 });
 
-test("post --follow goes on until it is stopped, and a second post takes over from it", async () => {
+test("post --follow runs until it is stopped, and a second post takes over from it", async () => {
   const following = start(["post", "--follow", ...at, "--prefix", "seen"]);
   await following.said(/post {4}user [\d,]+ deletes/);
   const write = async (age: number) => {
@@ -147,10 +147,10 @@ test("post --follow goes on until it is stopped, and a second post takes over fr
   await assertPosted(kafka, "seen", db, "user");
 });
 
-test("TRUNCATE stops post, which names it; --full posts every row, and a delete for what is gone", async () => {
+test("TRUNCATE stops post, which names it; --full posts every row, and a delete for each missing one", async () => {
   const producer = kafkaClient(kafka).producer();
   await producer.connect();
-  // What others have posted: a key above the last one, one that no number fits, and one that MySQL has.
+  // Messages of other programs: a key above the last one, one that is not a number, and one that MySQL has.
   const keys = ["77777", "x", "123456789012345678901", "12"];
   await producer.send({ topic: "seen.geo", messages: keys.map((key) => ({ key, value: "{}" })) });
   await producer.disconnect();
@@ -174,7 +174,7 @@ test("TRUNCATE stops post, which names it; --full posts every row, and a delete 
   assert.equal(posted(ok(await post("--prefix", "seen", "--full", "--json")).stdout).geo?.[1], 0);
 });
 
-test("a row above the last key that comes and goes while a full run ends does not stay in the topic", async () => {
+test("a row above the last key that is inserted and deleted while a full run ends does not stay in the topic", async () => {
   ok(await post("--prefix", "above"));
   const [[last] = []] = (await sql("SELECT MAX(ind) AS ind FROM geolocation_data")) as unknown as [{ ind: number }[]];
   const row = `SELECT ${last?.ind}, timestamp, latitude, longitude, country FROM geolocation_data LIMIT 1`;
@@ -191,7 +191,7 @@ test("a row above the last key that comes and goes while a full run ends does no
   await assertPosted(kafka, "above", db, "geo");
 });
 
-test("TRUNCATE under the snapshot that post --follow reads stops it by name all the same", async () => {
+test("TRUNCATE under the snapshot that post --follow reads stops it too, and is named", async () => {
   ok(await post("--prefix", "under"));
   const following = start(["post", "--follow", ...at, "--prefix", "under"]);
   await sql("UPDATE geolocation_data SET country = 'There' WHERE ind = 1");
@@ -209,7 +209,7 @@ test("TRUNCATE under the snapshot that post --follow reads stops it by name all 
   assert.match(stderr, /Error: Cannot follow "geolocation_data" .*TRUNCATE.*; run post --full\n/);
 });
 
-test("a table that is altered while a full run goes on is looked at again, and its full run begins again", async () => {
+test("a table that is altered during a full run is inspected again, and its full run restarts", async () => {
   ok(await post("--prefix", "altered"));
   const trace = join(services.folder.path, "altered");
   await writeFile(`${trace}.hold`, "");

@@ -1,4 +1,4 @@
-/** What `doctor` finds, with services that run and without. */
+/** `doctor` with and without running services. */
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ after(() => services?.close());
 const findings = (stdout: string): Map<string, Finding> =>
   new Map((JSON.parse(stdout) as { findings: Finding[] }).findings.map((found) => [found.check, found]));
 
-test("doctor finds nothing wrong with services that run, starts none and makes no topic", async () => {
+test("doctor finds no problem in running services, starts none and creates no topic", async () => {
   const args = ["doctor", ...services.at, "--prefix", "doctored", "--json"];
   const before = findings(ok(await run(args)).stdout);
   const states = Object.fromEntries([...before].map(([name, { state }]) => [name, state]));
@@ -41,7 +41,7 @@ test("doctor finds nothing wrong with services that run, starts none and makes n
   assert.match(later.get("lake")?.text ?? "", /^150 clean rows in .*, the ledger is balanced$/);
 });
 
-test("messages that are landed and not cleaned yet do not make doctor think that the ledger is wrong", async () => {
+test("landed messages that are not cleaned yet are not an unbalanced ledger to doctor", async () => {
   const db = (await connectMysql(services.mysql)) as unknown as Connection;
   await db.query("INSERT INTO user_data VALUES (1000, 'New', 'One', 30, NULL)");
   await db.end();
@@ -55,7 +55,7 @@ test("messages that are landed and not cleaned yet do not make doctor think that
   ok(await run(["clean", ...services.at, "--prefix", "doctored"]));
 });
 
-test("doctor tells each problem with what to do, ends with 1, and shows no password", async () => {
+test("doctor shows each problem with what to do, exits with 1, and shows no password", async () => {
   const block = join(services.data, "lake", "silver", "geo", "0000.parquet");
   await rm(block);
   const path = join(services.folder.path, "wrong.yaml");
@@ -77,7 +77,7 @@ test("doctor tells each problem with what to do, ends with 1, and shows no passw
   assert.match(other.get("lake")?.text ?? "", /doctored/);
 });
 
-test("doctor starts nothing where there are no services", async () => {
+test("doctor starts nothing if there are no services", async () => {
   const { stdout } = ok(
     await run(["doctor", "--data", join(services.folder.path, "none")], { cwd: services.folder.path }),
   );

@@ -38,14 +38,14 @@ test("emulate prints what it posts, and each post is one row of each topic", asy
   await keysIn(services.kafka, "printed");
 });
 
-test("emulate ends where the reader of its posts has seen enough", async () => {
+test("emulate ends when the reader of its output closes the pipe", async () => {
   const { code, stdout, stderr } = await run([...emulation("enough", "--rate", "200/s")], { piped: "head -n 2" });
   assert.equal(code, 0, stderr);
   assert.equal(stdout.trim().split("\n").length, 2);
   assert.match(stderr, /emulate [\d,]+ posts in/);
 });
 
-test("the same seed makes the same posts, another one others, and --quiet prints nothing", async () => {
+test("the same seed gives the same posts, another seed others, and --quiet prints nothing", async () => {
   const args = ["--limit", "50", "--rate", "1000/s", "--quiet"];
   const [one, two, three] = await Promise.all([
     run(emulation("one", ...args, "--seed", "1")),
@@ -59,7 +59,7 @@ test("the same seed makes the same posts, another one others, and --quiet prints
   assert.notDeepEqual(await keysIn(services.kafka, "three"), keys);
 });
 
-test("post and two emulations on the same topics at once disturb neither each other nor the checkpoint", async () => {
+test("post and two concurrent emulations on the same topics disturb neither each other nor the checkpoint", async () => {
   const args = ["--rate", "300/s", "--limit", "600", "--json"];
   const [a, posted, b] = await Promise.all([
     run(emulation("shared", ...args)),
@@ -84,7 +84,7 @@ test("post and two emulations on the same topics at once disturb neither each ot
   );
 });
 
-test("a key that one table lacks is skipped and told", async () => {
+test("a key that is missing in one table is skipped with a warning", async () => {
   const db = (await connectMysql(services.mysql)) as unknown as Connection;
   await db.query("CREATE TABLE kept SELECT * FROM geolocation_data");
   await db.query("DELETE FROM geolocation_data WHERE ind >= 150");
@@ -142,7 +142,7 @@ test("keys that MySQL pads with zeros are posted as plain decimal text", async (
   );
 });
 
-test("an emulation that is stopped has posted whole batches, and ends with exit code 143", async () => {
+test("a stopped emulation has posted whole batches, and exits with 143", async () => {
   const running = start(emulation("stopped", "--rate", "2000/s"));
   await running.said(/user_result/);
   const stopped = Date.now();

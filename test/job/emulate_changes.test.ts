@@ -1,4 +1,4 @@
-/** Rows of the embedded database that are changed as users would, and the databases where that is refused. */
+/** `emulate --changes` changes rows of the embedded database as users would, and refuses other databases. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { isTransientMysql } from "../../db_conn/errors.ts";
@@ -34,11 +34,11 @@ const allRows = (from: Database) =>
     return new Map(rows.map((row) => [row[0] as string, row]));
   });
 
-/** The keys of rows that are not the same in both. */
+/** The keys of rows that differ. */
 const differing = (a: Map<string, Row>, b: Map<string, Row>) =>
   new Set([...a.keys(), ...b.keys()].filter((key) => String(a.get(key)) !== String(b.get(key))));
 
-/** Runs something; gives by table the keys that the log names since, with how many rows more. */
+/** Runs something. Returns by table the keys that changed in the log, with the change of their number of rows. */
 async function loggedWhile(action: () => Promise<void>): Promise<Record<Table, Map<string, number>>> {
   const { place: from } = await openSnapshot(db, services.mysql);
   await db.query("COMMIT");
@@ -52,7 +52,7 @@ async function loggedWhile(action: () => Promise<void>): Promise<Record<Table, M
   });
 }
 
-test("each change is told on a line, the rows have changed so, and the log names them", async () => {
+test("each change is printed on a line, was made in the rows, and is in the log", async () => {
   const earlier = await allRows(db);
   let lines: string[] = [];
   const logged = await loggedWhile(async () => {
@@ -83,7 +83,7 @@ test("each change is told on a line, the rows have changed so, and the log names
   assert.ok(keys.some((key) => key < 300) && keys.some((key) => key >= 300), String(keys));
 });
 
-test("--json counts rows by table as they are, and all of them are clean", async () => {
+test("--json counts the changed rows by table, and all of them are clean", async () => {
   const countAll = () => byTableInTurn(async (table) => Number((await ask(db, countOf(table)))[0]?.[0]));
   const countOf = (table: Table) => `SELECT COUNT(*) FROM ${tables[table].source}`;
   const earlier = await countAll();
@@ -96,7 +96,7 @@ test("--json counts rows by table as they are, and all of them are clean", async
   assert.deepEqual([seed, changes], [8, 200]);
   const later = await countAll();
   for (const table of tableNames) assert.equal(later[table] - earlier[table], inserted[table] - deleted[table]);
-  // A post is written and deleted in all tables at once; what is updated is a row.
+  // A post is inserted and deleted in all tables; an update is of one row.
   assert.equal(inserted.pin + deleted.pin + updated.pin + updated.geo + updated.user, 200);
   for (const counts of [inserted, deleted]) assert.deepEqual([counts.geo, counts.user], [counts.pin, counts.pin]);
   assert.ok([inserted.pin, deleted.pin, updated.pin, updated.user].every((n) => n > 0));
@@ -104,7 +104,7 @@ test("--json counts rows by table as they are, and all of them are clean", async
   ok(await run(["clean", ...services.at, "--prefix", "emulate_changes", "--quiet"]));
 });
 
-test("stopped, it has committed what it told, and ends with exit code 143", async () => {
+test("when stopped it has committed what it printed, and exits with 143", async () => {
   const earlier = await allRows(db);
   const running = start(changing("--rate", "500/s"));
   await running.said(/inserted/);
@@ -118,7 +118,7 @@ test("stopped, it has committed what it told, and ends with exit code 143", asyn
   }
 });
 
-/** Changes rows of another database of the server, new with 300 posts; gives its rows and the facts. */
+/** Changes rows of a new database of 300 posts. Returns its rows and the events. */
 async function changeAnother(name: string, { seed = 1, disturb = (session: Session) => session } = {}) {
   const mysql = { ...services.mysql, database: `pinterest_emulate_changes_${name}` };
   await db.query(`CREATE DATABASE ${mysql.database} CHARACTER SET utf8mb4`);
@@ -139,7 +139,7 @@ async function open(mysql: MysqlSettings): Promise<Session> {
   return { query: (sql, values = []) => ask(connection, sql, { values }), destroy: () => connection.destroy() };
 }
 
-test("the same seed makes the same changes, also over lost connections; some transactions hold several", async () => {
+test("the same seed gives the same changes, also over lost connections; some transactions have several", async () => {
   const one = await changeAnother("one");
   const other = await changeAnother("other", { seed: 2 });
   let statements = 0;
@@ -163,7 +163,7 @@ test("the same seed makes the same changes, also over lost connections; some tra
   assert.ok(sizes.has(1) && sizes.size > 2, String([...sizes]));
 });
 
-test("where a commit is not answered it ends with an error, since the changes could be made twice", async () => {
+test("it ends with an error if a commit is not answered, because a retry could duplicate the changes", async () => {
   const disturb = ({ query, destroy }: Session): Session => ({
     async query(sql, values) {
       const result = await query(sql, values);
@@ -178,13 +178,13 @@ test("where a commit is not answered it ends with an error, since the changes co
   );
 });
 
-test("two at once don't disturb each other", async () => {
+test("two concurrent runs do not disturb each other", async () => {
   const args = ["--limit", "300", "--rate", "5000/s", "--json"];
   const results = await Promise.all([run(changing(...args)), run(changing(...args))]);
   for (const result of results) assert.equal((JSON.parse(ok(result).stdout) as { changes: number }).changes, 300);
 });
 
-test("a database that the program did not make is refused: its tables, or its server", async () => {
+test("a database that the program did not create is refused by its tables or its server", async () => {
   const refusal = /Cannot change rows in a database that this program did not make: /;
   const [[comment = ""] = []] = await ask(
     db,

@@ -1,6 +1,6 @@
 /**
- * A fourth table is one entry in `io.ts` and one SQL file: a copy of the program gets one, on topics and a lake that
- * the program with three tables has made.
+ * A fourth table takes one entry in `io.ts` and one SQL file: a copy of the program gets both, and uses topics and a lake
+ * that the program with three tables has created.
  */
 
 import assert from "node:assert/strict";
@@ -17,7 +17,7 @@ import { listOffsets } from "../../kafka/topics.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
 import { copyProgram, ok, query, run, start } from "../support/support.ts";
 
-// In the middle: the order of the entries must not matter to what the cluster holds already.
+// In the middle: the order of the entries must not matter to existing checkpoints.
 const entry = `  board: {
     source: "board_data",
     key: "ind",
@@ -75,7 +75,7 @@ let program: string[];
 let folder: string;
 let at: string[];
 
-/** Runs the program with three tables, or its copy with four. */
+/** Runs the program with three tables, or the copy with four. */
 const three = (command: string, ...more: string[]) => run([command, ...at, ...more]);
 const four = (command: string, ...more: string[]) => run([command, ...at, ...more], { program });
 
@@ -110,13 +110,13 @@ before(async () => {
 });
 after(() => services?.close());
 
-test("an entry for a fourth table gives no type error", () => {
+test("an entry for a fourth table causes no type error", () => {
   const tsc = new URL("../../node_modules/typescript/bin/tsc", import.meta.url).pathname;
   const { status, stdout } = spawnSync(process.execPath, [tsc], { cwd: folder, encoding: "utf8" });
   assert.equal(status, 0, stdout);
 });
 
-test("post adds the partition that its checkpoint needs, and posts the fourth table alone", async () => {
+test("post adds the partition for its checkpoint, and posts only the fourth table", async () => {
   const { posted } = JSON.parse(ok(await four("post", "--json", "--wait", "20")).stdout) as { posted: unknown };
   assert.deepEqual(posted, [
     { table: "pin", rows: 0, deleted: 0, lastKey: String(posts - 1) },
@@ -130,11 +130,11 @@ test("post adds the partition that its checkpoint needs, and posts the fourth ta
     String(first?.value),
     '{"ind":0,"board_name":" Board 0","followers":"0","created":"2020-01-02 03:04:05"}',
   );
-  // The program with three tables goes on beside it.
+  // The program with three tables continues to work.
   ok(await three("post"));
 });
 
-test("clean carries it to bronze, silver, rejects and ledger, also by --rebuild", async () => {
+test("clean brings it to bronze, silver, rejects and ledger, also with --rebuild", async () => {
   const { stdout } = ok(await four("clean"), 3);
   assert.match(stdout, new RegExp(`board +${posts} +${posts - 1} +0 +0 +1 +yes`));
   const silver = `${services.data}/lake/silver/board/*.parquet`;
@@ -158,7 +158,7 @@ test("status and report show it", async () => {
       ...{ clean: posts - 1, rejected: 1, reasons: { bad_followers: 1 }, balanced: true },
     },
   );
-  // An answer may read the new table by its view.
+  // An answer can read the view of the new table.
   const matches = join(folder, "sql", "matches.sql");
   const text = await readFile(matches, "utf8");
   await writeFile(
@@ -214,7 +214,7 @@ test("serve shows it, and it takes no name from the latest posts", async () => {
   }
 });
 
-test("explore and emulate read it, and sample data leaves it out", async () => {
+test("explore and emulate read it, and the sample data does not have it", async () => {
   const explored = JSON.parse(ok(await four("explore", "--index", "1", "--json")).stdout) as Record<string, unknown>;
   assert.deepEqual(explored.board_result, {
     ind: 1,

@@ -1,4 +1,4 @@
-/** Services killed while the commands and the page work. */
+/** Services that are killed while commands and the page work. */
 import assert from "node:assert/strict";
 import { chmod, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -41,7 +41,7 @@ after(async () => {
 
 const emulation = (prefix: string, ...args: string[]) => ["emulate", ...at, "--prefix", prefix, ...args];
 
-test("the broker killed again and again: no post is lost, doubled or half posted", async () => {
+test("the broker is killed repeatedly: no post is lost, duplicated or half posted", async () => {
   const args = ["--seed", "11", "--rate", "300/s", "--limit", "1500", "--json"];
   ok(await run(emulation("calm", ...args, "--rate", "5000/s")));
   const stormy = start(emulation("stormy", ...args));
@@ -63,7 +63,7 @@ test("the broker killed again and again: no post is lost, doubled or half posted
   assert.deepEqual(await keysIn(services.kafka, "stormy"), await keysIn(services.kafka, "calm"));
 });
 
-test("the broker killed in the middle: every 200 is in the topic once, what was refused is not", async () => {
+test("the broker is killed during requests: every row answered with 200 is in the topic once, refused ones are not", async () => {
   const { server: own, url: there } = await startServer([...at, "--prefix", "killed"]);
   const told = new Map<string, number>();
   let going = true;
@@ -105,7 +105,7 @@ test("the broker killed in the middle: every 200 is in the topic once, what was 
   assert.ok([...told.values()].includes(200));
 });
 
-/** Waits until the page says this of its troubles, and the header whether all is live. */
+/** Waits until the page shows these problems, and the header the matching state. */
 async function told(patterns: RegExp[]): Promise<void> {
   let said: string[] = [];
   for (let tries = 0; tries < 300; tries++) {
@@ -132,7 +132,7 @@ test("a service that is away is told once, in plain words, and the header does n
   await told([/^MySQL is away: /, /^Kafka is away: it cannot be asked at 127\.0\.0\.1:\d+; [a-z, ]+$/]);
 });
 
-test("with Kafka away rows are refused after a while, in words that say so", async () => {
+test("while Kafka is unavailable, rows are refused after a while with a message that says so", async () => {
   if (skip) services.killKafka();
   try {
     const answers = await Promise.all([
@@ -149,12 +149,12 @@ test("with Kafka away rows are refused after a while, in words that say so", asy
   }
 });
 
-test("services that are back are live on the page, which asked nobody but its server meanwhile", { skip }, async () => {
+test("services that are back are live on the page, which has sent requests only to its server", { skip }, async () => {
   await told([]);
   watched.isQuiet(url);
 });
 
-test("what was landed and waits for the next batch is cleaned where Kafka goes away meanwhile", async () => {
+test("messages that are landed and wait for the next batch are cleaned although Kafka becomes unavailable", async () => {
   const [path, other, trace] = [
     join(services.folder.path, "landed.yaml"),
     join(services.folder.path, "landed"),
@@ -166,7 +166,7 @@ test("what was landed and waits for the next batch is cleaned where Kafka goes a
   );
   await chmod(path, 0o600);
   ok(await run(["post", "--creds", path, "--data", other]));
-  // More than one batch, of three partitions: the first to be cleaned is one partition's file, and the others wait.
+  // More than one batch, in three partitions: the file of one partition is cleaned first, and the others wait.
   const producer = kafkaClient(services.kafka).producer();
   await producer.connect();
   const pad = "x".repeat(3_000_000);

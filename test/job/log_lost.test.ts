@@ -1,4 +1,4 @@
-/** What happens where the database's log does not tell what was changed, on a server of the file's own. */
+/** Changes that are missing in the binary log, on a server for this file alone. */
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -45,7 +45,7 @@ const sql = (text: string) => db.query(text);
 const post = (prefix: string, ...args: string[]) =>
   run(["post", "--creds", creds, "--data", services.data, "--prefix", prefix, ...args]);
 
-/** Removes all files of the log but the newest; MariaDB keeps one that InnoDB may need for a while. */
+/** Purges all files of the log except the newest. For a while MariaDB keeps one that InnoDB may need. */
 async function purge(): Promise<void> {
   const files = async () =>
     ((await root.query("SHOW BINARY LOGS"))[0] as { Log_name: string }[]).map((f) => f.Log_name);
@@ -61,7 +61,7 @@ for (const [name, lose, pattern] of [
   ["reset", () => root.query("RESET MASTER"), /the log was reset|another file of the same name|impossible position/i],
   ["purged", purge, /could not find|not find/i],
 ] as const) {
-  test(`post stops where the log was ${name}, and --full mends it`, async () => {
+  test(`post stops if the log was ${name}, and --full fixes it`, async () => {
     ok(await post(`log-${name}`));
     await sql("UPDATE user_data SET age = age + 1 WHERE ind = 1");
     await lose();
@@ -74,17 +74,17 @@ for (const [name, lose, pattern] of [
   });
 }
 
-test("in a new file of the log rows are read with locks, and what is written meanwhile is posted once", async () => {
+test("in a new file of the log, rows are read with locks, and rows written meanwhile are posted once", async () => {
   await sql("DELETE FROM user_data WHERE ind = 150");
-  await root.query("FLUSH BINARY LOGS"); // nothing is written to the new file: a place in it proves nothing
+  await root.query("FLUSH BINARY LOGS"); // the new file has no transaction, so a place in it proves nothing
   const holder = (await connectMysql(server.mysql)) as unknown as Connection;
   await holder.query("START TRANSACTION");
   await holder.query("UPDATE user_data SET age = age + 1 ORDER BY ind LIMIT 1");
   const posting = post("locked");
   const waiting = "SELECT COUNT(*) AS n FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
-  // Asked more often than every 0.1 s, InnoDB gives what it gave before.
+  // InnoDB refreshes this at most every 0.1 s.
   for (let n = 0, tries = 0; n === 0; await sleep(200)) {
-    assert.ok(tries++ < 50, "post waits for the row");
+    assert.ok(tries++ < 50, "post does not wait for the row");
     [[{ n }]] = (await root.query(waiting)) as unknown as [[{ n: number }]];
   }
   await sql("INSERT INTO user_data VALUES (150, 'Mean', 'While', 30, NULL)");
@@ -97,11 +97,11 @@ test("in a new file of the log rows are read with locks, and what is written mea
   assert.equal(keys.filter((key) => key === "150").length, 1);
 });
 
-test("a log that was reset and ends at the very place of the checkpoint is another one all the same", async () => {
+test("a log that was reset is noticed even if it ends exactly at the place of the checkpoint", async () => {
   await root.query("RESET MASTER");
   ok(await post("log-same"));
   await sql("UPDATE user_data SET age = age + 1 WHERE ind = 1");
-  await sleep(1_100); // files tell their second
+  await sleep(1_100); // the time of a file is in whole seconds
   await root.query("RESET MASTER");
   assert.match(
     ok(await post("log-same"), 1).stderr,
@@ -111,7 +111,7 @@ test("a log that was reset and ends at the very place of the checkpoint is anoth
   await assertPosted(kafka, "log-same", db, "user");
 });
 
-test("a full run whose log is lost in its midst begins again", async () => {
+test("a full run restarts if the log is lost during it", async () => {
   ok(await post("begun-again"));
   const env = struck(join(services.folder.path, "begun-again"), "kill 1 ^sent");
   assert.equal(
@@ -133,7 +133,7 @@ test("a full run whose log is lost in its midst begins again", async () => {
   await assertPosted(kafka, "begun-again", db, "user");
 });
 
-test("a foreign key that deletes rows is warned about, and so are the rows that the log did not name", async () => {
+test("post warns about a foreign key that deletes rows, and about rows that are missing in the log", async () => {
   await sql("CREATE TABLE people (id INT PRIMARY KEY)");
   await sql("INSERT INTO people SELECT ind FROM user_data");
   await sql(
@@ -155,7 +155,7 @@ test("a foreign key that deletes rows is warned about, and so are the rows that 
   await sql("ALTER TABLE user_data DROP FOREIGN KEY of_people");
 });
 
-test("a view has no log of its own: post says so, and sees only new keys", async () => {
+test("the log has no changes of a view: post says so, and sees only new keys", async () => {
   await sql("RENAME TABLE geolocation_data TO places");
   await sql("CREATE VIEW geolocation_data AS SELECT * FROM places WHERE ind < 200");
   const { stderr } = ok(await post("log-view"));
@@ -171,7 +171,7 @@ test("a view has no log of its own: post says so, and sees only new keys", async
   await sql("RENAME TABLE places TO geolocation_data");
 });
 
-test("where the log can't be read, post says in one line what to grant, and sees only new keys", async () => {
+test("if the log cannot be read, post says in one line what to grant, and sees only new keys", async () => {
   const user = `'limited'@'%'`;
   await root.query(`CREATE USER ${user} IDENTIFIED BY 'secret'`);
   await root.query(`GRANT SELECT ON ${server.mysql.database}.* TO ${user}`);

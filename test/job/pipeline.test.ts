@@ -1,6 +1,5 @@
 /**
- * The whole job from outside, on real services: the program is run as a user runs it, and what it leaves in Kafka and
- * in the lake is read by other means.
+ * The whole job on real services: runs the program as a user does, and reads Kafka and the lake without its code.
  */
 
 import assert from "node:assert/strict";
@@ -41,7 +40,7 @@ after(async () => {
   await services?.close();
 });
 
-test("the sample data stands in MySQL as it is generated", async () => {
+test("the sample data is in MySQL as it was generated", async () => {
   for (const table of tableNames) {
     const rows = [...(await sourceMessages(db, table)).keys()];
     assert.equal(rows.length, 2000);
@@ -89,7 +88,7 @@ test("the whole job: every row is in its topic once and in order, and silver is 
   assert.deepEqual(matches, { pins: 2000n, with_geo: 2000n, with_user: 2000n, with_both: 2000n });
 });
 
-test("run again, nothing is posted or cleaned twice; rows added in between are posted alone", async () => {
+test("a second run posts and cleans nothing twice, and posts only the rows added in between", async () => {
   const before = await readTopic(kafka, "whole.geo");
   ok(await run([...at, "--prefix", "whole"]));
   assert.equal((await readTopic(kafka, "whole.geo")).length, before.length);
@@ -121,7 +120,7 @@ test("a row inserted below the last key is posted, and post --full posts every r
   await db.query("DELETE FROM user_data WHERE ind = -5");
 });
 
-test("clean --rebuild makes the same silver, rejects and gold from bronze alone", async () => {
+test("clean --rebuild creates the same silver, rejects and gold from bronze alone", async () => {
   const lake = join(data, "lake");
   const read = async () => [
     await Promise.all(tableNames.map((table) => readSilver(lake, table))),
@@ -137,7 +136,7 @@ test("clean --rebuild makes the same silver, rejects and gold from bronze alone"
   assert.deepEqual(await read(), before);
 });
 
-test("SQL that gives other columns than silver has is refused, and --rebuild makes all of silver by it", async () => {
+test("SQL with other columns than silver is refused, and --rebuild rebuilds all of silver with it", async () => {
   const folderOfCopy = join(folder.path, "edited program");
   const program = await copyProgram(folderOfCopy);
   const file = join(folderOfCopy, "sql", "clean_geo.sql");
@@ -163,7 +162,7 @@ test("SQL that gives other columns than silver has is refused, and --rebuild mak
   ok(await run(["clean", "--rebuild", "--data", data, "--quiet"]));
 });
 
-test("a full lake without its lake.json is refused, with what to write into it", async () => {
+test("a lake with files but without lake.json is refused, and the error says what to write to it", async () => {
   const file = join(data, "lake", "lake.json");
   const before = await readFile(file, "utf8");
   const args = ["clean", ...at, "--prefix", "whole"];
@@ -183,7 +182,7 @@ test("a full lake without its lake.json is refused, with what to write into it",
   }
 });
 
-test("a foreign message that can't be read is rejected with its reason, and the exit code is 3", async () => {
+test("an unreadable message of another program is rejected with a reason, and the exit code is 3", async () => {
   const producer = kafkaClient(kafka).producer({ allowAutoTopicCreation: false });
   await producer.connect();
   const hostile = Buffer.from("{'not': \u001b[31m json}");
@@ -261,7 +260,7 @@ test("explore shows one post of all three tables, readable and as JSON with MySQ
   ok(await run(["explore", ...at]));
 });
 
-test("status shows each table's way, also as JSON", async () => {
+test("status shows each table at every stage, also as JSON", async () => {
   const text = ok(await run(["status", ...at, "--prefix", "whole"]));
   assert.match(text.stdout, /^ {2}rows in MySQL +2,000 +2,002 .*\n {2}rows posted +2,000 .*\n {2}up to key +1,999 /m);
   const json = JSON.parse(ok(await run(["status", ...at, "--prefix", "whole", "--json"])).stdout);
@@ -270,8 +269,8 @@ test("status shows each table's way, also as JSON", async () => {
   assert.deepEqual(json.pin.reasons, { empty_message: 1, not_json: 1 });
 });
 
-test("--wait bounds how long each command waits for a table that another session has locked", async () => {
-  // With topics that are there: to make some may take longer than the wait.
+test("--wait limits how long each command waits for a table that another session has locked", async () => {
+  // With existing topics: creating them may take longer than the wait.
   const own = ["--creds", creds, "--prefix", "whole", "--data", join(folder.path, "locked")];
   const cases: { args: string[]; code: number }[] = [
     { args: ["post", ...own], code: 1 },
@@ -297,7 +296,7 @@ test("--wait bounds how long each command waits for a table that another session
   }
 });
 
-test("bronze that lacks a file is noticed by clean and by clean --rebuild, and nothing is changed", async () => {
+test("a missing bronze file is noticed by clean and by clean --rebuild, and nothing is changed", async () => {
   const lake = join(data, "lake");
   const [name] = await readdir(join(lake, "bronze/geo"));
   const path = join(lake, "bronze/geo", name as string);
@@ -316,7 +315,7 @@ test("bronze that lacks a file is noticed by clean and by clean --rebuild, and n
   assert.deepEqual(await readSilver(lake, "geo"), before);
 });
 
-test("a topic that was deleted and made again is noticed by post and by clean", async () => {
+test("a deleted and recreated topic is noticed by post and by clean", async () => {
   const admin = kafkaClient(kafka).admin();
   await admin.connect();
   await admin.deleteTopics({ topics: ["whole.geo"] });

@@ -1,4 +1,4 @@
-/** Posting while somebody else cleans or posts, after a kill, and to several partitions. */
+/** Posting beside another clean or post, after a kill, and to several partitions. */
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -32,7 +32,7 @@ after(async () => {
   await services?.close();
 });
 
-test("clean --follow goes on in micro-batches until it is stopped, with exit code 130", async (t) => {
+test("clean --follow cleans micro-batches until it is stopped, with exit code 130", async (t) => {
   const other = join(folder.path, "follow");
   const trace = join(folder.path, "follow.steps");
   const following = start(["clean", "--follow", "--creds", creds, "--data", other, "--prefix", "follow"], {
@@ -64,14 +64,14 @@ test("clean --follow goes on in micro-batches until it is stopped, with exit cod
   ok(await run(["post", "--full", "--creds", creds, "--data", other, "--prefix", "follow"]));
   await untilLedger("superseded", 6000);
   for (let tries = 0; !/\tresting\t[1-9]\d* ms/.test(readFileSync(trace, "utf8")); tries++) {
-    assert.ok(tries < 50, "after it wrote blocks anew it did not rest");
+    assert.ok(tries < 50, "it did not rest after it had rewritten blocks");
     await new Promise((done) => setTimeout(done, 100));
   }
   following.kill("SIGINT");
   assert.equal((await following.done).code, 130);
 });
 
-test("two posts of the same tables at once: one goes on, the other says who is running, nothing is doubled", async () => {
+test("of two concurrent posts of the same tables one continues, the other names the running one, nothing is duplicated", async () => {
   const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
   const runs = await Promise.all([run(args), run(args)]);
   assert.ok(runs.some(({ code }) => code === 0));
@@ -88,7 +88,7 @@ test("two posts of the same tables at once: one goes on, the other says who is r
   }
 });
 
-test("a full run that was killed is finished for all tables by the next post", async () => {
+test("the next post finishes a killed full run for all tables", async () => {
   const args = ["post", "--creds", creds, "--prefix", "twice", "--data", folder.path];
   const env = struck(join(folder.path, "steps"), "kill 1 ^sent");
   assert.equal((await run([...args, "--full"], { env })).code, null);
@@ -99,7 +99,7 @@ test("a full run that was killed is finished for all tables by the next post", a
   }
 });
 
-test("post says where another's open transaction hides its rows", async () => {
+test("post warns if an open transaction of another program hides its rows", async () => {
   const producer = kafkaClient(kafka).producer({ transactionalId: "other", maxInFlightRequests: 1, idempotent: true });
   await producer.connect();
   const transaction = await producer.transaction();
@@ -121,7 +121,7 @@ test("several partitions: each key in the partition of Java's clients, in order 
     (await readFile(creds, "utf8")).replace(/BROKERS:/, "PARTITIONS: 3\n  PREFIX: parts\n  BROKERS:"),
   );
   await chmod(path, 0o600);
-  // The path has names of columns in it: readers that see partitions there would replace these.
+  // The path contains column names: a reader that takes them for partitions would replace these columns.
   const other = join(folder.path, "country=US", "_offset=3");
   ok(await run(["--creds", path, "--data", other]));
   ok(await run(["report", "--creds", path, "--data", other]));
@@ -145,7 +145,7 @@ test("several partitions: each key in the partition of Java's clients, in order 
   }
 });
 
-test("a silver file that was deleted is noticed: the ledger is not balanced, and --rebuild mends it", async () => {
+test("a deleted silver file is noticed: the ledger is not balanced, and --rebuild fixes it", async () => {
   const other = join(folder.path, "country=US", "_offset=3");
   const args = ["clean", "--creds", join(folder.path, "parts.yaml"), "--data", other];
   for (const name of await readdir(join(other, "lake/silver/geo"))) await rm(join(other, "lake/silver/geo", name));

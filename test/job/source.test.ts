@@ -1,4 +1,4 @@
-/** Tables as other people make, lock and fill them. */
+/** Tables that other people create, lock and fill. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
@@ -31,7 +31,7 @@ after(async () => {
   await services?.close();
 });
 
-test("post waits for its count of rows where that takes longer than the posting, and warns of what it finds", async () => {
+test("post waits for its count of rows if that takes longer than posting, and warns about a difference", async () => {
   await db.query("CREATE DATABASE pinterest_counted");
   for (const { source } of Object.values(tables)) {
     const name = source === "geolocation_data" ? "kept_data" : source;
@@ -66,7 +66,7 @@ async function copyTables(name: string): Promise<string[]> {
   return ["post", "--creds", path, "--prefix", name, "--data", folder.path];
 }
 
-test("tables without a primary key are posted when their keys are unique, else the error names the ALTER TABLE that fixes them", async () => {
+test("tables without a primary key are posted if their keys are unique, otherwise the error names the ALTER TABLE that fixes them", async () => {
   const args = await copyTables("nokey");
   ok(await run(args));
   assert.equal((await readTopic(kafka, "nokey.geo")).length, 10);
@@ -177,11 +177,11 @@ test("rows of megabytes are posted page by page, in bounded memory", async () =>
   assert.deepEqual(await readPage(wide, source, page, () => {}), { rows: 3, cut: true });
   await assert.rejects(readPage(wide, source, page, () => {}));
 
-  // Of a page that took too long no row comes later: it would be taken for one of the next page.
+  // No row of a page that timed out arrives later: it would be taken for one of the next page.
   const late = await connectMysql({ ...mysql, database: "pinterest_wide" });
   let rows = 0;
   const reading = readPage(late, source, { ...page, maxBytes: 1e9, timeoutMs: 200 }, () => {
-    // As a program finds it that was stopped: the time is over, and the rows wait in the socket.
+    // As in a program that was frozen: the timeout is over, and the rows wait in the socket.
     if (rows++ === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
   });
   await assert.rejects(reading, /No answer within 0\.2 s/);
@@ -201,7 +201,7 @@ test("rows of megabytes are posted page by page, in bounded memory", async () =>
   );
 });
 
-test("wrong credentials are told without the password, with exit code 2", async () => {
+test("an error about wrong credentials does not show the password, and the exit code is 2", async () => {
   const path = join(folder.path, "wrong.yaml");
   await writeFile(path, `HOST: 127.0.0.1\nPORT: ${mysql.port}\nUSER: pipeline\nPASSWORD: hunter2\n`, { mode: 0o600 });
   const { code, stderr } = await run(["explore", "--creds", path]);
@@ -213,7 +213,7 @@ test("wrong credentials are told without the password, with exit code 2", async 
   assert.ok(!stderr.includes("hunter2"));
 });
 
-test("a table that is locked while it is made is no missing table", async () => {
+test("a table that is locked while it is created is not reported as missing", async () => {
   await db.query("CREATE DATABASE pinterest_made");
   const [maker, reader] = [await connectMysql(mysql), await connectMysql(mysql, { waitMs: 1_000 })];
   const making = maker.query("CREATE TABLE pinterest_made.geolocation_data AS SELECT SLEEP(6) AS ind");
@@ -224,7 +224,7 @@ test("a table that is locked while it is made is no missing table", async () => 
   reader.destroy();
 });
 
-test("a statement may take longer than --wait while the database works, and not while it answers nobody", async () => {
+test("a statement may take longer than --wait while the database answers other connections, and not otherwise", async () => {
   await db.query("CREATE DATABASE pinterest_slow");
   const slow = `SELECT * FROM ${mysql.database}.geolocation_data WHERE ind < 300 AND SLEEP(0.01 + 0 * ind) = 0`;
   await db.query(`CREATE VIEW pinterest_slow.geolocation_data AS ${slow}`);

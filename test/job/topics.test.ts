@@ -1,4 +1,4 @@
-/** Topics as other people leave them: what they hold, how it is packed, and topics that are deleted and made again. */
+/** Topics of other people: what they contain, how it is compressed, and topics that are deleted and recreated. */
 import assert from "node:assert/strict";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -38,7 +38,7 @@ after(async () => {
   await services?.close();
 });
 
-/** Makes a topic, and waits until the broker leads all of its partitions. */
+/** Creates a topic, and waits until the broker leads all of its partitions. */
 async function makeTopic(topic: string, numPartitions = 1): Promise<void> {
   const configEntries = [{ name: "max.message.bytes", value: "40000000" }];
   await admin.createTopics({ topics: [{ topic, numPartitions, configEntries }], waitForLeaders: false });
@@ -56,7 +56,7 @@ const cleanArgs = (prefix: string, ...more: string[]) => [
   ...["clean", "--creds", services.creds, "--prefix", prefix, "--data", join(services.folder.path, prefix), ...more],
 ];
 
-test("topics that are missing do not disturb those that are asked for at the same time", async () => {
+test("missing topics do not disturb concurrent requests for others", async () => {
   await makeTopic("some.geo");
   for (let times = 0; times < 3; times++) {
     await using reader = await connectReader(kafka);
@@ -65,7 +65,7 @@ test("topics that are missing do not disturb those that are asked for at the sam
   }
 });
 
-test("small messages without a key or without a value share a bronze file, also behind 4 MB of a batch", async () => {
+test("small messages without a key or without a value share a bronze file, also after 4 MB of a batch", async () => {
   await makeTopic("keyless.geo");
   const value = geo(1).padEnd(4_000);
   const messages = Array.from({ length: 2_000 }, (_, i) => (i % 3 === 0 ? { key: "1", value: null } : { value }));
@@ -80,7 +80,7 @@ test("small messages without a key or without a value share a bronze file, also 
   assert.equal((await readdir(paths(lake).bronze("geo"))).length, 1);
 });
 
-test("clean lands more files at once than a process may open", async () => {
+test("clean lands more files at the same time than a process may open", async () => {
   await makeTopic("wide.geo", 90);
   const messages = Array.from({ length: 90 }, (_, partition) => ({ partition, value: geo(partition) }));
   await producer.send({ topic: "wide.geo", messages });
@@ -104,14 +104,14 @@ test("clean lands more files at once than a process may open", async () => {
   assert.match(stdout, /geo +90 +90 /);
 });
 
-test("clean reads batches that were packed by snappy, lz4 or zstd", async () => {
+test("clean reads batches that were compressed with snappy, lz4 or zstd", async () => {
   const { CompressionCodecs } = createRequire(import.meta.url)("kafkajs") as typeof import("kafkajs");
   const packed = JSON.parse(await readFile(new URL("../io/batches.json", import.meta.url), "utf8")) as Record<
     string,
     string
   >;
   await makeTopic("packed.geo");
-  // The records of a client's batch take the place of as many others.
+  // Replaces the records of this batch by those of a real client.
   const messages = Array.from({ length: 800 }, () => ({ value: "-" }));
   for (const [compression, name] of [
     [2, "snappy"],
@@ -130,8 +130,8 @@ test("clean reads batches that were packed by snappy, lz4 or zstd", async () => 
   assert.match(stdout, /geo +2,400 +800 +1,600 +0 +0 +yes/);
 });
 
-/** Makes a topic anew under its name, as an impatient colleague would. */
-async function makeAgain(topic: string): Promise<void> {
+/** Deletes and recreates a topic, as an impatient colleague would. */
+async function recreateTopic(topic: string): Promise<void> {
   await admin.deleteTopics({ topics: [topic] });
   await makeTopic(topic);
 }
@@ -141,21 +141,21 @@ const bindingOf = async (prefix: string) =>
     Awaited<ReturnType<typeof readIdentity>>
   >;
 
-test("a topic that is made again while clean --follow runs is noticed, whatever it holds now", async () => {
+test("a topic that is recreated while clean --follow runs is noticed, whatever it contains now", async () => {
   await makeTopic("again.geo");
   await producer.send({ topic: "again.geo", messages: [{ value: geo(1) }, { value: geo(2) }] });
   const following = start(cleanArgs("again", "--follow"));
   try {
     const silver = paths(join(services.folder.path, "again", "lake")).silver("geo");
     for (let tries = 0; tries < 200 && (await names(silver)).length === 0; tries++) await sleep(50);
-    await makeAgain("again.geo");
+    await recreateTopic("again.geo");
     await producer.send({ topic: "again.geo", messages: [3, 4, 5].map((ind) => ({ value: geo(ind) })) });
     const ended = await Promise.race([following.done, sleep(15_000)]);
     assert.ok(ended, following.output());
     assert.equal(ended.code, 1);
     assert.match(
       ended.stderr,
-      // By its id, or by its messages or its end where these are looked at first.
+      // By its id, or by its messages or its end if these are checked first.
       /Error: Topic "again\.geo" was recreated: (its id is ".{22}", but the lake holds messages of the topic with id ".{22}"|it no longer holds the last message .*|partition 0 of topic "again\.geo" ends at offset \d, but .*); start a new lake with another --data/,
     );
   } finally {
@@ -166,14 +166,14 @@ test("a topic that is made again while clean --follow runs is noticed, whatever 
   assert.match(stderr, /Topic "again\.geo" was recreated: its id is/);
 });
 
-test("messages of a topic that was made again after the last look are not landed", async () => {
+test("messages of a topic that was recreated after the last check are not landed", async () => {
   await makeTopic("late.geo");
   await producer.send({ topic: "late.geo", messages: [{ value: geo(1) }] });
   const lake = join(services.folder.path, "late");
   await Promise.all([paths(lake).tmp, paths(lake).bronze("geo")].map((path) => mkdir(path, { recursive: true })));
   await using reader = await connectReader(kafka);
   const topicId = (await topicIds(reader, ["late.geo", "none.geo"])).get("late.geo") as string;
-  await makeAgain("late.geo");
+  await recreateTopic("late.geo");
   await producer.send({ topic: "late.geo", messages: [{ value: geo(2) }] });
   await using lander = await openLandingThread({ kafka, lake });
   const ends = { positions: new Map([[0, 0]]), endOffsets: new Map([[0, 1]]) };
@@ -181,7 +181,7 @@ test("messages of a topic that was made again after the last look are not landed
   assert.deepEqual(await readdir(paths(lake).bronze("geo")), []);
 });
 
-test("a missing topic has no id, and neither has one whose broker gives none", async () => {
+test("a missing topic has no id, and neither has one on a broker without ids", async () => {
   await makeTopic("ids.geo");
   await using reader = await connectReader(kafka);
   const ids = await topicIds(reader, ["ids.geo", "ids.pin"]);
@@ -195,7 +195,7 @@ test("a missing topic has no id, and neither has one whose broker gives none", a
 });
 
 for (const end of ["commit", "abort"] as const) {
-  test(`a lake without ids notices a topic that was made again by what ${end}() left at the last offset landed`, async () => {
+  test(`a lake without ids notices a recreated topic by what ${end}() left at the last offset landed`, async () => {
     const [prefix, topic] = [`old-${end}`, `old-${end}.geo`];
     await makeTopic(topic);
     await producer.send({ topic, messages: [{ value: geo(1) }, { value: geo(2) }] });
@@ -205,21 +205,21 @@ for (const end of ["commit", "abort"] as const) {
     assert.deepEqual(Object.keys(topics ?? {}), ["geo"]);
     await writeIdentity(join(services.folder.path, prefix, "lake"), binding);
 
-    // It is bound to the topic that it finds, since that one still holds the last message.
+    // The lake is bound to the topic that it finds, because that still has the last message.
     const second = await run(cleanArgs(prefix));
     assert.equal(second.code, 0, second.stderr);
     assert.deepEqual((await bindingOf(prefix)).topics, topics);
     await writeIdentity(join(services.folder.path, prefix, "lake"), binding);
 
-    // At offset 1 is the mark of the commit, or a record of an aborted transaction.
-    await makeAgain(topic);
+    // At offset 1 is the marker of the commit, or a record of an aborted transaction.
+    await recreateTopic(topic);
     const sender = await openProducer(kafka, { transactionalId: prefix });
     const messages = [{ value: geo(1) }, ...(end === "abort" ? [{ value: geo(2) }] : [])];
     const transaction = await sender.transaction();
     await transaction.send({ topic, messages });
     await transaction[end]();
     await sender.disconnect();
-    await waitForStableOffset({ ...kafka, prefix }, "geo"); // the mark comes after the answer
+    await waitForStableOffset({ ...kafka, prefix }, "geo"); // the marker is written after the answer
     await producer.send({ topic, messages: [{ value: geo(3) }] });
     const third = await run(cleanArgs(prefix));
     assert.equal(third.code, 1, third.stderr);
@@ -230,7 +230,7 @@ for (const end of ["commit", "abort"] as const) {
   });
 }
 
-test("post skips strange records among its checkpoints with one warning, and so does post --full", async () => {
+test("post and post --full skip unknown records among the checkpoints with one warning", async () => {
   const args = ["post", "--creds", services.creds, "--prefix", "strange", "--data", services.folder.path];
   const first = await run(args);
   assert.equal(first.code, 0, first.stderr);
@@ -268,12 +268,12 @@ test("post skips strange records among its checkpoints with one warning, and so 
   );
 });
 
-test("post notices a topic that was made again, also where the last row posted is in its old place", async () => {
+test("post notices a recreated topic even if the last row posted is at its old offset", async () => {
   const args = ["post", "--creds", services.creds, "--prefix", "posted", "--data", services.folder.path];
   const first = await run(args);
   assert.equal(first.code, 0, first.stderr);
   const rows = await readTopic(kafka, "posted.geo");
-  await makeAgain("posted.geo");
+  await recreateTopic("posted.geo");
   await producer.send({ topic: "posted.geo", messages: rows.map(({ key, value }) => ({ key, value })) });
   const { code, stderr } = await run(args);
   assert.equal(code, 1, stderr);
@@ -282,7 +282,7 @@ test("post notices a topic that was made again, also where the last row posted i
   assert.equal(full.code, 0, full.stderr);
 });
 
-test("more replicas than brokers are a wrong setting, which the error names", async () => {
+test("more replicas than brokers are a wrong setting, and the error names it", async () => {
   const path = join(services.folder.path, "replicas.yaml");
   const text = (await readFile(services.creds, "utf8")).replace(/BROKERS:/, "REPLICATION_FACTOR: 3\n  BROKERS:");
   await writeFile(path, text, { mode: 0o600 });
@@ -294,7 +294,7 @@ test("more replicas than brokers are a wrong setting, which the error names", as
   );
 });
 
-test("a transaction time-out that the broker does not allow is a wrong setting, not an outage", async () => {
+test("a transaction timeout that the broker does not allow is a wrong setting, not an outage", async () => {
   const opening = openProducer(kafka, { transactionalId: "slow", transactionTimeout: 2_000_000 });
   await assert.rejects(opening, (error: Error) => {
     assert.ok(error instanceof UsageError);

@@ -1,8 +1,8 @@
 /**
- * The tests of the log, and the faults while it is followed, on a MySQL 8.0 instead of MariaDB: `npm run test:mysql8`.
+ * The tests of the binary log, and faults while it is followed, on MySQL 8.0 instead of MariaDB: `npm run test:mysql8`.
  *
- * Maven brings the server (34 MB, kept in the user's cache), `apt-get download` a library that it wants and Debian no
- * longer installs; nothing is installed. Where they cannot be had it says so and ends well.
+ * Maven downloads the server (34 MB, kept in the user's cache), and `apt-get download` a library that it needs and Debian
+ * no longer installs; nothing is installed. If they cannot be downloaded, it says so and exits with 0.
  *
  * @module
  */
@@ -17,7 +17,7 @@ import { output } from "../support/python.ts";
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const name = "mysql-8.0.15";
 
-/** The folder of the server's files, in the cache; it is made where it is not there. */
+/** The folder of the server's files in the cache; creates it if it is missing. */
 async function bringMysql(): Promise<string> {
   const home = join(cacheFolder(), name);
   if (existsSync(home)) return home;
@@ -39,7 +39,7 @@ async function bringMysql(): Promise<string> {
   return home;
 }
 
-/** Unpacks Debian's libaio1 into a folder. */
+/** Extracts Debian's libaio1 to a folder. */
 async function bringLibrary(folder: string): Promise<void> {
   const download = spawnSync("apt-get", ["download", "libaio1"], { cwd: folder, encoding: "utf8" });
   const deb = readdirSync(folder).find((found) => /^libaio1_.*[.]deb$/.test(found));

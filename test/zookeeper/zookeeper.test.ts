@@ -40,7 +40,7 @@ async function wholeJob(prefix: string): Promise<void> {
   assert.deepEqual(await compareLake(compared, messages), nothing);
 }
 
-test("the whole job: every row is in its topic once and in order, and silver is what the topics say", async () => {
+test("the whole job: every row is in its topic once and in order, and silver is the topics, cleaned", async () => {
   await wholeJob("pinterest");
   const said = await run(["status", ...here]);
   assert.match(said.stderr, /Kafka 127[.]0[.]0[.]1:\d+ [(]embedded, with ZooKeeper[)]/);
@@ -50,7 +50,7 @@ test("the whole job: every row is in its topic once and in order, and silver is 
   assert.equal((JSON.parse(cleaned.stdout) as { messages: number }).messages, 15);
 });
 
-test("Kafka is of version 3.9 and runs by the ZooKeeper, with data of its own", async () => {
+test("Kafka is version 3.9 and uses the ZooKeeper, with separate data", async () => {
   const folder = dirname(services.creds);
   const commands = await Promise.all(javas().map(({ pid }) => readFile(`/proc/${pid}/cmdline`, "utf8")));
   assert.match(commands[0] as string, /QuorumPeerMain/);
@@ -60,10 +60,10 @@ test("Kafka is of version 3.9 and runs by the ZooKeeper, with data of its own", 
   assert.match(await askZookeeper("dump"), /\/brokers\/ids\/1/);
 });
 
-/** What ZooKeeper says to a four letter word. */
+/** ZooKeeper's answer to a four letter command. */
 const askZookeeper = async (word: string) => String(await ask(state().ports.zookeeper as number, word));
 
-/** Where a process listens: address and port in the system's hexadecimal digits. */
+/** The addresses and ports on which a process listens, in hexadecimal digits. */
 async function listensAt(pid: number): Promise<string[]> {
   const folder = `/proc/${pid}/fd`;
   const links = await Promise.all((await readdir(folder)).map((fd) => readlink(join(folder, fd)).catch(() => "")));
@@ -76,7 +76,7 @@ async function listensAt(pid: number): Promise<string[]> {
     .map((row) => row[1] as string);
 }
 
-test("ZooKeeper and Kafka listen on 127.0.0.1 alone, without an admin server, and say little", async () => {
+test("ZooKeeper and Kafka listen on 127.0.0.1 alone, without an admin server, and log little", async () => {
   const found = await Promise.all(javas().map(({ pid }) => listensAt(pid)));
   for (const addresses of found) {
     assert.equal(addresses.length, 1, addresses.join());
@@ -87,7 +87,7 @@ test("ZooKeeper and Kafka listen on 127.0.0.1 alone, without an admin server, an
     assert.match(await askZookeeper(word), /not in the whitelist/);
 });
 
-test("a broker that is killed starts again with the next command, though ZooKeeper still knows it", async () => {
+test("the next command restarts a killed broker, although ZooKeeper still has its session", async () => {
   services.killKafka();
   const again = await run(["clean", ...here]);
   assert.equal(again.code, 0, again.stderr);
@@ -95,17 +95,17 @@ test("a broker that is killed starts again with the next command, though ZooKeep
   assert.equal(javas().length, 2);
 });
 
-test("a ZooKeeper that is killed starts again with the next command, and its Kafka goes on with it", async () => {
+test("the next command restarts a killed ZooKeeper, and its Kafka continues with it", async () => {
   const [keeper, kafka] = javas();
   process.kill(keeper?.pid as number, "SIGKILL");
   await untilGone([keeper?.pid as number]);
-  const posted = await run(["post", "--prefix", "after", ...here]); // makes topics, which asks ZooKeeper
+  const posted = await run(["post", "--prefix", "after", ...here]); // creates topics, which needs ZooKeeper
   assert.equal(posted.code, 0, posted.stderr);
   assert.match(posted.stderr, /ZooKeeper is ready/);
   assert.ok(javas().some(({ pid }) => pid === kafka?.pid));
 });
 
-test("services without ZooKeeper live beside, and commands say that the others run too", async () => {
+test("services without ZooKeeper run beside, and commands say that the others run too", async () => {
   const beside = await run(["clean", "--data", services.data]);
   assert.equal(beside.code, 0, beside.stderr);
   assert.match(beside.stderr, /The services with ZooKeeper run too, .* say --zookeeper/);
@@ -116,7 +116,7 @@ test("services without ZooKeeper live beside, and commands say that the others r
   assert.equal(javas().length, 2);
 });
 
-test("neither kind of Kafka starts on the other's data, and --zookeeper is refused for a Kafka of one's own", async () => {
+test("neither kind of Kafka starts on the other's data, and --zookeeper is refused for the user's own Kafka", async () => {
   const inside = await run(["clean", "--data", join(services.data, "zookeeper")]);
   assert.equal(inside.code, 1);
   assert.match(inside.stderr, /was made by --zookeeper: say --zookeeper/);
@@ -125,7 +125,7 @@ test("neither kind of Kafka starts on the other's data, and --zookeeper is refus
   assert.match(own.stderr, /--zookeeper starts the program's own Kafka/);
 });
 
-test("down stops all of it, a killed program leaves nothing behind, and reset deletes what is there", async () => {
+test("down stops everything, a killed program leaves nothing running, and reset deletes all data", async () => {
   const up = pidsOf(state());
   assert.equal((await run(["down", ...here])).code, 0);
   await untilGone(up);
@@ -142,7 +142,7 @@ test("down stops all of it, a killed program leaves nothing behind, and reset de
   assert.ok(existsSync(join(services.data, "services")));
 });
 
-test("a short fault run on it: nothing is lost or doubled", async () => {
+test("a short fault run: nothing is lost or duplicated", async () => {
   const faults = fileURLToPath(new URL("../faults/faults.ts", import.meta.url));
   const only = "kill-post,kill-broker,kill-zookeeper,broker-in-transaction,answer-lost,mixed";
   const program = [process.execPath, "--import", import.meta.resolve("tsx"), faults];
