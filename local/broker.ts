@@ -1,33 +1,33 @@
 /**
- * A private Kafka: one node that is broker and controller (KRaft), or, as Kafka was until 3.9, a broker and a ZooKeeper.
+ * Runs a private Kafka: one node that is broker and controller (KRaft), or a broker with ZooKeeper (Kafka up to 3.9).
  *
  * @module
  */
 
 import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { answers, ask, freePort, type Guarded, type Tools, untilReady } from "./processes.ts";
 import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";
 import { firstTransaction, makeArchive, quickClasses, quickCompiler } from "./warm_start.ts";
 
-/** Where a Kafka lives. */
+/** The folder, ports and settings of a Kafka. */
 interface KafkaPlace {
   folder: string;
   ports: { broker: number } & ({ controller: number } | { zookeeper: number });
-  /** For tests: Kafka's own settings, which win over those made here (brokers behind a proxy, one of several, secured). */
+  /** For tests: Kafka settings that override those set here (a broker behind a proxy, one of several, secured). */
   settings?: Record<string, string | number>;
-  /** For tests: what makes several brokers one cluster; a random one when absent. */
+  /** For tests: the id that brokers of one cluster share. Default: random. */
   clusterId?: string;
-  /** It is for one command, and starts quickly rather than being quick after some 15 million rows. */
+  /** It serves one command: it starts faster, and is slower only after some 15 million rows. */
   brief?: boolean;
-  /** For tests: more arguments for the formatting. */
+  /** For tests: more arguments for the format command. */
   format?: string[];
 }
 
-/** Starts Kafka on 127.0.0.1, formatting its folder at the first time; resolves when it answers. */
+/** Starts Kafka on 127.0.0.1, and formats its folder at the first start. Resolves when it answers. */
 export async function startKafka(
   program: KafkaProgram,
   place: KafkaPlace,
@@ -67,33 +67,33 @@ export async function startKafka(
   }
 }
 
-/** Makes the archive of {@link quickClasses} by a start in a folder of its own. */
+/** Creates the archive of {@link quickClasses} with a start in a separate folder. */
 export const keepClasses = (program: KafkaProgram, services: string, tools: Tools): Promise<void> =>
   makeArchive(program, { services, tools }, async (folder, flags) => {
     const ports = { broker: await freePort(), controller: await freePort() };
     return startKafka(program, { folder, ports }, tools, flags);
   });
 
-/** A random one; exported for tests. */
-export const newClusterId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // it looks like no option
+/** A random cluster id; exported for tests. */
+export const newClusterId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // must not look like an option
 
-/** The broker's data, with and without ZooKeeper: neither can go on with the other's. */
+/** The broker's data folder with and without ZooKeeper; their formats differ. */
 const dataOf = { controller: "kafka", zookeeper: "kafka-by-zookeeper" };
 
 /**
- * Refuses a folder whose Kafka was started the other way.
+ * Refuses a folder whose Kafka was created in the other mode.
  *
  * @throws `Error` that says what to do
  */
 export function checkMode(folder: string, { zookeeper }: { zookeeper: boolean }): void {
   if (!existsSync(join(folder, zookeeper ? dataOf.controller : dataOf.zookeeper))) return;
   const [how, instead] = zookeeper
-    ? ["without ZooKeeper", "choose another folder by --data"]
-    : ["by --zookeeper", "say --zookeeper, and as --data the folder that its folder lies in"];
-  throw new Error(`The Kafka in "${folder}" was made ${how}: ${instead}`);
+    ? ["without ZooKeeper", "choose another folder with --data"]
+    : ["with ZooKeeper", `use --zookeeper --data "${dirname(dirname(folder))}"`];
+  throw new Error(`The Kafka in "${folder}" was created ${how}: ${instead}`);
 }
 
-/** Starts a ZooKeeper on 127.0.0.1; resolves when it answers. */
+/** Starts a ZooKeeper on 127.0.0.1. Resolves when it answers. */
 export async function startZookeeper(
   program: KafkaProgram,
   { folder, port }: { folder: string; port: number },
@@ -104,7 +104,7 @@ export async function startZookeeper(
     writeFileSync(join(folder, "zookeeper.properties"), zookeeperProperties(port));
     const flags = [
       ...["-Xmx256m", quickCompiler],
-      "-Dzookeeper.forceSync=no", // what is written reaches the system, not the disk: as with the database
+      "-Dzookeeper.forceSync=no", // writes reach the operating system but are not synced, as with the database
       "-Dzookeeper.jmx.log4j.disable=true",
     ];
     const main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
@@ -117,21 +117,21 @@ export async function startZookeeper(
   }
 }
 
-/** Waits until ZooKeeper has forgotten a broker that was killed: before that it refuses the same one. */
+/** Waits until the session of a killed broker has expired: before that, ZooKeeper refuses the same broker id. */
 async function untilUnregistered(port: number, signal: AbortSignal): Promise<void> {
   const deadline = Date.now() + 3 * sessionMs;
   while ((await ask(port, "dump")).includes("/brokers/ids/1") && Date.now() < deadline)
     await sleep(50, null, { signal });
 }
 
-/** The topics that a broker's data folder has partitions of. */
+/** The topics with partitions in a broker's data folder. */
 const topicsIn = (data: string): string[] =>
   existsSync(data) ? readdirSync(data).flatMap((name) => /^(.+)-\d+$/.exec(name)?.[1] ?? []) : [];
 
-/** Waits until a broker tells of its topics: one by ZooKeeper answers before it has learned of them. */
+/** Waits until the metadata contains the topics: with ZooKeeper, a broker answers before it has loaded them. */
 async function untilKnown(topics: string[], port: number, signal: AbortSignal): Promise<void> {
   const isWhole = (said: Buffer) => said.length >= 4 && said.length >= 4 + said.readInt32BE(0);
-  const deadline = Date.now() + 20_000; // should a folder be left of a topic that was deleted
+  const deadline = Date.now() + 20_000; // the folder of a deleted topic may remain
   while (Date.now() < deadline) {
     const known = await ask(port, requests.metadata, isWhole);
     if (topics.every((topic) => known.includes(topic))) return;
@@ -139,7 +139,7 @@ async function untilKnown(topics: string[], port: number, signal: AbortSignal): 
   }
 }
 
-/** Runs the program's Java in a folder that its command line names, with a log there. */
+/** Runs Java with a log in a folder. The command line contains the folder. */
 function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: string; log: string }, tools: Tools) {
   const path = join(folder, log);
   const output = openSync(path, "a");
@@ -151,22 +151,22 @@ function openJava({ java, classpath }: KafkaProgram, { folder, log }: { folder: 
         [
           ...flags,
           "-XX:+UseSerialGC",
-          "-XX:-UsePerfData", // leaves a file in /tmp
+          "-XX:-UsePerfData", // would leave a file in /tmp
           "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
           "-Dorg.slf4j.simpleLogger.showDateTime=true",
           "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss",
-          `-Dpinterest.services=${folder}`, // so that the command line names the folder
+          `-Dpinterest.services=${folder}`, // for isRunning
           ...["-cp", classpath],
           ...main,
         ],
-        // Paths inside are relative: Java cannot read every name in every locale, and Kafka splits log.dirs at commas.
+        // Its paths are relative, because Java cannot read every name in every locale and Kafka splits log.dirs at commas.
         { output, cwd: folder, env: { ...process.env, LC_ALL: "C.UTF-8" } },
       ),
     close: () => closeSync(output),
   };
 }
 
-/** How long a broker that was killed stays known to ZooKeeper, or to the controller, ms; the defaults are 18 s and 9 s. */
+/** Time until ZooKeeper or the controller drops a killed broker, ms. Defaults: 18 s and 9 s. */
 const sessionMs = 3_000;
 
 const properties = ({ ports, settings = {} }: KafkaPlace, data: string) => `\
@@ -180,7 +180,7 @@ offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-# From the heap; the default is 128 MB.
+# Part of the heap; the default is 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
 ${Object.entries(settings)
   .map(([name, value]) => `${name}=${value}`)
@@ -212,7 +212,7 @@ dataDir=./zookeeper
 clientPort=${port}
 clientPortAddress=127.0.0.1
 admin.enableServer=false
-# "Are you there", and which brokers are.
+# "Are you ok", and the registered brokers.
 4lw.commands.whitelist=ruok,dump
 # Sessions last 2 to 20 ticks.
 tickTime=500

@@ -121,7 +121,7 @@ export async function bring(service: ServiceName, folder: string, tools: Tools):
   try {
     writeFileSync(pomFile, pom());
     const chosen = ["-P", profile, `-D${profile}.version=${pinnedVersion(property)}`];
-    // By itself Maven accepts a wrong checksum with a warning.
+    // Without the option, Maven only warns about a wrong checksum.
     const args = ["-U", "--strict-checksums", "-f", pomFile, ...chosen, "-Dstyle.color=never", `-Dto=${folder}`];
     await using maven = ending(spawn("mvn", [...args, "generate-resources"], { output: "pipe", cwd: dirname(folder) }));
     const failure = await untilEnded(maven.process, output, signal);
@@ -138,7 +138,7 @@ export async function bring(service: ServiceName, folder: string, tools: Tools):
 
 const ending = (process: Guarded) => ({ process, [Symbol.asyncDispose]: () => process.stop() });
 
-/** The message for a reason of Maven's. */
+/** The error message for Maven's reason. */
 function cannotDownload(service: ServiceName, reason: string): string {
   const { name, variable } = downloads[service];
   const another = `set ${variable} to an installed one`;
@@ -159,14 +159,14 @@ async function untilEnded(
   signal: AbortSignal,
 ): Promise<string | undefined> {
   let lastOutput = Date.now();
-  const complaints: string[] = [];
+  const warnings: string[] = [];
   maven.child.stdout?.on("data", (chunk: Buffer) => {
     lastOutput = Date.now();
     output.read(chunk);
   });
   maven.child.stderr?.on("data", (chunk: Buffer) => {
     lastOutput = Date.now();
-    complaints.push(stripVTControlCharacters(chunk.toString("utf8")).trim());
+    warnings.push(stripVTControlCharacters(chunk.toString("utf8")).trim());
   });
   let how: string | undefined;
   void maven.ended.then((end) => {
@@ -176,7 +176,7 @@ async function untilEnded(
     if (Date.now() - lastOutput > 120_000) return "it printed nothing for 2 minutes";
     await sleep(50);
   }
-  return how === "exit code 0" ? undefined : (output.errors[0] || complaints.join(" ") || how)?.slice(0, 800);
+  return how === "exit code 0" ? undefined : (output.errors[0] || warnings.join(" ") || how)?.slice(0, 800);
 }
 
 /** Follows Maven's output from the first of the files that count, `size` MB in all. */
@@ -189,7 +189,7 @@ function readMaven(first: RegExp, size: number) {
   let current = 0;
   let counting: number | undefined;
   let complete: number | undefined;
-  /** The time when Maven had found what to unpack: after that it downloads it, if it must. */
+  /** When Maven had resolved what to unpack. It downloads it after that, unless its repository has it. */
   let found: number | undefined;
   let rest = "";
   const onLine = (line: string) => {
@@ -214,7 +214,7 @@ function readMaven(first: RegExp, size: number) {
       rest = lines.pop() ?? "";
       for (const line of lines) onLine(line);
     },
-    /** For people: the MB, the rate and the time left; or what Maven does before and after it. */
+    /** The MB, the rate and the time left, for people; before and after the download, what Maven does. */
     state(): string {
       const now = Date.now();
       const ending = complete ?? (counting === undefined ? found : undefined);

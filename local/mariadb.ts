@@ -11,12 +11,12 @@ import { answers, type Guarded, type Tools, untilReady } from "./processes.ts";
 import type { MysqlProgram } from "./programs.ts";
 import { type MysqlAddress, writePrivate } from "./state.ts";
 
-/** How the names of these servers begin (report_host). */
+/** Prefix of the names of these servers (report_host). */
 export const ownServers = "embedded-";
 
 /**
- * Starts the server on 127.0.0.1, making its data folder at the first time; resolves when it takes connections. For
- * tests: `flags` are the server's own, which win over those made here.
+ * Starts the server on 127.0.0.1 and creates its data folder at the first start. Resolves when it accepts connections.
+ * For tests: `flags` are added to the server's command line and override those set here.
  */
 export async function startMysql(
   program: MysqlProgram,
@@ -30,13 +30,13 @@ export async function startMysql(
     "--no-defaults",
     `--basedir=${home}`,
     `--lc-messages-dir=${share}`,
-    "--tmpdir=../tmp", // of its own: a server that starts deletes the temporary tables of any other in the same folder
+    "--tmpdir=../tmp", // private: a starting server deletes all temporary tables in its folder
     "--innodb-buffer-pool-size=256M",
     "--loose-innodb-log-file-size=128M",
-    ...(process.getuid?.() === 0 ? ["--user=root"] : []), // root must say that it means it
+    ...(process.getuid?.() === 0 ? ["--user=root"] : []), // as root, the server refuses to start without it
   ];
 
-  // The complete executable's server brings libraries that not every Linux has.
+  // The complete executable includes libraries that not every Linux has.
   const libraries = join(home, "lib");
   const isComplete = existsSync(join(libraries, "libsystemd.so.0"));
   const env = isComplete ? { ...process.env, LD_LIBRARY_PATH: libraries } : process.env;
@@ -48,7 +48,7 @@ export async function startMysql(
     rmSync(unfinished, { recursive: true, force: true });
     mkdirSync(unfinished, { mode: 0o700 });
     const sql = name === "MariaDB" ? systemTables(share) : undefined;
-    const how = sql ? ["--bootstrap", "--silent-startup"] : ["--initialize-insecure"]; // MariaDB's way, MySQL's way
+    const how = sql ? ["--bootstrap", "--silent-startup"] : ["--initialize-insecure"]; // MariaDB, MySQL
     const install = tools.spawn(server, [...common, `--datadir=${unfinished}`, ...how], {
       output,
       cwd: unfinished,
@@ -59,7 +59,7 @@ export async function startMysql(
     await untilReady(install, { name: `${name} for the first time`, log, signal: tools.signal });
     renameSync(unfinished, data);
   }
-  // Checkpoints and lakes belong to one database: its name must go with its data, and outlive another port.
+  // Checkpoints and lakes belong to one database, so its name is kept with its data and does not depend on the port.
   const identity = join(data, "pipeline-identity.txt");
   if (!existsSync(identity)) writePrivate(identity, `${ownServers}${randomUUID()}`);
 
@@ -84,28 +84,28 @@ export async function startMysql(
       "--max-allowed-packet=64M",
       "--character-set-server=utf8mb4",
       "--default-time-zone=+00:00",
-      // A commit reaches the system, not the disk: it outlives SIGKILL, though not a power cut. The doublewrite buffer
-      // stays, since SIGKILL can tear a page.
+      // A commit is written to the operating system but not synced: it survives SIGKILL, not a power cut. The
+      // doublewrite buffer stays on, because SIGKILL can tear a page.
       "--innodb-flush-log-at-trx-commit=2",
       ...flags,
     ],
     { output, cwd: data, env },
   );
   closeSync(output);
-  // The server greets whoever connects, and does so only after the init file.
+  // The server sends its greeting only after it has run the init file.
   const answer = () => answers(address.port);
   await untilReady(service, { name, log, signal: tools.signal, answer });
   rmSync(setup);
   return service;
 }
 
-/** What changed is read from the log, as far back as a day; MySQL is asked by GTIDs what of it can be seen. */
+/** The binary log, from which changes are read, is kept for a day; MySQL needs GTIDs to list what is still there. */
 const logFlags = (name: string) => [
   ...["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW", "--loose-binlog-expire-logs-seconds=86400"],
   ...(name === "MySQL" ? ["--gtid-mode=ON", "--enforce-gtid-consistency=ON"] : []),
 ];
 
-/** The statements that make MariaDB's system tables (MySQL brings its own); the help texts are left away. */
+/** The statements that create MariaDB's system tables, without the help texts. MySQL creates its own. */
 function systemTables(share: string): string {
   const files = readdirSync(share);
   const parts = ["system_tables", "performance_tables", "system_tables_data", "add_gis_sp_bootstrap", "sys_schema"];
@@ -117,10 +117,10 @@ function systemTables(share: string): string {
 }
 
 /**
- * One statement a line. Root can only come in by the socket and as the system's root (MariaDB), or not at all (MySQL).
- * The account may follow the log, and keep its own sample posts out of it: MariaDB from 10.5.2 on, MySQL from 8.0.14 on.
- * The first statement begins the log's new file: behind it, a snapshot's place needs no proof by locks. Nothing else
- * stands in the log, the password least of all.
+ * The init file, one statement a line. The server's root can log in only through the socket as the system's root
+ * (MariaDB), or not at all (MySQL). The account may read the binary log, and may keep sample posts out of it (MariaDB
+ * from 10.5.2, MySQL from 8.0.14). The first statement is logged, so that the new log file is not empty and a snapshot's
+ * position needs no proof by locks. The others are not logged, because they contain the password.
  */
 const accounts = ({ user, password, database }: MysqlAddress) => `\
 CREATE DATABASE IF NOT EXISTS ${database} CHARACTER SET utf8mb4;

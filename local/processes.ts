@@ -1,5 +1,5 @@
 /**
- * Child processes that never outlive their parent, and processes known again by more than their pid.
+ * Starts child processes that never outlive their parent, and identifies processes by more than their pid.
  *
  * @module
  */
@@ -10,23 +10,23 @@ import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { duration } from "../io/text.ts";
 
-/** How long a process may take to end by itself, in ms, before it is killed; a command has 3 s in all to stop. */
+/** Time for a process to end after SIGTERM, ms; then it is killed. A command has 3 s in all to stop. */
 export const stopDeadline = 2_500;
 
-/** A process that can be told from a later one that got the same pid. */
+/** Distinguishes a process from a later one with the same pid. */
 export interface ProcessId {
   /** The program's file name: `java`, `mariadbd`. */
   name: string;
   pid: number;
-  /** When it began, as the system writes it. */
+  /** Its start time, in the system's format. */
   started: string;
 }
 
-/** A child process, leader of a process group of its own, that ends when this process does, even by SIGKILL. */
+/** A child process, the leader of its process group, that ends when this process ends, even by SIGKILL. */
 export interface Guarded {
   id: ProcessId;
   child: ChildProcess;
-  /** Settles when the process has ended, to how it ended: `exit code 1`, `SIGKILL`. */
+  /** Resolves when the process has ended, to `exit code 1`, `SIGKILL` or the like. */
   ended: Promise<string>;
   /** Ends the process and its descendants: SIGTERM, after {@link stopDeadline} SIGKILL. */
   stop(): Promise<void>;
@@ -42,7 +42,7 @@ export interface Tools {
   signal: AbortSignal;
 }
 
-/** Shows the seconds that something takes, until it settles. */
+/** Shows the elapsed time as progress until a promise settles. */
 export async function showWait<T>(
   wait: Promise<T>,
   text: string,
@@ -57,8 +57,8 @@ export async function showWait<T>(
 }
 
 /**
- * The shell forks a watcher and becomes the program. The watcher reads a pipe that only we hold open: when we are gone
- * it ends the group. As a member of the group it keeps the group's number from being given to anybody else.
+ * The shell forks a watcher and becomes the program. The watcher reads a pipe that only this process holds open, and
+ * ends the group when the pipe closes. Being in the group, it keeps the group's number from being reused.
  */
 const guard = `
 (trap "" TERM
@@ -85,7 +85,7 @@ export function spawnGuarded(
     child.once("error", (error) => resolve(error.message));
     child.once("exit", (code, signal) => {
       over = true;
-      killGroup(pid, "SIGKILL"); // the watcher, and what the program left behind
+      killGroup(pid, "SIGKILL"); // the watcher, and children of the program
       resolve(signal ?? `exit code ${code}`);
     });
   });
@@ -113,11 +113,11 @@ function killGroup(pid: number | undefined, signal: NodeJS.Signals) {
   try {
     if (pid) process.kill(-pid, signal);
   } catch {
-    // the group is gone
+    // the group has ended
   }
 }
 
-/** Whether a promise settles in time. */
+/** Whether a promise settles within `ms`. */
 export async function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
   const timer = new AbortController();
   const late = sleep(ms, false, { signal: timer.signal }).catch(() => false);
@@ -128,19 +128,19 @@ export async function within(ms: number, promise: Promise<unknown>): Promise<boo
   return Promise.race([settled, late]).finally(() => timer.abort());
 }
 
-/** This process, as {@link isRunning} knows it again. */
+/** The id of this process, for {@link isRunning}. */
 export const identifySelf = (): ProcessId => ({
   name: "supervisor",
   pid: process.pid,
   started: startTime(process.pid) ?? "",
 });
 
-/** Whether this very process still runs: same pid, same start, and a command line that names `folder`. */
+/** Whether this process still runs: same pid, same start time, and a command line that contains `folder`. */
 export function isRunning({ pid, started }: ProcessId, folder: string): boolean {
   return started !== "" && startTime(pid) === started && commandLine(pid).includes(folder);
 }
 
-/** Ends a process group that {@link isRunning} knows, started by a process that is gone. */
+/** Ends a process group whose parent has ended. Does nothing unless {@link isRunning} confirms the id. */
 export async function endOrphan(id: ProcessId, folder: string): Promise<void> {
   if (!isRunning(id, folder)) return;
   killGroup(id.pid, "SIGTERM");
@@ -150,12 +150,12 @@ export async function endOrphan(id: ProcessId, folder: string): Promise<void> {
   while (isRunning(id, folder) && Date.now() < deadline + 1_000) await sleep(20);
 }
 
-/** When a process began, as Linux's /proc or the other systems' ps tells it; nothing once it has ended. Exported for tests. */
+/** The start time of a process from /proc (Linux) or ps; undefined if it has ended. Exported for tests. */
 export function startTime(pid: number, platform = process.platform): string | undefined {
   if (platform !== "linux") return ps(pid, "lstart") || undefined;
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // a program's name may hold blanks
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // a program's name may contain spaces
     return fields[0] === "Z" ? undefined : fields[19]; // state is the third field, start time the 22nd
   } catch {
     return undefined;
@@ -172,7 +172,7 @@ function commandLine(pid: number): string {
 }
 
 const ps = (pid: number, column: string) => {
-  const env = { ...process.env, LC_ALL: "C", TZ: "UTC" }; // two commands must be told the same
+  const env = { ...process.env, LC_ALL: "C", TZ: "UTC" }; // the format depends on both
   return (
     spawnSync("ps", ["-o", `${column}=`, "-ww", "-p", String(pid)], { encoding: "utf8", env }).stdout?.trim() ?? ""
   );
@@ -183,12 +183,16 @@ export function logTail(path: string, lines = 6): string {
   const text = existsSync(path) ? readFileSync(path, "utf8").trim() : "";
   const last = text
     .split("\n")
-    .filter((line) => !/^\s+at /.test(line)) // where in Java
+    .filter((line) => !/^\s+at /.test(line)) // Java stack frames
     .slice(-lines);
   return `The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 300)}`).join("\n")}`;
 }
 
-/** Waits until a process answers, or (without `answer`) until it ends well. Otherwise ends it; its log says why. */
+/**
+ * Waits until a process answers, or without `answer` until it ends with exit code 0.
+ *
+ * @throws `Error` with the end of its log, after it has stopped the process
+ */
 export async function untilReady(
   program: Guarded,
   options: { name: string; log: string; signal: AbortSignal; answer?: () => Promise<boolean>; deadline?: number },
@@ -213,13 +217,13 @@ export async function untilReady(
   }
 }
 
-/** A log's end, with what to do about a cause that is known. */
+/** The end of a log, after the remedy if the cause is a known one. */
 const remedy = (tail: string) =>
   /No space left on device|error:? 28\b/.test(tail)
     ? `Its disk is full: make room there, or choose another folder with --data. ${tail}`
     : tail;
 
-/** A TCP port of 127.0.0.1 that nobody listens on: the preferred one, or one that the system gives to no client. */
+/** A free TCP port of 127.0.0.1: the preferred one, or a random one below the range for outgoing connections. */
 export async function freePort(preferred?: number): Promise<number> {
   const choices = Array.from({ length: 50 }, () => 20_000 + Math.floor(Math.random() * 12_000));
   for (const port of preferred ? [preferred, ...choices] : choices) if (await isFree(port)) return port;
@@ -233,10 +237,10 @@ const isFree = (port: number) =>
     server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
   });
 
-/** More than any of the servers says, bytes: somebody else's server on their port may never end. */
-const mostSaid = 4_000_000;
+/** Largest answer that is read, bytes: an unrelated server on the port may send without end. */
+const longestAnswer = 4_000_000;
 
-/** What a server on 127.0.0.1 says, until it closes, is silent for a second, or has said enough; nothing without one. */
+/** The answer of a server on 127.0.0.1, until it closes, pauses for a second, or `enough` is true; empty without one. */
 export const ask = (port: number, words: string | Buffer, enough: (said: Buffer) => boolean = () => false) =>
   new Promise<Buffer>((resolve) => {
     let said = Buffer.alloc(0);
@@ -244,11 +248,11 @@ export const ask = (port: number, words: string | Buffer, enough: (said: Buffer)
     socket.setTimeout(1_000, () => socket.destroy());
     socket.on("data", (bytes) => {
       said = Buffer.concat([said, bytes]);
-      if (enough(said) || said.length > mostSaid) socket.destroy();
+      if (enough(said) || said.length > longestAnswer) socket.destroy();
     });
     socket.on("error", () => {}).on("close", () => resolve(said));
   });
 
-/** Whether a server on 127.0.0.1 says something, by itself or in answer to `words`. */
+/** Whether a server on 127.0.0.1 sends anything, with or without `words` sent first. */
 export const answers = async (port: number, words: string | Buffer = ""): Promise<boolean> =>
   (await ask(port, words, () => true)).length > 0;

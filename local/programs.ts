@@ -1,6 +1,6 @@
 /**
- * Where MariaDB and Kafka come from: installed ones that `MARIADB_HOME` and `KAFKA_HOME` name, or Maven Central by way
- * of a per-user cache.
+ * Finds MariaDB and Kafka: where `MARIADB_HOME` and `KAFKA_HOME` point to, in the executable, or in the per-user cache,
+ * which is filled from Maven Central.
  *
  * @module
  */
@@ -17,41 +17,41 @@ export interface MysqlProgram {
   server: string;
   /** The folder of bin, scripts and share. */
   home: string;
-  /** The folder of the SQL that makes the system tables, and of the messages. */
+  /** The folder of the error messages, and of the SQL that creates the system tables. */
   share: string;
   name: string;
 }
 
-/** A Kafka distribution's jars, ZooKeeper's perhaps among them, and the Java to run them. */
+/** A Kafka distribution's jars, perhaps with ZooKeeper, and the Java that runs them. */
 export interface KafkaProgram {
   java: string;
   classpath: string;
   name: string;
-  /** Where classes may be kept as this Java loads them quickly; see {@link startKafka}. */
+  /** The file for the class data archive of this Java; see {@link quickClasses}. */
   archive?: string;
 }
 
-/** The programs that were found. */
+/** Programs that were found. */
 export interface Programs {
   mysql?: MysqlProgram;
   kafka?: KafkaProgram;
 }
 
-/** The system that the programs are for, as Node names it. */
+/** The system that the programs run on, in the names of Node. */
 export type System = Pick<NodeJS.Process, "platform" | "arch">;
 
-/** What was found of the programs of some services. */
+/** The programs of some services. */
 interface Found {
   home: { mysql?: Home; kafka?: Home };
   java: string | undefined;
   javaVersion: string | undefined;
   toDownload: ServiceName[];
-  /** What is missing, a line each; nothing where the services can be started. */
+  /** A line for each missing thing; empty if the services can start. */
   missing: string[];
 }
 
 /** Looks for the programs of the services, without downloading any. */
-async function look(services: ServiceName[], tools: Tools, system: System): Promise<Found> {
+async function locate(services: ServiceName[], tools: Tools, system: System): Promise<Found> {
   const broker = services.includes("zookeeper") ? "zookeeper" : services.includes("kafka") ? "kafka" : undefined;
   const home = {
     ...(services.includes("mysql") && { mysql: homeOf("mysql", tools, system) }),
@@ -76,22 +76,24 @@ async function look(services: ServiceName[], tools: Tools, system: System): Prom
   return { home, java, javaVersion, toDownload, missing };
 }
 
-/** Says what is missing to start services, a line each, and what would be downloaded; for who only asks. */
+/** Lists what is missing to start services, and what a start would download. Starts and downloads nothing. */
 export async function programsMissing(
   services: ServiceName[],
   tools: Tools,
   system: System = process,
 ): Promise<{ missing: string[]; toDownload: string[]; javaVersion: string | undefined }> {
-  const { missing, toDownload, javaVersion } = await look(services, tools, system);
+  const { missing, toDownload, javaVersion } = await locate(services, tools, system);
   return { missing, toDownload: toDownload.map(downloadName), javaVersion };
 }
 
 /**
- * Finds the programs of the services, downloading what is neither installed nor cached. All that is missing is named
- * at once. Where ZooKeeper is among the services, so is a Kafka that knows it.
+ * Finds the programs of the services, and downloads those that are neither installed nor cached. With ZooKeeper among
+ * the services, Kafka is a version that supports it.
+ *
+ * @throws `Error` that lists everything that is missing
  */
 export async function findPrograms(services: ServiceName[], tools: Tools, system: System = process): Promise<Programs> {
-  const { home, java, javaVersion, toDownload, missing } = await look(services, tools, system);
+  const { home, java, javaVersion, toDownload, missing } = await locate(services, tools, system);
   const isComplete = isDownloadable(system) && !services.includes("zookeeper");
   if (missing.length > 0) throw new Error(cannotRun(missing, { isComplete }));
 
@@ -112,8 +114,8 @@ export async function findPrograms(services: ServiceName[], tools: Tools, system
 }
 
 /**
- * The folder of a service's files, and who brought it: the user, the complete executable, Maven, perhaps later, or
- * another installer.
+ * The folder of a service's files and its source: the user, the complete executable, Maven (which may still have to
+ * download it), or the system's package manager.
  */
 interface Home {
   service: ServiceName;
@@ -158,7 +160,7 @@ function missingOfKafka(
   return missing;
 }
 
-/** What is not Linux x86-64 has its MariaDB installed: where, and by what. */
+/** Systems other than Linux x86-64 need an installed MariaDB: its places, and the command that installs it. */
 const installed = ({ platform }: System) =>
   platform === "darwin"
     ? { homes: ["/opt/homebrew/opt/mariadb", "/usr/local/opt/mariadb"], how: "brew install mariadb" }
@@ -167,7 +169,8 @@ const installed = ({ platform }: System) =>
 const isDownloadable = ({ platform, arch }: System) => platform === "linux" && arch === "x64";
 
 /**
- * Where another installer has put MariaDB: on macOS Homebrew, on Linux the system's. Exported for tests, as is `has`.
+ * The folder of a MariaDB that Homebrew (macOS) or the package manager (Linux) has installed. Exported for tests, which
+ * replace `has`.
  */
 export const installedMysql = (
   system: System,
@@ -201,13 +204,13 @@ function serverIn(home: string): Omit<MysqlProgram, "home"> | undefined {
   if (!server) return undefined;
   const shares = ["share/mariadb", "share/mysql", "share", "usr/share/mysql"].map((folder) => join(home, folder));
   const share = shares.find((path) => existsSync(join(path, "english", "errmsg.sys"))) ?? join(home, "share");
-  // MariaDB's server may be called mysqld too, but only MariaDB has the SQL of its system tables lie there.
+  // MariaDB's server may be called mysqld too, but only MariaDB has the SQL of its system tables in this folder.
   const isMariadb =
     existsSync(share) && readdirSync(share).some((file) => /^(mariadb|mysql)_system_tables[.]sql$/.test(file));
   return { server, share, name: isMariadb ? "MariaDB" : "MySQL" };
 }
 
-/** The version of the Kafka in a folder, or of its ZooKeeper. */
+/** The version of the Kafka or the ZooKeeper in a folder. */
 function jarsIn(home: string, name = "kafka_[\\d.]+"): string | undefined {
   try {
     const jar = new RegExp(`^${name}-([\\d.]+\\d)\\.jar$`);
@@ -219,6 +222,6 @@ function jarsIn(home: string, name = "kafka_[\\d.]+"): string | undefined {
   }
 }
 
-/** The version of a Java; Java 8 calls itself 1.8. */
+/** The version of a Java. Java 8 reports 1.8. */
 const versionOf = async (java: string) =>
   /version "([^"]+)"/.exec((await outputOf(java, ["-XX:-UsePerfData", "-version"])) ?? "")?.[1];

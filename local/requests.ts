@@ -1,5 +1,5 @@
 /**
- * The requests of Kafka's protocol that a start sends: whether a broker answers needs no client.
+ * The Kafka protocol requests that a start sends; they need no Kafka client.
  *
  * @module
  */
@@ -18,7 +18,7 @@ function request(api: number, version: number, body = ""): Buffer {
 
 export const requests = {
   apiVersions: request(18, 0),
-  metadata: request(3, 1, "ffffffff"), // all topics: a null array
-  findCoordinator: request(10, 1, "00016101"), // key of 1 byte, "a", of type 1, a transaction
-  initProducerId: request(22, 0, "ffff0000ea60"), // no transactional id, time-out 60,000 ms
+  metadata: request(3, 1, "ffffffff"), // null array: all topics
+  findCoordinator: request(10, 1, "00016101"), // key "a" (1 byte), type 1: transaction
+  initProducerId: request(22, 0, "ffff0000ea60"), // no transactional id, timeout 60,000 ms
 };

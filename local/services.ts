@@ -1,14 +1,14 @@
 /**
- * The services that run when none are configured: a MariaDB and a Kafka of this data folder, shared by all programs
- * that use the folder and ended with the last of them.
+ * The private services, for use when none are configured: a MariaDB and a Kafka of this data folder, shared by all
+ * programs that use the folder and stopped with the last of them.
  *
  * ```ts
  * await using services = await useServices({ dataDir: "data", mysql: true, kafka: true, say: console.error });
  * console.log(services.mysql?.port, services.kafka?.brokers);
  * ```
  *
- * A process of its own, the supervisor, runs them. Every program that uses them holds a connection to it; the system
- * closes that even for a program that is killed, so nothing stays behind.
+ * A separate process, the supervisor, runs them. Every program that uses them holds a connection to it. The operating
+ * system closes that connection even if the program is killed, so no service stays behind.
  *
  * @module
  */
@@ -35,39 +35,39 @@ import {
 
 /** Services that are running. */
 interface RunningServices extends Addresses {
-  /** Whether they go on when the last program has left. */
+  /** Whether they keep running after the last program has left. */
   keptRunning: boolean;
   /** A db_creds.yaml (mode 600) for them; exists while MariaDB runs. */
   credsFile: string;
 }
 
-/** Services in use. To dispose is to leave: the last to leave waits until they have ended, unless they are kept. */
+/** Services in use. Disposing releases them; the last user waits until they have stopped, unless they are kept. */
 export interface Services extends RunningServices, AsyncDisposable {}
 
-/** What {@link useServices} needs to know. */
+/** Options of {@link useServices}. */
 interface UseOptions {
-  /** The program's folder; the services live in its folder `services`. */
+  /** The data folder; the services use its subfolder `services`. */
   dataDir: string;
   /** Whether MariaDB is needed. */
   mysql: boolean;
   /** Whether Kafka is needed. */
   kafka: boolean;
-  /** Whether that is a Kafka 3.9 with a ZooKeeper. Its folder must be another than that of one without. Default: false. */
+  /** Whether Kafka is a 3.9 with ZooKeeper. It needs a data folder other than that of a Kafka without. Default: false. */
   zookeeper?: boolean;
-  /** Whether the services stay when the last program has left, until {@link stopServices}. Default: false. */
+  /** Whether the services keep running after the last program has left, until {@link stopServices}. Default: false. */
   keep?: boolean;
-  /** Gets news as lines. */
+  /** Gets events as lines. */
   say: (line: string) => void;
   /** Gets the progress of a subject as a line that replaces the former one; without a text it is over. */
   onProgress?: (subject: string, text?: string) => void;
-  /** Leaves, and rejects within 3 s, when aborted before the services are ready. */
+  /** If aborted before the services are ready, the call releases them and rejects within 3 s. */
   signal?: AbortSignal;
 }
 
-/** How long leaving waits, in ms: for the services' own deadline, and to hear that they have ended; in all less than 3 s. */
+/** How long a release waits, ms: the stop deadline of the services, and time to learn of their end; below 3 s in all. */
 const leaveDeadline = stopDeadline + 300;
 
-/** Uses the services of a data folder, starting those that do not run. */
+/** Uses the services of a data folder, and starts those that do not run. */
 export async function useServices(options: UseOptions): Promise<Services> {
   const { dataDir, mysql, kafka, zookeeper = false, keep = false, say, onProgress, signal } = options;
   const folder = servicesFolder(dataDir);
@@ -88,14 +88,14 @@ export async function useServices(options: UseOptions): Promise<Services> {
     try {
       const { ready, keep: keptRunning } = await new Promise<Extract<Reply, { ready: Addresses }>>(
         (resolve, reject) => {
-          let heard = false;
+          let answered = false;
           const refuse = (sent: string) => {
             const who = `process ${line.pid}, the supervisor of the local services`;
-            reject(new Error(`Cannot understand ${who}: it sent ${sent}; run down, then the same command again`));
+            reject(new Error(`Cannot understand ${who}: it sent ${sent}; run down, then repeat this command`));
             line.socket.destroy();
           };
           const onLine = (text: string) => {
-            heard = true;
+            answered = true;
             let reply: Reply;
             try {
               reply = JSON.parse(text) as Reply;
@@ -109,15 +109,16 @@ export async function useServices(options: UseOptions): Promise<Services> {
           };
           readLines(line.socket, { onLine, onTooLong: () => refuse("a line over 64 kB") });
           void line.closed.then(() => {
-            if (heard && !leaving) say("The local services were stopped or killed. The next command starts them again");
-            reject(heard ? new Error("The local services were stopped or killed") : neverHeard);
+            if (answered && !leaving)
+              say("The local services were stopped or killed. The next command starts them again");
+            reject(answered ? new Error("The local services were stopped or killed") : neverAnswered);
           });
           signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
           signal?.throwIfAborted();
           send(line, { token: line.token, use: wanted, keep });
         },
       );
-      line.socket.unref(); // a program that forgets to leave can end all the same
+      line.socket.unref(); // so that a program that forgets to release them can still end
       return {
         ...(mysql && ready.mysql && { mysql: ready.mysql }),
         ...(kafka && ready.kafka && { kafka: ready.kafka }),
@@ -127,15 +128,15 @@ export async function useServices(options: UseOptions): Promise<Services> {
       };
     } catch (error) {
       await leave();
-      if (error !== neverHeard) throw error;
+      if (error !== neverAnswered) throw error;
     }
   }
 }
 
-/** The supervisor was just ending when it was called: call again. */
-const neverHeard = new Error("The supervisor did not answer");
+/** The supervisor was about to end when it was called: call again. */
+const neverAnswered = new Error("The supervisor did not answer");
 
-/** The services that run in a data folder, without starting or using any; undefined when none do. */
+/** The running services of a data folder; undefined if none run. Starts nothing. */
 export function findServices({ dataDir }: { dataDir: string }): RunningServices | undefined {
   const folder = servicesFolder(dataDir);
   const state = findSupervisor(folder);
@@ -143,7 +144,7 @@ export function findServices({ dataDir }: { dataDir: string }): RunningServices 
   return { ...state.ready, keptRunning: state.keep ?? false, credsFile: credsPath(folder) };
 }
 
-/** Stops the services of a data folder, also those that other programs use; tells whether any ran. */
+/** Stops the services of a data folder, even if other programs use them. @returns whether any ran */
 export async function stopServices({ dataDir, say }: Pick<UseOptions, "dataDir" | "say">): Promise<boolean> {
   const folder = servicesFolder(dataDir);
   const state = readState(folder);
@@ -157,17 +158,17 @@ export async function stopServices({ dataDir, say }: Pick<UseOptions, "dataDir" 
     line.socket.destroy();
     if (!ended && supervisor && isRunning(supervisor, state.folder)) process.kill(supervisor.pid, "SIGKILL");
   }
-  // What a killed supervisor left behind.
+  // Services of a killed supervisor.
   const orphans = children.filter((child) => isRunning(child, state.folder));
   await Promise.all(orphans.map((child) => endOrphan(child, state.folder)));
-  findSupervisor(folder); // deletes the credentials file of one that was killed
+  findSupervisor(folder); // deletes the credentials file of a killed supervisor
   return line !== undefined || orphans.length > 0;
 }
 
 /** A connection to the supervisor. */
 interface Line {
   socket: Socket;
-  /** The supervisor's. */
+  /** The pid of the supervisor. */
   pid: number;
   token: string;
   closed: Promise<void>;
@@ -175,7 +176,7 @@ interface Line {
 
 const send = ({ socket }: Line, request: Request) => socket.write(`${JSON.stringify(request)}\n`);
 
-/** Calls the folder's supervisor, which is started when there is none. */
+/** Connects to the folder's supervisor, and starts one if there is none. */
 async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
   const log = join(folder, "supervisor.log");
   const deadline = Date.now() + 30_000;
@@ -195,12 +196,12 @@ async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
       `Cannot reach the supervisor of the local services${who} within 30 s. If another machine or container uses "${folder}", stop it there, or choose another folder with --data. ${logTail(log)}`,
     );
   } finally {
-    // Somebody else's was faster, or nobody wants it any more; nobody can have called it yet.
+    // Another program's supervisor was faster, or the caller gave up. No client can have connected to this one.
     if (own && own.pid !== readState(folder)?.supervisor?.pid) own.kill();
   }
 }
 
-/** Calls the supervisor that `state.json` names, if it lives. */
+/** Connects to the supervisor that `state.json` names, if it runs. */
 async function call(folder: string): Promise<Line | undefined> {
   const state = findSupervisor(folder);
   if (!state) return undefined;
@@ -221,7 +222,7 @@ function startSupervisor(folder: string, log: string): ChildProcess {
   const [command, args] = ownCommand("local/supervise.ts", [folder]);
   const child = spawn(command, args, {
     cwd: folder,
-    detached: true, // Ctrl+C in a terminal is for the programs
+    detached: true, // so that Ctrl+C reaches only the programs
     stdio: ["ignore", output, output],
     env: { ...process.env, NODE_OPTIONS: "" },
   });

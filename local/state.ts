@@ -1,5 +1,5 @@
 /**
- * What is known about the services of one data folder: `services/state.json`, and the messages on the control port.
+ * The state of the services of one data folder, `services/state.json`, and the messages on the control port.
  *
  * @module
  */
@@ -19,7 +19,7 @@ export interface MysqlAddress {
   database: string;
 }
 
-/** A service, named for its protocol. Where ZooKeeper is one, Kafka runs by it. */
+/** A service, named for its protocol. With `zookeeper`, Kafka uses ZooKeeper. */
 export type ServiceName = "mysql" | "zookeeper" | "kafka";
 
 /** The services that are ready. */
@@ -28,39 +28,39 @@ export interface Addresses {
   kafka?: { brokers: string[] };
 }
 
-/** `state.json`. What is absent isn't running; password and ports stay for the next time. */
+/** `state.json`. A field that is absent is not running; password and ports are kept for the next start. */
 export interface State {
-  /** The folder as the processes below name it in their command lines. */
+  /** The folder, as in the command lines of the processes. */
   folder: string;
   password: string;
   ports: Record<string, number>;
   supervisor?: ProcessId;
-  /** Where the supervisor listens, and what a client must know to be heard. */
+  /** The port of the supervisor, and the token that a client must send. */
   control?: { port: number; token: string };
   keep?: boolean;
-  /** Everything the supervisor started, for whoever comes after it was killed. */
+  /** All processes that the supervisor started, for its successor if it is killed. */
   children: ProcessId[];
   ready: Addresses;
 }
 
-/** What a program asks of the supervisor. */
+/** A request from a program to the supervisor. */
 export type Request = { token: string } & ({ use: ServiceName[]; keep: boolean } | { stop: true });
 
-/** What the supervisor says to a program. */
+/** A message from the supervisor to a program. */
 export type Reply =
   | { say: string }
   | { progress: string; text?: string }
   | { ready: Addresses; keep: boolean }
   | { error: string };
 
-/** The longest line on the control port, in bytes; the longest that a program or the supervisor writes has a few kB. */
+/** The longest accepted line on the control port, bytes. Real lines have at most a few kB. */
 const longestLine = 65_536;
 
 /**
- * Hands over each line that comes from the control port, and keeps no more than one.
+ * Passes on each line that arrives on the control port; buffers at most one line.
  *
- * @param options.opening what the first line must begin with: a socket that sends anything else is cut before more is kept
- * @param options.onTooLong is called when a line is over 64 kB; the socket is cut
+ * @param options.opening required beginning of the first line; a socket that sends anything else is closed
+ * @param options.onTooLong called when a line is over 64 kB; the socket is closed
  */
 export function readLines(
   socket: Socket,
@@ -71,7 +71,7 @@ export function readLines(
   socket.on("data", (chunk: Buffer) => {
     rest = Buffer.concat([rest, chunk]);
     if (expected) {
-      // Judged as a whole: an answer to each byte would let a stranger guess the token byte by byte.
+      // Compared as a whole: an answer after each byte would let a stranger guess the token byte by byte.
       if (rest.length < expected.length) return;
       if (!timingSafeEqual(rest.subarray(0, expected.length), expected)) return void socket.destroy();
       expected = undefined;
@@ -94,7 +94,7 @@ export const servicesFolder = (dataDir: string) => resolve(dataDir, "services");
 /** The credentials file that {@link useServices} writes while MariaDB runs. */
 export const credsPath = (folder: string) => join(folder, "db_creds.yaml");
 
-/** The state of a services folder, or undefined where there was never one. */
+/** The state of a services folder; undefined if it was never used or cannot be parsed. */
 export function readState(folder: string): State | undefined {
   try {
     return JSON.parse(readFileSync(join(folder, "state.json"), "utf8")) as State;
@@ -107,8 +107,8 @@ export function readState(folder: string): State | undefined {
 }
 
 /**
- * The state of a services folder whose supervisor runs. The credentials file that a killed supervisor left behind is
- * deleted.
+ * The state of a services folder, if its supervisor runs. Otherwise deletes the credentials file, which a killed
+ * supervisor may have left behind.
  */
 export function findSupervisor(folder: string): (State & Required<Pick<State, "supervisor" | "control">>) | undefined {
   const state = readState(folder);
@@ -118,14 +118,14 @@ export function findSupervisor(folder: string): (State & Required<Pick<State, "s
   return undefined;
 }
 
-/** Puts a file that only its owner may read in place by an atomic rename. */
+/** Writes a file that only its owner may read, with an atomic rename. */
 export function writePrivate(path: string, text: string): void {
-  const unfinished = `${path}.unfinished`; // the supervisor alone writes
+  const unfinished = `${path}.unfinished`; // only the supervisor writes it
   writeFileSync(unfinished, text, { mode: 0o600 });
   renameSync(unfinished, path);
 }
 
-/** Makes the services folder: for its owner only, and kept out of git wherever it lies. */
+/** Creates the services folder, readable by its owner only and ignored by git. */
 export function makeFolder(folder: string): void {
   try {
     mkdirSync(dirname(folder), { recursive: true });

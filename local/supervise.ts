@@ -1,5 +1,5 @@
 /**
- * The supervisor's process: `supervise.ts FOLDER`.
+ * Entry of the supervisor's process: `supervise.ts FOLDER`.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * The process that owns the services of one data folder: it starts what its clients ask for, and ends everything,
- * itself included, when the last client is gone, unless one of them said "keep". {@link useServices} starts it by
+ * The process that owns the services of one data folder. It starts the services that its clients request, and stops
+ * them and itself when the last client has left, unless a client asked to keep them. {@link useServices} starts it as
  * `supervise.ts FOLDER`.
  *
  * @module
@@ -29,10 +29,10 @@ import {
   writePrivate,
 } from "./state.ts";
 
-/** How long a client may take to ask for something, ms: nobody holds a connection without the token. */
+/** Time for a client to send its request, ms: a stranger without the token cannot hold a connection. */
 const requestDeadline = 3_000;
 
-/** Owns the services of a folder until nobody wants them; an error is one line of its log, for whoever called it. */
+/** Owns the services of a folder until no client needs them. An error is one line of its log, which the caller shows. */
 export const supervise = (folder: string): Promise<void> =>
   own(folder).catch(({ message, stack }: Error) => {
     console.error(process.env.DEBUG ? stack : `Error: ${message}`);
@@ -41,7 +41,7 @@ export const supervise = (folder: string): Promise<void> =>
 
 async function own(folder: string): Promise<void> {
   const lock = await takeFolder(folder);
-  rmSync(credsPath(folder), { force: true }); // that of a supervisor that was killed
+  rmSync(credsPath(folder), { force: true }); // of a killed supervisor
   const former = readState(folder);
   await Promise.all((former?.children ?? []).map((child) => endOrphan(child, former?.folder ?? folder)));
 
@@ -68,10 +68,10 @@ async function own(folder: string): Promise<void> {
   const { say, onProgress } = control;
   const services = openServices(file, { signal, say, onProgress, spawn: processes.spawn });
   for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, end);
-  process.on("exit", file.dropCreds); // also when an error ends it
-  // Whoever deletes the folder of running services wants them no more, and nobody could find them any more.
+  process.on("exit", file.dropCreds); // also after an error
+  // If the folder is deleted, no program can find the services any more.
   setTimeout(() => setInterval(() => file.isOurs() || end(), 2_000), 5_000);
-  setTimeout(endIfUnused, 5_000); // the program that wanted us may have died before it came
+  setTimeout(endIfUnused, 5_000); // the program that started this process may have died before it connected
 
   function endIfUnused() {
     if (!control.isUsed() && !file.state.keep) end();
@@ -81,18 +81,18 @@ async function own(folder: string): Promise<void> {
     if (signal.aborted) return;
     stopping.abort(new Error("The services were stopped"));
     control.close();
-    // ZooKeeper last: a Kafka that stops says so to it, and waits for it where it is gone.
+    // ZooKeeper last: a stopping Kafka reports to it, and would wait for it.
     void processes.stopAll({ last: services.zookeeper() }).then(() => {
       file.end();
       lock.closeSync();
-      process.exit(0); // closes the connections, which tells whoever waits
+      process.exit(0); // closes the connections, which clients wait for
     });
   }
 }
 
 type StateFile = ReturnType<typeof openStateFile>;
 
-/** `state.json` and the credentials file; once the folder is another supervisor's, they are left alone. */
+/** `state.json` and the credentials file. They are not touched once the folder belongs to another supervisor. */
 function openStateFile(state: State) {
   const { folder, password, ports } = state;
   const write = (content: State) => writePrivate(join(folder, "state.json"), JSON.stringify(content, null, 2));
@@ -114,12 +114,12 @@ function openStateFile(state: State) {
       save();
       writeCreds(folder, state.ready);
     },
-    /** A port for a service, that of the last time when it is free. */
+    /** A port for a service: the last one, if it is free. */
     async port(name: string) {
       ports[name] = await freePort(ports[name]);
       return ports[name];
     },
-    /** Leaves what stays for the next time. */
+    /** Keeps the password and the ports for the next start. */
     end() {
       if (!isOurs()) return;
       dropCreds();
@@ -128,7 +128,7 @@ function openStateFile(state: State) {
   };
 }
 
-/** Starts processes, and keeps them in the state for whoever comes after this one was killed. */
+/** Starts processes, and records them in the state for the successor of a killed supervisor. */
 function openProcesses({ state, save }: StateFile, signal: AbortSignal) {
   const running = new Set<Guarded>();
   const note = () => {
@@ -154,7 +154,7 @@ function openProcesses({ state, save }: StateFile, signal: AbortSignal) {
   };
 }
 
-/** The table of the services: each is started when it is first used, and again after it has ended. */
+/** The services: each is started at its first use, and again after it has ended. */
 function openServices(file: StateFile, tools: Tools) {
   const { state, port, publish } = file;
   const { folder } = state;
@@ -190,7 +190,7 @@ function openServices(file: StateFile, tools: Tools) {
     },
   } satisfies Record<ServiceName, unknown>;
 
-  /** Waits until a service is ready, and notices when it ends. */
+  /** Waits until a service is ready, and reports its end. */
   async function follow(service: ServiceName, name: string, at: number, starting: Promise<Guarded>) {
     const began = Date.now();
     const guarded = await showWait(starting, `Starting ${name}`, tools);
@@ -201,7 +201,7 @@ function openServices(file: StateFile, tools: Tools) {
       if (tools.signal.aborted) return;
       if (service === "mysql") file.dropCreds();
       file.save();
-      tools.say(`${name} has ended by itself (${how}); its log is in "${folder}". The next command starts it again`);
+      tools.say(`${name} ended unexpectedly (${how}); its log is in "${folder}". The next command starts it again`);
     });
     return guarded;
   }
@@ -211,18 +211,18 @@ function openServices(file: StateFile, tools: Tools) {
     async use(wanted: ServiceName[], keep: boolean): Promise<Reply> {
       const missing = wanted.filter((service) => !services.has(service));
       if (wanted.includes("kafka")) checkMode(folder, { zookeeper: wanted.includes("zookeeper") });
-      // A Kafka that is started again while its ZooKeeper goes on must be one that knows it.
+      // A Kafka that is restarted beside a running ZooKeeper must support it.
       const programs = findPrograms(missing.includes("kafka") ? wanted : missing, tools);
       for (const service of missing) {
         const started = programs.then((found) => start[service](found, keep));
         services.set(service, started);
-        started.catch(() => services.delete(service)); // the next client may have more luck
+        started.catch(() => services.delete(service)); // the next client tries again
       }
       await Promise.all(wanted.map((service) => services.get(service)));
-      const gone = wanted.find((service) => !services.has(service));
-      if (gone)
+      const ended = wanted.find((service) => !services.has(service));
+      if (ended)
         throw new Error(
-          `Cannot use the local services: ${gone} ended before the others were ready; its log is in "${folder}". The same command starts it again`,
+          `Cannot use the local services: ${ended} ended before the others were ready; its log is in "${folder}". The same command starts it again`,
         );
       state.keep ||= keep;
       file.save();
@@ -231,13 +231,13 @@ function openServices(file: StateFile, tools: Tools) {
   };
 }
 
-/** What {@link openControl} tells. */
+/** Callbacks of {@link openControl}. */
 interface ControlOptions {
-  /** Aborted when the supervisor ends: nobody is heard any more. */
+  /** Aborted when the supervisor ends; later requests are refused. */
   signal: AbortSignal;
   onListening: () => void;
   onUse: (wanted: ServiceName[], keep: boolean) => Promise<Reply>;
-  /** A client that used the services is gone. */
+  /** A client that used the services has left. */
   onLeave: () => void;
   onStop: () => void;
 }
@@ -246,14 +246,14 @@ interface ControlOptions {
 function openControl({ port, token }: { port: number; token: string }, options: ControlOptions) {
   const { signal, onListening, onUse, onLeave, onStop } = options;
   const clients = new Set<Socket>();
-  // A request has its token first, so that strangers are known before their line ends.
+  // The token comes first in a request, so that a stranger is refused before the line ends.
   const opening = Buffer.from(JSON.stringify({ token }).slice(0, -1));
   const use = async (socket: Socket, wanted: ServiceName[], keep: boolean) => {
     clients.add(socket);
     const failed = (error: unknown) => ({ error: error instanceof Error ? error.message : String(error) });
     send(socket, await onUse(wanted, keep).catch(failed));
   };
-  // A half-closed connection ends when we have.
+  // A half-closed connection stays open until this side ends it.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     const leave = () => {
       if (clients.delete(socket)) onLeave();
@@ -290,7 +290,7 @@ function openControl({ port, token }: { port: number; token: string }, options: 
 
 const send = (socket: Socket, reply: Reply) => socket.write(`${JSON.stringify(reply)}\n`);
 
-/** A request, or undefined for the talk of strangers. */
+/** A request; undefined if it is not JSON. */
 function parse(line: string): Request | undefined {
   try {
     return JSON.parse(line) as Request;
@@ -299,27 +299,27 @@ function parse(line: string): Request | undefined {
   }
 }
 
-/** One supervisor a folder. */
+/** Takes the lock of the folder, which has one supervisor. */
 async function takeFolder(folder: string) {
-  const deadline = Date.now() + 6_000; // the former supervisor may be ending
+  const deadline = Date.now() + 6_000; // the previous supervisor may be ending
   for (;;) {
     try {
       return await takeLock(join(folder, "lock.duckdb"));
     } catch (error) {
       if (!isHeld(error)) throw error;
-      if (Date.now() > deadline) process.exit(0); // it stays, and our program has found it
+      if (Date.now() > deadline) process.exit(0); // it keeps running, and the program has found it
       await sleep(30);
     }
   }
 }
 
-/** A db_creds.yaml for any command, and for people. */
+/** Writes a db_creds.yaml for other programs and for people. */
 function writeCreds(folder: string, { mysql, kafka }: Addresses) {
   if (!mysql) return;
   const { host, port, user, password, database } = mysql;
   const creds = { HOST: host, PORT: port, USER: user, PASSWORD: password, DATABASE: database };
   writePrivate(
     credsPath(folder),
-    `# Made by the program; good while its services run.\n${stringify({ ...creds, ...(kafka && { KAFKA: { BROKERS: kafka.brokers } }) })}`,
+    `# Written by the program; valid while its services run.\n${stringify({ ...creds, ...(kafka && { KAFKA: { BROKERS: kafka.brokers } }) })}`,
   );
 }

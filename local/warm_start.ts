@@ -1,7 +1,7 @@
 /**
- * What makes the own Kafka's start and first transaction quicker. What each part gives:
+ * Makes the start and the first transaction of the private Kafka faster. Each part saves:
  *
- * - {@link quickClasses}: half of the CPU of every start; making the archive takes one more start, once for a version
+ * - {@link quickClasses}: half of the CPU of every start; its archive costs one extra start for each version
  * - {@link quickCompiler}: half a second of a start and of `post`
  * - {@link firstTransaction}: 0.6 s of a new broker's first `post`
  *
@@ -14,24 +14,24 @@ import { type Guarded, showWait, type Tools, within } from "./processes.ts";
 import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";
 
-/** The better of Java's two compilers takes, at first, the time that posting needs; it is ahead after 15 million rows. */
+/** Java's optimizing compiler competes with posting for CPU at first; it pays off after 15 million rows. */
 export const quickCompiler = "-XX:TieredStopAtLevel=1";
 
-/** What a new broker makes at its first transaction, asked for beforehand: the topic of transactions and producer ids. */
+/** Requests that make a new broker create the transaction topic and producer ids before the first transaction. */
 export const firstTransaction = [requests.findCoordinator, requests.initProducerId];
 
-/** Half of a start is loading some 7,000 classes. Java can keep them in an archive as they are in memory. */
+/** Half of a start is loading some 7,000 classes. Java can map them from a class data archive instead. */
 export const quickClasses = ({ archive }: KafkaProgram) =>
   archive && isFilled(archive) ? [`-XX:SharedArchiveFile=${archive}`, "-Xlog:disable"] : [];
 
 const isFilled = (path: string) => (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 
-/** How long a failure to make the archive is taken to last, ms: a disk that was full, a cache that was read-only. */
-const failureLasts = 24 * 3_600_000;
+/** Time until a failed archive is tried again, ms: the disk may have been full or the cache read-only. */
+const retryAfter = 24 * 3_600_000;
 
 /**
- * Makes the archive by `start`, in a folder of its own. Should it fail, Kafka goes without, and it is tried again after
- * a day, or at once for another version.
+ * Creates the archive with a `start` in a separate folder. If that fails, Kafka runs without it, and it is tried again
+ * after a day or with another version.
  */
 export async function makeArchive(
   { archive, name }: KafkaProgram,
@@ -41,12 +41,12 @@ export async function makeArchive(
   if (!archive || isFilled(archive)) return;
   const failure = join(services, "kafka-classes.failed");
   const failed = statSync(failure, { throwIfNoEntry: false });
-  if (failed && Date.now() - failed.mtimeMs < failureLasts && readFileSync(failure, "utf8") === archive) return;
+  if (failed && Date.now() - failed.mtimeMs < retryAfter && readFileSync(failure, "utf8") === archive) return;
   tools.say(`Preparing ${name} for quick starts, once`);
   const folder = join(services, "kafka-classes");
   const unfinished = `${archive}.${process.pid}`;
   const make = async () => {
-    rmSync(archive, { force: true }); // an empty one, as earlier versions left it
+    rmSync(archive, { force: true }); // earlier versions left empty ones
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder);
     const service = await start(folder, [`-XX:ArchiveClassesAtExit=${join(folder, "archive")}`, "-Xlog:disable"]);
@@ -63,8 +63,10 @@ export async function makeArchive(
   } catch (error) {
     if (tools.signal.aborted) throw error;
     const [reason] = (error as Error).message.split("\n");
-    tools.say(`Cannot prepare ${name} for quick starts: ${reason}; it starts without, and tries again in a day`);
-    // In this folder, since the cache may be what cannot be written.
+    tools.say(
+      `Cannot prepare ${name} for quick starts: ${reason}; it starts more slowly, and the next try is in a day`,
+    );
+    // Not in the cache, which may be read-only.
     writeFileSync(failure, archive);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -1,7 +1,7 @@
 /**
- * Changes of the sample posts as users make them: profiles and pins are edited, posts are written and deleted.
+ * Changes the sample posts as users would: edits profiles and pins, inserts and deletes posts.
  *
- * Only in a database that this program made. They stand in the server's log, unlike the sample posts themselves.
+ * It works only in a database that this program created. The changes are in the binary log, the sample posts are not.
  *
  * @module
  */
@@ -18,45 +18,45 @@ import { type SampleTable, sampleRow, sampleSize, sampleTables } from "./rows.ts
 
 /** A connection to the database. */
 export interface Session {
-  /** The rows, each column as MySQL's own text, or what a statement did. */
+  /** The rows, each column as MySQL's text, or the number of affected rows. */
   query(sql: string, values?: unknown[]): Promise<Row[] | { affectedRows: number }>;
   destroy(): void;
 }
 
-/** A post or a row that a user changed. */
+/** A change of a post or of a row. */
 export interface Change {
   kind: "inserted" | "updated" | "deleted";
   key: string;
-  /** How many rows of each table. */
+  /** Number of rows by table. */
   rows: Partial<Record<SampleTable, number>>;
-  /** For people to read, such as `user 4711 updated (age 31 -> 32)`. */
+  /** For people, such as `user 4711 updated (age 31 -> 32)`. */
   text: string;
 }
 
-/** What {@link changeRows} tells, in the past tense: changes that were committed together. */
+/** A fact from {@link changeRows}: changes that were committed together, or a notice. */
 export type ChangeFact = { fact: "changed"; changes: Change[] } | Notice;
 
 /** Settings of {@link changeRows}. */
 interface ChangeOptions {
   connect: () => Promise<Session>;
-  /** Chooses what is changed; the same for the same seed and the same rows, if nobody else writes. */
+  /** Determines the changes: the same seed and rows give the same changes, if nothing else writes. */
   seed: number;
   /** Changes to make. Default: until stopped. */
   limit?: number;
-  /** Changes per second, about. Default: one after another, with a pause of 0 to 1 s after each. */
+  /** Changes per second, approximately. Default: one at a time, with a pause of 0 to 1 s after each. */
   rate?: number;
   retrying: Pick<RetryOptions, "waitMs" | "signal" | "isTransient">;
-  /** It is waited for, so that a slow listener slows the changes down. */
+  /** Awaited, so that a slow listener slows the changes down. */
   onFact: (fact: ChangeFact) => void | Promise<void>;
 }
 
-/** What was changed; rows by table. */
+/** Numbers of changes and of changed rows by table. */
 export interface ChangeResult extends Record<Change["kind"], Record<SampleTable, number>> {
   seed: number;
   changes: number;
 }
 
-/** What users do, and how often. A new value is the sample's, so now and then it is dirty as there. */
+/** Kinds of changes and their shares. New values come from the sample, so some of them are dirty. */
 const habits: ({ share: number; table: SampleTable; column: string } | { share: number; post: "new" | "gone" })[] = [
   { share: 0.25, table: "user", column: "age" },
   { share: 0.06, table: "user", column: "first_name" },
@@ -68,19 +68,19 @@ const habits: ({ share: number; table: SampleTable; column: string } | { share: 
   { share: 0.15, post: "new" },
   { share: 0.1, post: "gone" },
 ];
-/** Of all transactions, those with several changes; and how many at most. */
+/** Share of transactions with several changes, and their largest number of changes. */
 const severalShare = 0.25;
 const most = 5;
-/** Of new posts, those that take a key again that was deleted here; of how many such keys it knows. */
+/** Share of new posts that reuse a key that was deleted here, and how many such keys are remembered. */
 const againShare = 0.3;
 const keysKept = 1_000;
 const oldest = 100;
 
 /**
- * Changes rows until `limit` or until stopped; then it ends without an error.
+ * Changes rows until `limit` is reached or it is stopped; both end without an error.
  *
- * @throws `UsageError` where this program did not make the database; `Error` where it stayed away longer than `waitMs`, or
- * where it can't be known whether the last changes were committed
+ * @throws `UsageError` if this program did not create the database; `Error` if the database is unavailable for longer than
+ * `waitMs`, or if it is unknown whether the last changes were committed
  */
 export async function changeRows(options: ChangeOptions): Promise<ChangeResult> {
   const { connect, seed, limit = Number.POSITIVE_INFINITY, rate, retrying, onFact } = options;
@@ -101,7 +101,7 @@ export async function changeRows(options: ChangeOptions): Promise<ChangeResult> 
       session ??= await open(connect);
       return await change(session, { random: new Random(choice), size, free: [...free] });
     } catch (error) {
-      // It also rolls back. The key was taken by somebody else.
+      // Closing also rolls back. After a duplicate key, another program has inserted one of the remembered keys.
       close();
       if (isTaken(error)) free = [];
       throw error;
@@ -134,17 +134,17 @@ export async function changeRows(options: ChangeOptions): Promise<ChangeResult> 
   return result;
 }
 
-/** Not to be tried again: that could make the changes twice. */
+/** Must not be retried, which could make the changes twice. */
 class UnknownOutcome extends Error {
   constructor(changes: Change[], cause: Error) {
     const what = changes.map(({ text }) => text).join(", ");
-    super(`Cannot know whether this was committed: ${what}: ${cause.message}`);
+    super(`Cannot know whether these changes were committed: ${what}. ${cause.message}`);
   }
 }
 
 const isTaken = (error: unknown) => (error as NodeJS.ErrnoException).code === "ER_DUP_ENTRY";
 
-/** Connects, and makes sure that the server and the tables are this program's. */
+/** Connects, and checks that this program created the server and the tables. */
 async function open(connect: () => Promise<Session>): Promise<Session> {
   const session = await connect();
   try {
@@ -157,7 +157,7 @@ async function open(connect: () => Promise<Session>): Promise<Session> {
     const samples = comments.filter(([comment]) => isSample(comment ?? ""));
     if (server?.startsWith(ownServers) && samples.length === sampleTables.length) return session;
     throw new UsageError(
-      "Cannot change rows in a database that this program did not make: --changes is for its own server and the sample posts there, whose tables still have the comments that it gave them",
+      "Cannot change rows in a database that this program did not create: --changes works only on the private server, on sample tables whose comments are unchanged",
     );
   } catch (error) {
     session.destroy();
@@ -169,11 +169,11 @@ interface Choice {
   random: Random;
   /** Changes to make. */
   size: number;
-  /** Keys that were deleted here. */
+  /** Keys that were deleted here and may be reused. */
   free: string[];
 }
 
-/** Begins a transaction and makes changes; to commit them is the caller's. */
+/** Begins a transaction and makes changes; the caller commits. */
 async function change(session: Session, { random, size, free }: Choice): Promise<Change[]> {
   await session.query("START TRANSACTION");
   const changes: Change[] = [];
@@ -189,7 +189,7 @@ async function change(session: Session, { random, size, free }: Choice): Promise
         : habit.post === "gone"
           ? await remove(session, random)
           : undefined;
-    // Where there is no row to change, there soon is one.
+    // If there is no row to change, insert one.
     changes.push(done ?? (await insert(session, random, free)));
   }
   return changes;
@@ -226,7 +226,7 @@ async function remove(session: Session, random: Random): Promise<Change | undefi
   return { kind: "deleted", key, rows, text: `post ${key} deleted` };
 }
 
-/** Writes a post: above the greatest key of all tables, or where one was deleted. */
+/** Inserts a post: above the greatest key of all tables, or at a deleted key. */
 async function insert(session: Session, random: Random, free: string[]): Promise<Change> {
   const greatest = sampleTables.map(
     (table) => `COALESCE((SELECT MAX(\`${tables[table].key}\`) FROM ${tables[table].source}), -1)`,
@@ -245,7 +245,7 @@ async function insert(session: Session, random: Random, free: string[]): Promise
   return { kind: "inserted", key, rows: inserted, text: `post ${key} inserted` };
 }
 
-/** A row at random, locked: its key and the value of a column. */
+/** Locks a random row. @returns its key and the value of a column */
 async function pick(
   session: Session,
   random: Random,
@@ -260,7 +260,7 @@ async function pick(
   return (await rows(session, `SELECT ${columns} FROM ${source} WHERE ${where}`, [from]))[0];
 }
 
-/** A row of the sample that resembles that of a key (a post of the same category), far behind those that databases have. */
+/** The index of a sample row with the category of a key, beyond the rows of any database. */
 const sampleIndex = (random: Random, key: string) =>
   (Number(key) % sampleSize) + sampleSize * (1_000 + random.below(10_000));
 
@@ -274,7 +274,7 @@ const rows = async (session: Session, sql: string, values?: unknown[]) => (await
 const affected = async (session: Session, sql: string, values: unknown[]) =>
   ((await session.query(sql, values)) as { affectedRows: number }).affectedRows;
 
-/** A value as a line has room for it. */
+/** A value, shortened for one line. */
 function shown(column: string, value: string | null): string {
   if (value === null) return "NULL";
   const text = [...value];

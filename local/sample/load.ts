@@ -1,7 +1,7 @@
 /**
- * The sample data of the embedded database: three tables of posts with all the dirt of the original, in its shares.
+ * Loads the sample data: three tables of posts with all the dirt of the original, in its proportions.
  *
- * A row is a function of its key alone, so 2,000 rows are the first 2,000 of 1,000,000.
+ * A row depends on its key only, so 2,000 rows are the first 2,000 of 1,000,000.
  *
  * @module
  */
@@ -13,37 +13,38 @@ import { tables } from "../../io.ts";
 import type { MysqlAddress } from "../state.ts";
 import { type SampleTable, sampleRow, sampleSize, sampleTables } from "./rows.ts";
 
-/** What {@link loadSample} may be told. */
+/** Options of {@link loadSample}. */
 interface SampleOptions {
-  /** Posts to have. Default: what was asked for the last time, at first {@link sampleSize}. */
+  /** Posts to have. Default: the last number, at first {@link sampleSize}. */
   rows?: number;
-  /** Gets the rows of a table that are there, while they grow; at first those of before the load. */
+  /** Gets the number of rows of a table during the load, at first the number of before. */
   onProgress?: (table: SampleTable, done: number, total: number) => void;
-  /** How long to wait for a table that others have locked, ms; another load is waited for to its end. Default 60 s. */
+  /** How long to wait for a table lock of another session, ms. Another load is waited for without limit. Default: 60 s. */
   waitMs?: number;
-  /** Ends the load early; the next one goes on from there. */
+  /** Ends the load early; the next one resumes there. */
   signal?: AbortSignal;
 }
 
 /**
- * Makes the tables that are missing and adds sample posts until there are `rows`. Tables that something else made it
- * leaves alone, and in its own what was inserted, changed or deleted since; it never removes rows.
+ * Creates missing tables and adds sample posts until there are `rows`. It never removes rows, and leaves alone the tables
+ * of others and rows that were inserted, updated or deleted since.
  *
- * @returns how many posts there are; none where the tables are somebody else's
+ * @returns the number of posts; undefined if the tables are not this program's
+ * @throws `Error` if `rows` is given and a table is not this program's, or if a table stays locked
  */
 export async function loadSample(address: MysqlAddress, options: SampleOptions = {}): Promise<number | undefined> {
   const { waitMs = 60_000, onProgress, signal } = options;
   const connections = await Promise.all(sampleTables.map(() => open(address, waitMs)));
   const [first] = connections as [Connection];
   try {
-    // Of two programs at once the second waits for the first. The server drops the lock with its connection.
+    // A second program waits for the first. The server releases the lock with its connection.
     while (!(await one(first, "SELECT GET_LOCK('pinterest sample data', 1) AS value"))) signal?.throwIfAborted();
     const found = await Promise.all(sampleTables.map((table) => find(first, table)));
     const foreign = sampleTables.filter((_, i) => found[i] === "foreign");
     if (foreign.length > 0) {
       if (options.rows === undefined) return undefined;
       const names = foreign.map((table) => `"${tables[table].source}"`).join(", ");
-      throw new Error(`Cannot add sample posts to ${names}: not made by this program. Drop or rename it first`);
+      throw new Error(`Cannot add sample posts to ${names}: another program created it. Drop or rename it first`);
     }
     const states = found as Found[];
     const wanted = options.rows ?? (Math.max(...states.map((state) => state.total)) || sampleSize);
@@ -70,33 +71,33 @@ export async function loadSample(address: MysqlAddress, options: SampleOptions =
   }
 }
 
-/** What there is of a table: the posts it has or is to have, and the key to go on with. */
+/** A table: the posts that it has or is to have, and the key to resume at. */
 interface Found {
   exists: boolean;
   total: number;
   next: number;
 }
 
-/** The comment of a table is its mark: who made it, and how far, also while it is being filled. There is one seed only. */
+/** The comment of a table says that this program created it, and how far it is filled. There is only one seed. */
 const mark = (from: number, to: number) => `Sample posts, seed 1, ${from === to ? to : `${from} to ${to}`}`;
 
 const marks = /^Sample posts, seed 1, (\d+)(?: to (\d+))?$/;
 
-/** Whether the comment of a table says that it was made here. */
+/** Whether the comment of a table says that this program created it. */
 export const isSample = (comment: string): boolean => marks.test(comment);
 
 async function find(connection: Connection, table: SampleTable): Promise<Found | "foreign"> {
   const { source, key } = tables[table];
   const where = `FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '${source}'`;
   const comment = await one(connection, `SELECT TABLE_COMMENT AS value ${where}`);
-  // MariaDB says so instead of an error.
+  // MariaDB returns this text as the comment, not as an error.
   if (/^Lock wait timeout/.test(String(comment))) throw Object.assign(new Error(), { code: "ER_LOCK_WAIT_TIMEOUT" });
   if (comment === undefined) return { exists: false, total: 0, next: 0 };
   const [, from, to] = marks.exec(String(comment))?.map(Number) ?? [];
   if (from === undefined) return "foreign";
   const state = { exists: true, total: from, next: from };
   if (!to) return state;
-  // It was interrupted. Its own rows are the first ones of the range; if others came between, it begins the range anew.
+  // The load was interrupted. Its rows are the first of the range; if there are others in it, the range is loaded again.
   const range = `FROM ${source} WHERE \`${key}\` >= ${from} AND \`${key}\` < ${to}`;
   const count = Number(await one(connection, `SELECT COUNT(*) AS value ${range}`));
   const next = Number((await one(connection, `SELECT MAX(\`${key}\`) + 1 AS value ${range}`)) ?? from);
@@ -120,7 +121,7 @@ async function fill(connection: Connection, table: SampleTable, { found, total, 
     const definition = [...types, `PRIMARY KEY (\`${key}\`)`].join(", ");
     await connection.query(`CREATE TABLE ${source} (${definition}) CHARACTER SET utf8mb4 ${comment(0, total)}`);
   }
-  // In steps, each a transaction. Rows that are there are kept: that is how LOAD DATA LOCAL takes duplicates.
+  // One transaction a step. LOAD DATA LOCAL skips duplicates, so existing rows are kept.
   for (let from = found.next; from < total; from += step) {
     const to = Math.min(from + step, total);
     const infileStreamFactory = () => rowStream(table, { from, to, onRows, ...(signal && { signal }) });
@@ -135,7 +136,7 @@ async function fill(connection: Connection, table: SampleTable, { found, total, 
 /** Rows per transaction. */
 const step = 100_000;
 
-/** The text columns that are not MySQL's TEXT. */
+/** Types of the text columns that are not TEXT. */
 const varchar: Record<string, string> = {
   unique_id: "varchar(36)",
   follower_count: "varchar(32)",
@@ -149,7 +150,7 @@ const varchar: Record<string, string> = {
 async function open({ host, port, user, password, database }: MysqlAddress, waitMs: number): Promise<Connection> {
   const connection = await mysql.createConnection({ host, port, user, password, database, charset: "utf8mb4" });
   await connection.query(`SET lock_wait_timeout = ${Math.max(1, Math.floor(waitMs / 1_000))}`);
-  // A million posts would be 0.6 GB of the server's log, and their table's new comments a change that stops a follower.
+  // A million posts would be 0.6 GB of binary log, and a changed table comment would stop a follower.
   await connection.query("SET sql_log_bin = 0").catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ER_SPECIFIC_ACCESS_DENIED_ERROR") throw error;
   });
@@ -162,8 +163,8 @@ async function one(connection: Connection, sql: string): Promise<unknown> {
 }
 
 /**
- * Rows as LOAD DATA reads them. A chunk holds whole rows and is one packet, so a load that breaks off leaves no half
- * row; between chunks other work of the thread goes on.
+ * Rows in the format of LOAD DATA. A chunk holds whole rows and is one packet, so an interrupted load leaves no partial
+ * row. Between chunks the event loop runs.
  */
 function rowStream(
   table: SampleTable,

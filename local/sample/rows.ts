@@ -1,5 +1,5 @@
 /**
- * The rows of the sample data, with all the dirt of the original in its shares (spec, section 1).
+ * Generates the rows of the sample data, with all the dirt of the original in its proportions (spec, section 1).
  *
  * @module
  */
@@ -7,10 +7,10 @@ import type { Row, Table } from "../../io.ts";
 import { Random } from "../../runtime/random.ts";
 import { categories, countries, lists, posters, sentences, type Template, titles } from "./words.ts";
 
-/** Posts of the original: one block of every category. After them the first category comes again. */
+/** Posts of the original: one block per category. After them the categories repeat. */
 export const sampleSize = 11_154;
 
-/** One row of the sample, each column's text as MySQL gives it. */
+/** One row of the sample: the text of each column, as MySQL returns it. */
 export function sampleRow(table: SampleTable, index: number): Row {
   return makers[table](index);
 }
@@ -19,19 +19,19 @@ const makers = { pin: pinRow, geo: geoRow, user: userRow } satisfies {
   [T in Table]?: (index: number) => Row;
 };
 
-/** A table that the sample has rows of; a table without a generator is left out. */
+/** A table with sample rows, that is with a generator. */
 export type SampleTable = keyof typeof makers;
 export const sampleTables = Object.keys(makers) as SampleTable[];
 
-/** Of every row: databases are filled up with more of the same rows. */
+/** Constant, so that a later load adds to the same rows. */
 const seed = 1;
 
-/** Random numbers that depend on nothing but the arguments. */
+/** Random numbers that depend on the arguments only. */
 function randomOf(subject: number, index: number): Random {
   let a = 0x9e3779b9;
   for (let i = 0; i < 3; i++) {
     a ^= i === 0 ? seed : i === 1 ? subject : index;
-    a = Math.imul(a ^ (a >>> 16), 0x85ebca6b); // murmur3's last step
+    a = Math.imul(a ^ (a >>> 16), 0x85ebca6b); // finalizer of murmur3
     a = Math.imul(a ^ (a >>> 13), 0xc2b2ae35);
     a ^= a >>> 16;
   }
@@ -43,8 +43,8 @@ function pinRow(index: number): Row {
   const number = Math.floor(((index % sampleSize) * categories.length) / sampleSize);
   const category = categories[number] as (typeof categories)[number];
 
-  // One number decides what went wrong with a post, so that the same rows have several faults, as in the original.
-  // Steps of the golden ratio rather than a throw: any few thousand rows in a row have the shares to within a row or two.
+  // One number decides all faults of a post, so that a row has several at once, as in the original. It steps by the
+  // golden ratio and is not random, so that any few thousand consecutive rows have the proportions within a row or two.
   const fault = (Math.imul(index + seed, 0x9e3779b1) >>> 0) / 2 ** 32;
   const noUser = fault < 0.008;
   const story = fault < 0.07;
@@ -87,7 +87,7 @@ function pinRow(index: number): Row {
 const emptyTitle = 777;
 
 const longTitle = 199;
-const longPoster = 266; // and blanks around it
+const longPoster = 266; // without the outer blanks
 
 function pinTitle(r: Random, things: readonly string[]): string {
   let text = write(r.pick(titles), r, things);
@@ -104,7 +104,7 @@ function description(r: Random, things: readonly string[], cutShare: number): st
   return r.chance(cutShare) ? `${cut(text, 150 + r.below(150)).replace(/[\s…]+$/, "")}…\u00a0` : text;
 }
 
-/** A poster, who has one name and one number of followers on all posts. */
+/** A poster, with the same name and number of followers on all posts. */
 function poster(id: number) {
   const r = randomOf(2, id);
   let name = write(r.pick(posters), r, lists.brand);
@@ -124,13 +124,13 @@ const blanks = [" ", "\u00a0", "\u200b", "\u3000", "\ufeff", "\t", "\u2060 "].fl
   (name: string) => blank + name + blank,
 ]);
 
-/** 2015-10-21, in days since 1970. For two years people join, then for five years they post. */
+/** 2015-10-21, in days since 1970. People join for two years, then post for five. */
 const joinedFrom = Date.UTC(2015, 9, 21) / 86_400_000;
 
 function geoRow(index: number): Row {
   const r = randomOf(3, index);
   const country = r.chance(1 / 3) ? countries[r.low(15)] : countries[r.below(countries.length)];
-  const place = randomOf(4, r.below(4_000)); // a few thousand places, none where its country is
+  const place = randomOf(4, r.below(4_000)); // a few thousand places, not related to the country
   return [
     String(index),
     dateTime(r, joinedFrom + 731, 1_826),
@@ -142,7 +142,7 @@ function geoRow(index: number): Row {
 
 function userRow(index: number): Row {
   const r = randomOf(5, index);
-  const person = randomOf(6, Math.floor(index / sampleSize) * 5_000 + r.low(5_000)); // each stands under several keys
+  const person = randomOf(6, Math.floor(index / sampleSize) * 5_000 + r.low(5_000)); // each person has several keys
   return [
     String(index),
     person.pick(lists.first),
@@ -158,13 +158,13 @@ function write({ texts, fillings }: Template, r: Random, things: readonly string
   return text;
 }
 
-/** Puts an oddity at some blank of a text, never at an end. */
+/** Inserts an oddity at a space of a text, never at the beginning or end. */
 function insert(text: string, r: Random): string {
   const at = text.indexOf(" ", r.below(text.length));
   return at < 0 ? text : `${text.slice(0, at)} ${r.pick(lists.oddity)}${text.slice(at)}`;
 }
 
-/** At most `length` characters, not ended by a blank or half a character. */
+/** At most `length` characters, without a space or half a character at the end. */
 const cut = (text: string, length: number) => text.slice(0, length).replace(/[\s\ud800-\udbff]+$/, ".");
 
 const bytes = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
@@ -189,13 +189,13 @@ function uuid(r: Random): string {
   ].join("-");
 }
 
-/** Six significant digits, which is what MySQL shows of a FLOAT, from ten-thousandths. */
+/** A FLOAT as MySQL shows it, with six significant digits, from ten-thousandths. */
 const float = (n: number) => String(Math.abs(n) < 1_000_000 ? n / 10_000 : Math.trunc(n / 10) / 1_000);
 
 const two = Array.from({ length: 60 }, (_, n) => String(n).padStart(2, "0"));
 const days: string[] = [];
 
-/** A second of some days from `first` on (days since 1970). */
+/** A random time within `count` days from `first` (days since 1970). */
 function dateTime(r: Random, first: number, count: number): string {
   const day = first + r.below(count);
   days[day] ??= new Date(day * 86_400_000).toISOString().slice(0, 10);

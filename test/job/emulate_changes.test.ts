@@ -174,7 +174,7 @@ test("it ends with an error if a commit is not answered, because a retry could d
   });
   await assert.rejects(
     changeAnother("unknown", { disturb }),
-    /^Error: Cannot know whether this was committed: .* (inserted|updated|deleted).*: lost$/,
+    /^Error: Cannot know whether these changes were committed: .* (inserted|updated|deleted).*[.] lost$/,
   );
 });
 
@@ -185,7 +185,7 @@ test("two concurrent runs do not disturb each other", async () => {
 });
 
 test("a database that the program did not create is refused by its tables or its server", async () => {
-  const refusal = /Cannot change rows in a database that this program did not make: /;
+  const refusal = /Cannot change rows in a database that this program did not create: /;
   const [[comment = ""] = []] = await ask(
     db,
     "SELECT TABLE_COMMENT FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'user_data'",

@@ -119,7 +119,7 @@ test("services without ZooKeeper run beside, and commands say that the others ru
 test("neither kind of Kafka starts on the other's data, and --zookeeper is refused for the user's own Kafka", async () => {
   const inside = await run(["clean", "--data", join(services.data, "zookeeper")]);
   assert.equal(inside.code, 1);
-  assert.match(inside.stderr, /was made by --zookeeper: say --zookeeper/);
+  assert.match(inside.stderr, /was created with ZooKeeper: use --zookeeper --data/);
   const own = await run(["clean", "--creds", services.creds, ...here]);
   assert.equal(own.code, 2);
   assert.match(own.stderr, /--zookeeper starts the program's own Kafka/);
