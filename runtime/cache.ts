@@ -1,6 +1,6 @@
 /**
- * The per-user cache: what was downloaded or unpacked once, a folder each. A folder is made aside and renamed, so that
- * nobody sees half of it, and of two programs that make it at once the first wins.
+ * The per-user cache: one folder for each program that was downloaded or unpacked. A folder is prepared under another
+ * name and renamed, so that no program sees half of it; if two programs prepare it concurrently, the first wins.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { isAbsolute, join } from "node:path";
 import { threadId } from "node:worker_threads";
 import { isAlive } from "./process.ts";
 
-/** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`; paths that are not absolute do not count. */
+/** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`. Relative paths are ignored. */
 export function cacheFolder(): string {
   const home = isAbsolute(homedir()) ? homedir() : userInfo().homedir;
   const { XDG_CACHE_HOME = "" } = process.env;
@@ -18,13 +18,13 @@ export function cacheFolder(): string {
 }
 
 /**
- * Refuses a folder that another user owns or may write to: what lies there is run.
+ * Refuses a folder that another user owns or may write to, because programs in it are run.
  *
- * @throws with what to do
+ * @throws `Error` with what to do
  */
 export function checkOwner(folder: string): void {
   const { uid, mode } = statSync(folder);
-  const remedy = "or choose another folder by XDG_CACHE_HOME";
+  const remedy = "or choose another folder with XDG_CACHE_HOME";
   if (process.getuid && uid !== process.getuid())
     throw new Error(`Cannot use "${folder}": it belongs to another user (uid ${uid}); delete it, ${remedy}`);
   if (mode & 0o022)
@@ -32,10 +32,9 @@ export function checkOwner(folder: string): void {
 }
 
 /**
- * Opens the cache for a folder that is to be made: makes and checks the cache, and deletes what dead programs left
- * unfinished.
+ * Prepares the cache for a new folder: creates and checks the cache, and deletes unfinished folders of dead programs.
  *
- * @returns a path in the cache, for the folder in the making
+ * @returns a path in the cache for the unfinished folder
  */
 export function beginCached(name: string): string {
   const cache = cacheFolder();
@@ -45,11 +44,11 @@ export function beginCached(name: string): string {
     const pid = /^[.].+[.](\d+)([.]xml)?$/.exec(file)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(cache, file), { recursive: true, force: true });
   }
-  // Several threads may make it at once, too.
+  // Threads of one process may prepare the same folder concurrently.
   return join(cache, `.${name}.${threadId}.${process.pid}`);
 }
 
-/** Renames a folder that is ready to its place in the cache, where another program may have been faster. */
+/** Renames a finished folder to its name in the cache, unless another program was faster. */
 export function finishCached(unfinished: string, name: string): void {
   const target = join(cacheFolder(), name);
   try {

@@ -1,5 +1,5 @@
 /**
- * DuckDB: how every instance is opened, and how every file of the lake is read.
+ * Opens DuckDB instances.
  *
  * @module
  */
@@ -8,19 +8,19 @@ import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
 
 const require = createRequire(import.meta.url);
 
-/** By `require` and at first use: DuckDB is large, and under tsx an `import` takes three times as long. */
+/** Loaded with `require` at the first use: DuckDB is large, and under tsx an `import` takes three times as long. */
 export const duckdb = () => require("@duckdb/node-api") as typeof import("@duckdb/node-api");
 
 /**
- * Opens a database file or `:memory:`; `settings` are DuckDB's own.
+ * Opens a database file or `:memory:`; `settings` are DuckDB settings.
  *
- * Its cache of file contents is off. DuckDB 1.5 takes a new file for an old one if path, size, inode and second of
- * change are the same, as they are when small files replace one another: rows of the old file come back.
+ * The cache of file contents is off. DuckDB 1.5 mistakes a new file for an old one if path, size, inode and second of
+ * change are equal, as when a small file replaces another, and returns rows of the old file.
  */
 export const openInstance = (path: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> =>
   duckdb().DuckDBInstance.create(path, { enable_external_file_cache: "false", ...settings });
 
-/** Runs `use` on an in-memory DuckDB of its own whose time zone is UTC, and closes it; `settings` are DuckDB's own. */
+/** Runs `use` on a new in-memory DuckDB with time zone UTC, then closes it; `settings` are DuckDB settings. */
 export async function withDuckDb<T>(
   settings: Record<string, string>,
   use: (connection: DuckDBConnection) => Promise<T>,

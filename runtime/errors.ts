@@ -1,10 +1,10 @@
 /**
- * Errors that decide the exit code.
+ * The error class that decides the exit code.
  *
  * @module
  */
 
-/** Wrong use or wrong settings: the program ends with exit code 2. */
+/** Wrong arguments or settings; the exit code is 2. */
 export class UsageError extends Error {
   override name = "UsageError";
 }

@@ -1,8 +1,8 @@
 /**
- * What every stage may say to people, beside its own facts.
+ * Notices to people, which every stage may send beside its facts.
  *
  * @module
  */
 
-/** A warning, or what is waited for. */
+/** A warning, or the reason of a wait. */
 export type Notice = { fact: "warned"; text: string } | { fact: "waited"; text: string };

@@ -1,15 +1,15 @@
 /**
- * How fast something is made: so many a second, or one after another with uneven pauses.
+ * Limits a rate: a number per second, or one at a time with random pauses.
  *
  * @module
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Tells how many are due, at least one and at most the number given; waits until then. */
+/** Waits until items are due. @returns how many, from 1 to `most` */
 export type Pace = (most: number) => Promise<number>;
 
-/** One at a time, then a pause of 0 to 1 s, as `real` (0 to 1) has it. */
+/** One at a time, with a pause of `real()` s (0 to 1) after each. */
 export function pauses(real: () => number, signal: AbortSignal): Pace {
   let first = true;
   return async () => {
@@ -19,7 +19,7 @@ export function pauses(real: () => number, signal: AbortSignal): Pace {
   };
 }
 
-/** As many per second as `rate` says; time that was lost by more than a second is not made up for. */
+/** `rate` per second. A delay of over a second is not caught up. */
 export function steadily(rate: number, signal: AbortSignal): Pace {
   let next = performance.now();
   return async (most) => {

@@ -1,6 +1,6 @@
 /**
- * What travels inside the executable and only works from a disk: native libraries, and in the complete executable
- * Kafka, MariaDB and a Java. Each pack is unpacked once into the per-user cache, in a folder named by its contents.
+ * Unpacks the parts of the executable that only work from a disk: native libraries, and in the complete executable
+ * Kafka, MariaDB and Java. Each pack is unpacked once into the per-user cache, into a folder named for its contents.
  *
  * @module
  */
@@ -12,34 +12,34 @@ import { bringsFile, ownFile, ownText } from "./program.ts";
 
 export type PackName = "natives" | "kafka" | "mariadb" | "java";
 
-/** The list of a pack; its files follow one another in `packs/NAME.zst`, which zstd compresses as one. */
+/** The index of a pack. Its files are concatenated in `packs/NAME.zst`. */
 export interface Pack {
   version: string;
-  /** The first 12 hexadecimal digits of the SHA-256 of the list of files and of their bytes. */
+  /** The first 12 hexadecimal digits of the SHA-256 of the file list and the files. */
   hash: string;
   /** Bytes of all files together. */
   bytes: number;
   files: { path: string; bytes: number; mode: number }[];
 }
 
-/** Whether this executable brings a pack. */
+/** Whether this executable contains a pack. */
 export const brings = (name: PackName): boolean => bringsFile(`packs/${name}.json`);
 
-/** Unpacked packs that no program has used for so long are deleted, ms. */
+/** Unpacked packs are deleted when no program has used them for this time, ms. */
 const unusedMs = 24 * 3600 * 1000;
 
 /**
- * The folder of a pack, which is unpacked where it is missing or damaged.
+ * The folder of a pack. Unpacks it if it is missing or damaged.
  *
- * @param say is told that it is unpacked
- * @throws where the cache is not the user's own or the disk is full, with what to do
+ * @param say gets a line when the pack is unpacked
+ * @throws `Error` with what to do, if the cache belongs to another user or the disk is full
  */
 export function packFolder(name: PackName, say: (line: string) => void = () => {}): string {
   const pack = JSON.parse(ownText(`packs/${name}.json`)) as Pack;
   const base = `${name}-${pack.version}-${pack.hash}`;
   const folder = join(cacheFolder(), base);
   if (existsSync(folder)) checkOwner(folder);
-  // Each time: while services run, somebody may empty the cache.
+  // Checked at each call, because the cache may be emptied while services run.
   if (!isWhole(folder, pack)) {
     say(`Unpacking ${name} ${pack.version} (${Math.ceil(pack.bytes / 1e6)} MB), once, into "${cacheFolder()}"`);
     unpack(name, base, pack);
@@ -49,21 +49,21 @@ export function packFolder(name: PackName, say: (line: string) => void = () => {
   try {
     utimesSync(folder, new Date(), new Date());
   } catch {
-    // A cache that is read-only keeps what it has.
+    // A read-only cache cannot record the use.
   }
   return folder;
 }
 
-/** Whether all files are there and as long as they should be; a power cut can leave empty ones. */
+/** Whether all files exist with their sizes; a power cut can leave empty ones. */
 const isWhole = (folder: string, { files }: Pack): boolean =>
   files.every(({ path, bytes }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === bytes);
 
-/** What to do about errors of the system. */
+/** Remedies for system errors. */
 const troubles: Record<string, string> = {
   ENOSPC: "its disk is full; make room there",
   EDQUOT: "your quota is used up; make room there",
   EACCES: "you may not write there; change the mode of that folder",
-  EROFS: "its disk is read-only; mount it otherwise",
+  EROFS: "its disk is read-only; remount it for writing",
 };
 
 function unpack(name: PackName, base: string, pack: Pack): void {
@@ -75,7 +75,7 @@ function unpack(name: PackName, base: string, pack: Pack): void {
     for (const { path, bytes, mode } of pack.files) {
       const target = join(folder, path);
       mkdirSync(dirname(target), { recursive: true, mode: 0o700 });
-      writeFileSync(target, all.subarray(at, at + bytes), { mode, flush: true }); // a rename can outlive a power cut
+      writeFileSync(target, all.subarray(at, at + bytes), { mode, flush: true }); // a rename may survive a power cut without the data
       at += bytes;
     }
     const damaged = join(cacheFolder(), base);
@@ -84,10 +84,10 @@ function unpack(name: PackName, base: string, pack: Pack): void {
   } catch (error) {
     const { code, message, syscall } = error as NodeJS.ErrnoException;
     if (!code || !syscall) throw error;
-    const why = troubles[code] ?? `${message}; mend that`;
+    const why = troubles[code] ?? `${message}; fix that`;
     const size = `${Math.ceil(pack.bytes / 1e6)} MB`;
     throw new Error(
-      `Cannot unpack ${name} (${size}) into "${cacheFolder()}": ${why}, or choose another folder by XDG_CACHE_HOME`,
+      `Cannot unpack ${name} (${size}) into "${cacheFolder()}": ${why}, or choose another folder with XDG_CACHE_HOME`,
       { cause: error },
     );
   } finally {
@@ -95,14 +95,14 @@ function unpack(name: PackName, base: string, pack: Pack): void {
   }
 }
 
-/** Node 24 has zstd, and the executable is Node 24; the types are those of Node 20. */
+/** The executable is Node 24, which has zstd; the types are of Node 20. */
 function decompress(bytes: Buffer): Buffer {
   const { zstdDecompressSync } = zlib as unknown as { zstdDecompressSync(b: Buffer, o: object): Buffer };
   const windowLogMax = (zlib.constants as unknown as { ZSTD_d_windowLogMax: number }).ZSTD_d_windowLogMax;
   return zstdDecompressSync(bytes, { params: { [windowLogMax]: 27 } });
 }
 
-/** Deletes the same pack of other versions, unless a program has used it in the last day or runs from it. */
+/** Deletes other versions of a pack, unless a program has used them in the last day or runs from them. */
 function deleteUnused(name: PackName, base: string): void {
   const cache = cacheFolder();
   const another = new RegExp(`^${name}-[^-]+-[0-9a-f]{12}$`);
@@ -113,14 +113,14 @@ function deleteUnused(name: PackName, base: string): void {
   }
 }
 
-/** Whether the command line of a process names something in a folder; the executable is for Linux. */
+/** Whether the command line of a process contains a path in a folder. Linux only, as is the executable. */
 function isRunFrom(folder: string): boolean {
   const pids = readdirSync("/proc").filter((entry) => /^\d+$/.test(entry));
   return pids.some((pid) => {
     try {
       return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`${folder}/`);
     } catch {
-      return false; // it has ended, or is another user's
+      return false; // it has ended, or belongs to another user
     }
   });
 }
@@ -128,7 +128,7 @@ function isRunFrom(folder: string): boolean {
 /**
  * Loads a native library of the executable.
  *
- * @throws where the cache lies on a disk that nothing may be run from, with what to do
+ * @throws `Error` with what to do, if the disk of the cache does not allow programs to run
  */
 export function openNative(file: string): unknown {
   const addon = { exports: {} };
@@ -137,7 +137,7 @@ export function openNative(file: string): unknown {
     process.dlopen(addon, path);
   } catch (error) {
     throw new Error(
-      `Cannot load "${path}": where its disk is mounted noexec, choose another folder by XDG_CACHE_HOME, else delete that one (${(error as Error).message})`,
+      `Cannot load "${path}": ${(error as Error).message}; if its disk is mounted noexec, choose another folder with XDG_CACHE_HOME, otherwise delete that file`,
       { cause: error },
     );
   }

@@ -1,10 +1,10 @@
 /**
- * What the system says of a process.
+ * The state of other processes.
  *
  * @module
  */
 
-/** Whether a process with this id runs, also one of another user. */
+/** Whether a process with this id runs, of any user. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

@@ -1,6 +1,6 @@
 /**
- * What this program is: sources that Node, tsx or Deno runs, or the executable of `npm run binary`; how a user types
- * it; and the files of its own (SQL, pages, Maven's POM), which lie beside the sources or inside the executable.
+ * Describes this program: whether it runs from sources (with Node, tsx or Deno) or is the executable of
+ * `npm run binary`, how a user starts it, and its files (SQL, pages, Maven's POM) beside the sources or in the executable.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 
-// Not in Node before 20.16, nor in Deno.
+// Missing in Node before 20.16 and in Deno.
 const sea = process.getBuiltinModule?.("node:sea") as
   | (typeof import("node:sea") & { getAssetKeys?: () => string[] })
   | undefined;
@@ -16,11 +16,11 @@ const sea = process.getBuiltinModule?.("node:sea") as
 /** Whether this is the executable. */
 export const isBinary: boolean = sea?.isSea?.() ?? false;
 
-/** `build/bundle.ts` defines it: the program is two scripts, the command line's and the threads', in the executable or not. */
+/** Defined by `build/bundle.ts`: the program is two scripts, for the command line and for threads. */
 declare const bundled: true | undefined;
 export const isBundled: boolean = typeof bundled !== "undefined";
 
-/** What a user types before the arguments. */
+/** The command that a user types before the arguments. */
 export const programName: string = nameOf();
 
 function nameOf(): string {
@@ -29,26 +29,26 @@ function nameOf(): string {
   return process.execArgv.some((argument) => /\btsx\b/.test(argument)) ? "npx tsx main.ts" : "node main.ts";
 }
 
-/** The word that completes in a shell: the executable's name, or what an alias of the sources is to be called. */
+/** The command word for shell completion: the name of the executable, or of an alias for the sources. */
 export const typedAs: string = isBinary ? basename(process.argv0) : "pinterest-data-pipeline";
 
-/** Whether the program's sources can be run as they are; Node 22 reads TypeScript too, but not `await using`. */
+/** Whether the runtime reads the sources without tsx. Node 22 reads TypeScript too, but not `await using`. */
 export const readsTypeScript: boolean =
   !isBundled && (process.versions.deno !== undefined || Number(process.versions.node.split(".")[0]) >= 24);
 
 const besideUs = (name: string) => new URL(`../${name}`, import.meta.url);
 
-/** One of the program's own files, by its path below the program's folder: `sql/gaps.sql`. */
+/** A file of the program, by its path in the program's folder: `sql/gaps.sql`. */
 export function ownFile(name: string): Buffer {
   if (isBinary) return Buffer.from(sea?.getRawAsset(name) as ArrayBuffer);
-  // A package's: beside its other files, wherever npm has put it.
+  // A file of a package, wherever npm has installed it.
   const [, file] = isBundled ? [] : (/^node_modules\/(.*)/.exec(name) ?? []);
   return readFileSync(file ? new URL(import.meta.resolve(file)) : besideUs(name));
 }
 
 export const ownText = (name: string): string => ownFile(name).toString("utf8");
 
-/** Whether the executable brings a file. */
+/** Whether this is the executable and contains a file. */
 export const bringsFile = (name: string): boolean => isBinary && (sea?.getAssetKeys?.().includes(name) ?? false);
 
 /** The names of the files in a folder of the program. */
@@ -59,10 +59,10 @@ export function ownFiles(folder: string): string[] {
   return names.map((name) => name.slice(begin.length)).filter((name) => !name.includes("/"));
 }
 
-/** The path of a file beside the sources; not in the executable. */
+/** The path of a file beside the sources; not for the executable. */
 export const ownPath = (name: string): string => fileURLToPath(besideUs(name));
 
-/** The command that runs a script of the program in a process of its own; a bundle knows it by its name. */
+/** The command that runs a script of the program in a separate process. A bundle selects the script by its name. */
 export function ownCommand(script: string, args: string[]): [string, string[]] {
   const { argv, execPath } = process;
   if (isBundled) return [execPath, [...(isBinary ? [] : [argv[1] as string]), basename(script, ".ts"), ...args]];

@@ -1,10 +1,10 @@
 /**
- * Random numbers by a seed.
+ * Random numbers from a seed.
  *
  * @module
  */
 
-/** The same numbers for the same seed (mulberry32). A class, since the sample makes millions of them. */
+/** A mulberry32 generator: the same numbers for the same seed. A class, because the sample needs millions of numbers. */
 export class Random {
   private state: number;
 
@@ -20,7 +20,7 @@ export class Random {
     return (bits ^ (bits >>> 14)) >>> 0;
   }
 
-  /** 0 to 1, without 1. */
+  /** From 0, below 1. */
   real(): number {
     return this.next() / 2 ** 32;
   }
@@ -30,7 +30,7 @@ export class Random {
     return Math.floor(this.real() * n);
   }
 
-  /** 0 to n - 1, small ones more often. */
+  /** 0 to n - 1, small numbers more often. */
   low(n: number): number {
     const real = this.real();
     return Math.floor(real * real * n);

@@ -5,23 +5,23 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** How long, and for what, {@link retry} waits. */
+/** Options of {@link retry}. */
 export interface RetryOptions {
-  /** Give up so long after the first error, ms: a program that was itself frozen has lost no time. */
+  /** Time from the first error until it gives up, ms. Time before the first error, as when frozen, does not count. */
   waitMs: number;
   signal: AbortSignal;
-  /** Whether an error may be gone at the next try; others are thrown at once. */
+  /** Whether a retry may succeed after an error; other errors are rethrown immediately. */
   isTransient: (error: unknown) => boolean;
-  /** Told once, with what is waited for. */
+  /** Called once, with the reason of the wait. */
   onWait: (text: string) => void;
 }
 
-/** Tries again and again while a service is away; it does not end a try that hangs, so each must have a time-out. */
+/** Retries an action while a service is unavailable. It does not end an attempt that hangs, so each needs a timeout. */
 export async function retry<T>(action: () => Promise<T>, options: RetryOptions): Promise<T> {
   const { waitMs, signal, isTransient, onWait } = options;
   const begun = Date.now();
   let since: number | undefined;
-  let told = false;
+  let reported = false;
   for (let delay = 250; ; delay = Math.min(delay * 2, 3_000)) {
     signal.throwIfAborted();
     try {
@@ -30,11 +30,11 @@ export async function retry<T>(action: () => Promise<T>, options: RetryOptions):
       signal.throwIfAborted();
       since ??= Date.now();
       if (!isTransient(error) || Date.now() - since + delay > waitMs) throw error;
-      if (!told && Date.now() - begun >= 500) {
-        told = true;
+      if (!reported && Date.now() - begun >= 500) {
+        reported = true;
         onWait(`${(error as Error).message}; waiting up to ${Math.round(waitMs / 1000)} s for it`);
       }
-      // Uneven pauses: two programs that disturb each other must not keep in step.
+      // Random pauses, so that two programs that conflict do not retry in step.
       await sleep(delay * (0.5 + Math.random()), undefined, { signal });
     }
   }

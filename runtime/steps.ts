@@ -1,20 +1,20 @@
 /**
- * The named steps of posting and publishing, on a diagnostics channel: tests subscribe to it to stop the program there.
+ * Trace points of posting and publishing, on a diagnostics channel; the fault tests stop the program at them.
  *
  * @module
  */
 import { channel } from "node:diagnostics_channel";
 
-/** What is published: `committing pin`, `renamed /lake/silver/pin/0000.parquet`. */
+/** A trace point: `committing pin`, `renamed /lake/silver/pin/0000.parquet`. */
 export interface Step {
   name: string;
   subject: string;
 }
 
-/** Where each step is published; nothing is built while nobody subscribes. */
+/** The channel of the trace points; no message is built without a subscriber. */
 export const steps = channel("pinterest-pipeline:step");
 
-/** Says that a step has been reached. */
+/** Publishes that a trace point was reached. */
 export function step(name: string, subject: string): void {
   if (steps.hasSubscribers) steps.publish({ name, subject } satisfies Step);
 }

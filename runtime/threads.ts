@@ -1,5 +1,5 @@
 /**
- * Threads that start quickly, whatever runs the program.
+ * Starts threads quickly in every runtime: Node 20 with tsx, Node 24, Deno, a bundle, the executable.
  *
  * @module
  */
@@ -10,8 +10,8 @@ import { isBinary, isBundled, ownPath, ownText, readsTypeScript } from "./progra
 /**
  * Prepares threads that run a module.
  *
- * @param module its path below the program's folder
- * @returns opens one such thread
+ * @param module the path in the program's folder
+ * @returns a function that starts one thread
  */
 export async function threadOpener(module: string): Promise<(options: WorkerOptions) => Worker> {
   if (isBinary) {
@@ -19,18 +19,18 @@ export async function threadOpener(module: string): Promise<(options: WorkerOpti
     return (options) => new Worker(code, { ...options, eval: true });
   }
   if (isBundled) return (options) => new Worker(ownPath("bin/threads.cjs"), options);
-  // Without tsx's loader, which a thread would inherit.
+  // execArgv is empty, because a thread would inherit tsx's loader.
   if (readsTypeScript) return (options) => new Worker(ownPath(module), { ...options, execArgv: [] });
   const code = await bundle(module);
   return (options) => new Worker(code, { ...options, eval: true });
 }
 
 /**
- * A module and what it imports as one script: a thread of Node 20 does not inherit tsx's loader, and with a loader of
- * its own it takes three times as long to start.
+ * Bundles a module with its imports into one script: a thread of Node 20 does not inherit tsx's loader, and with a
+ * separate loader it takes three times as long to start.
  */
 async function bundle(module: string): Promise<string> {
-  // Loaded here: the threads hold this file too, and need no bundler.
+  // Loaded on demand: threads include this file but need no bundler.
   const { build, stop } = await import("esbuild");
   const { outputFiles } = await build({
     entryPoints: [ownPath(module)],
@@ -40,10 +40,10 @@ async function bundle(module: string): Promise<string> {
     target: "node20",
     format: "cjs",
     define: { "import.meta.url": "url" },
-    logOverride: { "empty-import-meta": "silent" }, // of the main thread only
+    logOverride: { "empty-import-meta": "silent" }, // used only in the main thread
     write: false,
   });
-  await stop(); // else its process stays as long as ours
+  await stop(); // otherwise esbuild's process stays until this one ends
   const url = JSON.stringify(pathToFileURL(ownPath(module)).href);
   return `(function (url, require, module) {${outputFiles[0]?.text}\n})(${url}, require("node:module").createRequire(${url}), {});`;
 }
