@@ -1,6 +1,6 @@
 /**
- * Takes the pictures of Airflow anew: `npm run pictures:airflow`. A good run, one with rejects, and one that the check
- * has failed, with that task's log, into docs/pictures/.
+ * Takes the screenshots of Airflow: `npm run pictures:airflow`. A successful run, one with rejects, and one whose check
+ * failed, with that task's log, in docs/pictures/.
  *
  * @module
  */
@@ -26,7 +26,7 @@ try {
   await postRows(services.data, "geo", [{ ind: 1 }, "text"]);
   await using browser = await openBrowser(executable);
   const take = async (path: string, name: string) => {
-    // So wide that the grid has room for three runs.
+    // Wide enough for three runs in the grid.
     await using context = await browser.newContext({ viewport: { width: 1600, height: 800 }, colorScheme: "light" });
     const page = await context.newPage();
     page.setDefaultTimeout(120_000);
@@ -38,7 +38,7 @@ try {
     await page.goto(`${airflow.url}/${path}`);
     await page.waitForLoadState("networkidle");
     await sleep(Number(process.env.PICTURE_SECONDS ?? 10) * 1000);
-    // Where the error was raised names this machine's folders.
+    // The traceback contains folders of this machine.
     if (name === "check") await page.getByText("AirflowFailException").first().click();
     await page.screenshot({ path: join(folder, `airflow-${name}.png`) });
   };

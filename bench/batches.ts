@@ -1,5 +1,5 @@
 /**
- * The batches of a `clean` that writes its steps to a file (`struck(trace)`): when each was at work, and what it held.
+ * Reads the batches of a `clean` from its trace file (`struck(trace)`): when each ran, and its messages.
  *
  * @module
  */
@@ -7,17 +7,17 @@
 import { readFileSync } from "node:fs";
 import { type Table, tableNames } from "../io.ts";
 
-/** A batch of one table: from when to when, ms since 1970, and how many blocks of silver it wrote. */
+/** A batch of one table: its start and end, ms since 1970, and the number of silver blocks that it wrote. */
 export interface Batch {
   table: Table;
   begin: number;
   end: number;
   blocks: number;
-  /** Up to which offset of a partition it goes. */
+  /** The end offset of each partition. */
   next: Map<number, number>;
 }
 
-/** The batches that have ended, in that order. */
+/** The finished batches, in order of their end. */
 export function batchesOf(trace: string): Batch[] {
   const batches: Batch[] = [];
   const landed = new Map<Table, Map<number, number>>(tableNames.map((table) => [table, new Map()]));
@@ -39,12 +39,12 @@ export function batchesOf(trace: string): Batch[] {
   return batches;
 }
 
-/** When a message was in silver, ms since 1970, if it is. */
+/** When a message reached silver, ms since 1970; undefined if it has not. */
 export const silverAt = (batches: Batch[], message: { table: Table; partition: number; offset: number }) =>
   batches.find(({ table, next }) => table === message.table && (next.get(message.partition) ?? 0) > message.offset)
     ?.end;
 
-/** How long at least one of the batches was at work between two times, ms. */
+/** How long at least one batch was running between two times, ms. */
 export function busy(batches: Batch[], from: number, to: number): number {
   let [time, until] = [0, from];
   for (const { begin, end } of [...batches].sort((a, b) => a.begin - b.begin)) {

@@ -1,9 +1,9 @@
 /**
- * The program beside what others would use: `npm run bench -- [--rows N] [--runs N] [--only read,post,clean]`.
+ * Compares the program with other tools: `npm run bench -- [--rows N] [--runs N] [--only read,post,clean]`.
  *
- * Starts services of its own with N sample rows a table, and in each run has every way do the same work in turn: the
- * three tables from MySQL to Kafka, and from Kafka to Parquet. Prints medians, and writes docs/bench.json and a picture
- * of it. A way whose tools this machine lacks is left out, and named.
+ * Starts private services with N sample rows a table. In each run, every tool does the same work in turn: the three
+ * tables from MySQL to Kafka, and from Kafka to Parquet. Prints medians, and writes docs/bench.json and a chart. A tool
+ * that is not installed is left out and listed.
  *
  * @module
  */
@@ -33,7 +33,7 @@ const { values } = parseArgs({
 });
 const [rows, runs] = [Number(values.rows), Number(values.runs)];
 
-/** What one way took: seconds, CPU-seconds of its own processes, of broker and database, and memory in MB. */
+/** Cost of one tool: seconds, CPU-seconds of its processes, of the broker and of the database, and memory in MB. */
 interface Cost {
   seconds: number;
   cpu: number;
@@ -42,7 +42,7 @@ interface Cost {
   memory: number;
 }
 
-/** Bytes that the processes of a group hold, those shared between them counted once for each. */
+/** Memory of the processes of a group, bytes; shared memory is counted for each process. */
 function memoryOf(group: number): number {
   let pages = 0;
   for (const name of readdirSync("/proc")) {
@@ -67,7 +67,7 @@ const pidOf = (name: string) => {
 };
 const pids = { broker: pidOf("java"), database: pidOf("mariadbd") };
 
-/** Runs a shell command to its end; its processes' CPU time is counted by the shell, their memory looked at. */
+/** Runs a shell command to its end. The shell counts the CPU time of its processes; their memory is sampled. */
 async function measure(command: string): Promise<Cost> {
   const before = { broker: cpuOf(pids.broker), database: cpuOf(pids.database) };
   const since = performance.now();
@@ -114,7 +114,7 @@ const own = (command: string, prefix: string, folder: string) =>
     .map(quoted)
     .join(" ");
 
-/** The statement with which the database makes a table's keys and messages. */
+/** The statement with which the database returns a table's keys and messages. */
 function messageSql(table: Table): string {
   const { source, key, columns } = tables[table];
   const pairs = Object.keys(columns).map((name) => `'${name}', \`${name}\``);
@@ -122,14 +122,14 @@ function messageSql(table: Table): string {
 }
 
 interface Way {
-  /** `read`: what the database alone can give. */
+  /** `read`: the speed of the database alone. */
   work: "read" | "post" | "clean";
   name: string;
   lacks?: string | undefined;
   run: (prefix: string, folder: string) => Promise<Cost>;
 }
 
-/** What prints a query's rows, as fast as they come. */
+/** A command that prints a query's rows as fast as they arrive. */
 const select = (sql: string): string =>
   `mariadb --no-defaults --protocol=tcp --skip-ssl -h $HOST -P $PORT -u $DBUSER --quick -N -r -e "${sql.replaceAll("`", "\\`")}" $DATABASE`;
 
@@ -202,7 +202,7 @@ try {
     for (const way of able) {
       const folder = join(services.folder.path, "way");
       await mkdir(folder);
-      // What is cleaned is what this program has posted.
+      // The cleaning reads this program's messages.
       const prefix = way.work === "clean" ? "source" : `run${i}.${able.indexOf(way)}`;
       if (way.work === "post" && way.name !== "this program") {
         await admin.createTopics({ topics: topicsOf(prefix).map((topic) => ({ topic, numPartitions: 1 })) });
@@ -231,7 +231,7 @@ const results = able.map((way) => {
   const of = (get: (cost: Cost) => number) => median((costs.get(way) ?? []).map(get));
   return {
     ...{ work: way.work, way: way.name, rowsPerSecond: Math.round((millions * 1e6) / of((c) => c.seconds)) },
-    // CPU-seconds per million rows, which is the same as microseconds per row.
+    // CPU-seconds per million rows, that is microseconds per row.
     ...{ cpu: of((c) => c.cpu) / millions, memoryMb: Math.round(of((c) => c.memory)) },
     ...{ brokerCpu: of((c) => c.broker) / millions, databaseCpu: of((c) => c.database) / millions },
   };
@@ -258,7 +258,7 @@ await writeFile(file("../docs/pictures/bench.svg"), picture());
 await writeFile(file("../docs/bench.json"), `${JSON.stringify({ machine, rows, runs, results }, null, 2)}\n`);
 process.exit(); // kafkajs leaves a timer behind
 
-/** The results as bars, on white, since it stands in the README in light and dark. */
+/** The results as bars on white, which works on light and dark pages. */
 function picture(): string {
   const echarts = createRequire(import.meta.url)("echarts/dist/echarts.min.js") as typeof import("echarts");
   const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: 900, height: 40 + 42 * results.length });

@@ -1,9 +1,9 @@
 /**
- * Posting beside Debezium's snapshot: `npm run bench:debezium -- [--rows N] [--runs N]`.
+ * Compares posting with Debezium's snapshot: `npm run bench:debezium -- [--rows N] [--runs N]`.
  *
- * Starts a Kafka and a MariaDB with the binary log that Debezium needs, downloads Debezium and Kafka Connect by Maven
- * (60 MB, which it keeps), and has both post the three tables in turn. Debezium runs as one who knows it would set it up for this:
- * a thread for each table, plain JSON rows, large batches, and without exactly-once, which would cost it more.
+ * Starts a Kafka and a MariaDB with the binary log that Debezium needs, downloads Debezium and Kafka Connect with Maven
+ * (60 MB, kept), and lets both post the three tables in turn. Debezium is tuned for this: a thread for each table, plain
+ * JSON rows, large batches, and no exactly-once, which would slow it down.
  *
  * @module
  */
@@ -33,7 +33,7 @@ const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const folder = await temporaryFolder();
 const { tools, kafka, server } = await prepare(folder.path);
 const libs = join(folder.path, "libs");
-console.log("Getting Debezium 3.5.0 and Kafka Connect 4.2.1 by Maven");
+console.log("Downloading Debezium 3.5.0 and Kafka Connect 4.2.1 with Maven");
 execFileSync("mvn", ["-q", "--strict-checksums", "-f", file("debezium.xml"), "generate-resources", `-Dto=${libs}`], {
   stdio: "inherit",
 });
@@ -52,8 +52,7 @@ const admin = new Kafka({ brokers, logLevel: logLevel.NOTHING }).admin();
 const creds = join(folder.path, "creds.yaml");
 
 /**
- * Runs a command, its start among what counts: to its end, or, as Kafka Connect would go on for ever, until every row is
- * in its topic.
+ * Runs a command to its end, or until every row is in its topic, because Kafka Connect does not end. The start counts.
  *
  * @returns seconds
  */
@@ -74,7 +73,7 @@ async function measure(name: string, [command = "", ...args]: string[], topics: 
     } catch {
       break; // it has ended
     }
-    // Kafka Connect goes on without its connector, too.
+    // Kafka Connect keeps running if its connector fails.
     if (endless && (/ ERROR /.test(said) || (await all()))) break;
     await sleep(50);
   }
@@ -98,7 +97,7 @@ const properties = (name: string, entries: Record<string, string | number | bool
   return path;
 };
 
-/** Debezium's command, and the topics that it fills. */
+/** Debezium's command and its topics. */
 async function debezium(prefix: string): Promise<[string[], string[]]> {
   const converter = "org.apache.kafka.connect.json.JsonConverter";
   const worker = properties("worker.properties", {
@@ -136,7 +135,7 @@ async function debezium(prefix: string): Promise<[string[], string[]]> {
   return [command, topics];
 }
 
-/** The program's command, and its topics. */
+/** This program's command and its topics. */
 function program(prefix: string): [string[], string[]] {
   const args = ["--quiet", "--creds", creds, "--data", join(folder.path, "data"), "--prefix", prefix];
   const command = [process.execPath, "--import", import.meta.resolve("tsx"), file("../main.ts"), "post", ...args];

@@ -1,14 +1,14 @@
 /**
- * How long a change in MySQL takes to the topic and to silver, and what it costs to wait for one:
+ * Measures the time of a change from MySQL to the topic and to silver, and the CPU of waiting for changes:
  * `npm run bench:latency -- [--rate N] [--changes N] [--idle SECONDS] [--rows N]`.
  *
- * Starts services of its own with the sample's lake, and `post --follow` and `clean --follow` on it. Changes rows in
- * MySQL, one a transaction, so many a second, over the three tables: nine updates of random rows to one new row. Takes
- * the time from MySQL's answer to the commit until a consumer of committed messages has the row, and until the batch
- * that holds it is in silver. A change that a later one of the same row overtakes counts as seen with that.
+ * Starts private services with the sample's lake, and `post --follow` and `clean --follow` on it. Changes rows in MySQL
+ * at a given rate, one per transaction, over the three tables: nine updates of random rows to one new row. Measures the
+ * time from the commit's response until a read_committed consumer has the row, and until its batch is in silver. A change
+ * that a later one of the same row overtakes counts as seen with the later one.
  *
- * Then nothing is changed: after a minute, takes the CPU of `post --follow` and of the database, and that of the
- * database alone.
+ * Then changes nothing, and after a minute measures the CPU of `post --follow` and of the database, and of the database
+ * alone.
  *
  * @module
  */
@@ -47,7 +47,7 @@ const [rate, changes, idle, rows] = [values.rate, values.changes, values.idle, v
   number,
 ];
 
-/** A committed change: when, and when and as which message it was seen. */
+/** A committed change: its time, and the time and offset at which it was seen. */
 interface Change {
   number: number;
   table: Table;
@@ -56,7 +56,7 @@ interface Change {
   seen?: { at: number; partition: number; offset: number };
 }
 
-/** The column of a table that gets a change's number. */
+/** The column of a table that stores a change's number. */
 const marked = { pin: "title", geo: "country", user: "first_name" } satisfies Record<Table, string>;
 
 const services = await openServices({ rows });
@@ -68,10 +68,10 @@ const running: Running[] = [];
 const readers: KafkaReader[] = [];
 let over = false;
 const made: Change[] = [];
-/** Changes that were made and not seen yet, by table and key. */
+/** Changes that were not seen yet, by table and key. */
 const waiting = new Map<string, Change[]>();
 
-/** Changes rows in turn with the other connections, each its own keys, so that a row's changes are in order. */
+/** Changes rows. Each connection has separate keys, so that the changes of a row are in order. */
 async function change(connection: Connection, place: number): Promise<void> {
   const begun = performance.now();
   for (let number = place; number < changes; number += connections.length) {
@@ -102,7 +102,7 @@ async function change(connection: Connection, place: number): Promise<void> {
   }
 }
 
-/** Changes a row of each table and waits until it is in silver: until then the program starts. */
+/** Changes a row of each table and waits until it is in silver, so that the start is not measured. */
 async function untilFollowed(connection: Connection): Promise<void> {
   const first: Change[] = tableNames.map((table) => ({ number: -1, table, key: 1, committed: 0 }));
   for (const one of first) {
@@ -116,7 +116,7 @@ async function untilFollowed(connection: Connection): Promise<void> {
 const isInSilver = (batches: Batch[], { table, seen }: Change): boolean =>
   seen !== undefined && silverAt(batches, { table, ...seen }) !== undefined;
 
-/** Reads a topic's committed messages as they come, and notes which changes each shows. */
+/** Reads a topic's committed messages, and records the changes that each shows. */
 async function watch(reader: KafkaReader, table: Table, positions: Map<number, number>): Promise<void> {
   const endOffsets = new Map([...positions].map(([partition]) => [partition, Number.MAX_SAFE_INTEGER]));
   while (!over) {
@@ -133,7 +133,7 @@ async function watch(reader: KafkaReader, table: Table, positions: Map<number, n
   }
 }
 
-/** CPU of processes over some seconds, percent of a core each. */
+/** CPU of processes over some seconds, percent of one core each. */
 async function shareOf(pids: number[], seconds: number): Promise<number[]> {
   const before = pids.map(cpuOf);
   const since = performance.now();

@@ -1,12 +1,12 @@
 /**
- * What the benches share: what processes take, by /proc of Linux, how full topics are, medians.
+ * Shared by the benches: CPU and memory of processes (from /proc), message counts of topics, medians.
  *
  * @module
  */
 import { readFileSync } from "node:fs";
 import type { Admin } from "kafkajs";
 
-const ticks = 100; // a second, in /proc
+const ticks = 100; // per second, in /proc
 
 /** The fields of /proc/PID/stat after the name: the group is the third, CPU ticks 12th and 13th, pages held the 22nd. */
 export const stat = (pid: number | string): string[] =>
@@ -20,11 +20,11 @@ export function cpuOf(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / ticks;
 }
 
-/** The most memory that a process has held so far, MB. */
+/** The peak memory of a process so far, MB. */
 export const peakOf = (pid: number): number =>
   Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1]) / 1000;
 
-/** How many messages each topic holds, the marks of transactions among them; none where it is not there yet. */
+/** The number of offsets in each topic, including transaction markers; 0 if the topic does not exist. */
 export async function counted(admin: Admin, topics: string[]): Promise<number[]> {
   const ends = topics.map((topic) => admin.fetchTopicOffsets(topic).catch(() => []));
   return (await Promise.all(ends)).map((partitions) => partitions.reduce((sum, { high }) => sum + Number(high), 0));
@@ -32,7 +32,7 @@ export async function counted(admin: Admin, topics: string[]): Promise<number[]>
 
 export const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 
-/** Tells of times in ms within which some shares of them are. */
+/** Percentiles of times in ms, as text. */
 export function shares(times: number[]): string {
   const sorted = [...times].sort((a, b) => a - b);
   const at = (share: number) => {

@@ -1,9 +1,8 @@
 /**
- * Load on the HTTP API: `npm run bench:serve -- [--requests N] [--connections N] [--rows N]`.
+ * Measures the HTTP API under load: `npm run bench:serve -- [--requests N] [--connections N] [--rows N]`.
  *
- * Starts services and a server of its own, posts rows with running keys to both endpoints, prints requests/s and
- * latencies, and compares what was answered with 200 to what stands in the topic. Ends with 1 when a row is lost or
- * doubled.
+ * Starts private services and a server, posts rows with increasing keys to both endpoints, prints requests/s and
+ * latencies, and compares the rows answered with 200 to the topic. The exit code is 1 if a row is lost or duplicated.
  *
  * @module
  */
@@ -29,7 +28,7 @@ const [requests, connections, rows] = [values.requests, values.connections, valu
   number,
 ];
 const columns = Object.entries(tables.pin.columns).map(([name, kind]) => ({ name, kind }));
-/** A pin of the sample with another key. */
+/** A sample pin with another key. */
 const pin = (key: number) => rowToJson(columns, [String(key), ...sampleRow("pin", key % 1000).slice(1)]);
 
 const endpoints = {

@@ -1,10 +1,10 @@
 /**
- * What updates of random rows cost `clean --follow`: `npm run bench:updates -- [--rows N] [--rate N] [--seconds N]`.
+ * Measures the cost of updates of random rows for `clean --follow`: `npm run bench:updates -- [--rows N] [--rate N] [--seconds N]`.
  *
- * Starts services of its own with N sample rows a table in the lake, and sends rows of random keys, so many a second
- * over the three tables, as `post` would, while `clean --follow` runs. Prints what it took of a core, how much of the time
- * it was busy with batches, how many blocks of silver it wrote, and how long an update took from its commit until its
- * batch was in silver. `--data DIR` takes what `up`, `post` and `clean` have made there.
+ * Starts private services with N sample rows a table in the lake, and sends rows with random keys at a given rate over the
+ * three tables, as `post` would, while `clean --follow` runs. Prints its share of a core, the share of time it was busy
+ * with batches, the number of silver blocks it wrote, and the time of an update from its commit until its batch was in
+ * silver. `--data DIR` uses the services and lake that `up`, `post` and `clean` have created there.
  *
  * @module
  */
@@ -33,7 +33,7 @@ const { values } = parseArgs({
 });
 const [rows, rate, seconds] = [values.rows, values.rate, values.seconds].map(Number) as [number, number, number];
 
-/** A row of the sample as the program posts it, under another key. */
+/** A sample row as the program posts it, with another key. */
 function update(kafka: KafkaSettings, table: Table) {
   const key = String(Math.floor(Math.random() * rows));
   const columns = Object.entries(tables[table].columns).map(([name, kind]) => ({ name, kind }));
@@ -41,7 +41,7 @@ function update(kafka: KafkaSettings, table: Table) {
   return { topic: topicOf(kafka, table), key, value: rowToJson(columns, row) };
 }
 
-/** What was committed: when, ms, and where it stands. */
+/** A committed message: its time, ms, and its offset. */
 interface Sent {
   table: Table;
   partition: number;
@@ -49,7 +49,7 @@ interface Sent {
   at: number;
 }
 
-/** Sends updates until the time is over, ten times a second what is due. */
+/** Sends updates until the time is over, in ten sends a second. */
 async function sendUpdates(kafka: KafkaSettings): Promise<Sent[]> {
   await using publisher = openPublisher({ kafka, transactionalId: () => `${kafka.prefix}.bench.updates` });
   const signal = new AbortController().signal;

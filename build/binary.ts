@@ -1,6 +1,6 @@
 /**
- * Makes the program one executable: Node with the program, its SQL, its pages and its native libraries inside, and with
- * `--services` Kafka, MariaDB and a Java too.
+ * Builds one executable that contains Node, the program, its SQL, its pages and its native libraries; with `--services`
+ * also Kafka, MariaDB and Java.
  *
  * `npm run binary [-- --services] [-- --target linux-arm64] [-- --level 3] [-- --out FILE]`
  *
@@ -21,7 +21,7 @@ import { collectServices } from "./services.ts";
 const root = resolve(import.meta.dirname, "..");
 const here = `${process.platform}-${process.arch}` as Target;
 
-/** The native packages of a target, by the file that each brings, and the name that this gets. */
+/** The native packages of a target: the file in each, and its name in the pack. */
 const natives = (target: Target): [name: string, file: string, as: string][] => [
   [`@duckdb/node-bindings-${target}`, "duckdb.node", addons["@duckdb/node-bindings"]],
   [`@duckdb/node-bindings-${target}`, "libduckdb.so", "libduckdb.so"],
@@ -48,17 +48,17 @@ function readOptions(): Options {
   });
   const { target, services, level, out } = values;
   if (target !== "linux-x64" && target !== "linux-arm64")
-    throw new Error(`Cannot make an executable for ${target}: expected --target linux-x64 or linux-arm64`);
+    throw new Error(`Cannot build an executable for ${target}: expected --target linux-x64 or linux-arm64`);
   if (services && target !== "linux-x64")
-    throw new Error("--services is for linux-x64: MariaDB is packed for no other");
+    throw new Error("--services needs --target linux-x64: MariaDB is packaged for no other system");
   return { target, services, level: Number(level), out: resolve(out) };
 }
 
-/** Strips a copy of a library or program where that can be done here. */
+/** Copies a library or program without its debugging information, if `strip` here supports it. */
 function strip(from: string, to: string): string {
   copyFileSync(from, to);
   const { status } = spawnSync("strip", ["--strip-unneeded", to], { stdio: "ignore" });
-  if (status !== 0) copyFileSync(from, to); // no strip here, or not for that processor
+  if (status !== 0) copyFileSync(from, to); // strip is missing, or does not support that processor
   return to;
 }
 
@@ -104,7 +104,7 @@ async function make({ target, services, level, out }: Options): Promise<void> {
   );
 }
 
-/** Puts the script and the assets into a copy of Node. */
+/** Injects the script and the assets into a copy of Node. */
 async function inject({
   target,
   out,
@@ -120,21 +120,21 @@ async function inject({
     main: join(work, "main.cjs"),
     output: join(work, "sea.blob"),
     disableExperimentalSEAWarning: true,
-    useCodeCache: target === here, // it is a processor's
+    useCodeCache: target === here, // the cache depends on the processor
     assets,
   };
   writeFileSync(join(work, "sea.json"), JSON.stringify(config));
   runQuietly([process.execPath, "--experimental-sea-config", join(work, "sea.json")]);
   rmSync(out, { force: true });
   strip(join(fetchNode(target), "bin/node"), out);
-  // Warns of sections that have no name, which is harmless.
+  // Its warning about sections without a name is harmless.
   const postject = join(root, "node_modules/postject/dist/cli.js");
   const fuse = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
   runQuietly([process.execPath, postject, out, "NODE_SEA_BLOB", config.output, "--sentinel-fuse", fuse]);
   chmodSync(out, 0o755);
 }
 
-/** Runs a command, and shows what it has said only where it fails. */
+/** Runs a command, and shows its output only if it fails. */
 function runQuietly([command = "", ...args]: string[]): void {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
   if (status !== 0) throw new Error(`${basename(command)} ${args.join(" ")} failed: ${stdout}${stderr}`);
@@ -142,7 +142,7 @@ function runQuietly([command = "", ...args]: string[]): void {
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
 
-// The blob must be made by the very Node that goes inside.
+// The blob must be created by the Node version that it is injected into.
 const node = join(fetchNode(here), "bin/node");
 if (process.version === `v${readPins().node.version}`) await make(readOptions());
 else

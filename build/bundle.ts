@@ -1,5 +1,5 @@
 /**
- * The program as scripts that need no other file: its own code and that of its packages.
+ * Bundles the program and its packages into scripts that need no other code.
  *
  * @module
  */
@@ -7,7 +7,7 @@ import { readFileSync, realpathSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
 
-/** Packages whose native library travels in the pack "natives", each by the file that holds it. */
+/** Packages whose native library is in the pack "natives", by its file. */
 export const addons = {
   "@duckdb/node-bindings": "duckdb.node",
   "@node-rs/crc32": "crc32.node",
@@ -15,7 +15,7 @@ export const addons = {
   snappy: "snappy.node",
 } as const;
 
-/** Native libraries are loaded from where they are unpacked. */
+/** Loads native libraries from the folder they are unpacked into. */
 const nativeLibraries: Plugin = {
   name: "native libraries",
   setup({ onLoad, onResolve }) {
@@ -28,7 +28,7 @@ const nativeLibraries: Plugin = {
   },
 };
 
-/** Modules that are loaded by `createRequire` are bundled too. */
+/** Bundles modules that are loaded with `createRequire` too. */
 const required: Plugin = {
   name: "createRequire",
   setup({ onLoad }) {
@@ -42,7 +42,7 @@ const required: Plugin = {
   },
 };
 
-/** kafka/kafkajs.ts puts modules in the place of kafkajs' own by `require.cache`; a bundle has a map for it. */
+/** kafka/kafkajs.ts replaces modules of kafkajs through `require.cache`; a bundle uses a map instead. */
 function replaceByName(text: string): string {
   const body = /^ {2}const path = require\.resolve\(.*\n {2}require\.cache\[path\] = .*\n/m;
   const replacing = "  ((globalThis as any).replacedModules ??= new Map()).set(name, exports);\n";
@@ -75,17 +75,17 @@ const root = resolve(import.meta.dirname, "..");
 
 const ownUrl = 'const ownUrl = require("node:url").pathToFileURL(__filename).href;';
 
-/** The program as two scripts, and the files that are in them. */
+/** The program as two scripts, and the files in them. */
 export interface Bundle {
   main: string;
   threads: string;
-  /** Paths below the program's folder; of a package whose native library travels beside, its package.json. */
+  /** Paths in the program's folder. A package with a separate native library is listed by its package.json. */
   inputs: string[];
 }
 
 /**
- * Bundles the program: for the executable, whose Node is 24, or to lie in a folder `bin` beside `sql` and
- * `node_modules`, where native libraries are.
+ * Bundles the program for the executable (Node 24), or for a folder `bin` beside `sql` and `node_modules`, which holds the
+ * native libraries.
  */
 export async function bundle(within: "executable" | "folder"): Promise<Bundle> {
   const main = await bundleScript("build/entry.ts", within);
@@ -106,20 +106,20 @@ async function bundleScript(entry: string, within: "executable" | "folder") {
     platform: "node",
     ...own,
     format: "cjs",
-    external: ["esbuild", ...(within === "folder" ? Object.keys(addons) : [])], // esbuild is of runtime/threads.ts
+    external: ["esbuild", ...(within === "folder" ? Object.keys(addons) : [])], // esbuild runs only from sources
     plugins: [...(within === "executable" ? [nativeLibraries] : []), kafkajs, required],
     define: { ...own.define, "import.meta.resolve": "undefined", bundled: "true" },
     logOverride: { "empty-import-meta": "silent" },
     minifyWhitespace: true,
     minifySyntax: true,
-    lineLimit: 160, // an error shows its line
+    lineLimit: 160, // an uncaught error prints its line
     charset: "utf8",
     legalComments: "none",
     metafile: true,
     write: false,
   });
   const inputs = Object.keys(metafile.inputs);
-  // Else kafkajs' own would run, which lose rows.
+  // Otherwise the original modules of kafkajs would run, which lose rows.
   const missing = replaced.find((name) => !inputs.includes(`replaced:${name}`));
   if (missing) throw new Error(`Cannot bundle "${entry}": kafkajs' "${missing}" is not replaced in it`);
   const files = inputs.map((input) => input.replace(/^addon:(.*)/, "node_modules/$1/package.json"));

@@ -1,5 +1,5 @@
 /**
- * Where the executable begins: the command line, or the process that owns the services.
+ * Entry of the executable: runs the command line, or the supervisor of the services.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * The licences of all that is inside the executable: `npm run licences` writes dist/LICENCES.txt and, of the complete
- * executable, dist/LICENCES-complete.txt. licences.json says which are allowed, and what no file says.
+ * Collects the licences of everything in the executable: `npm run licences` writes dist/LICENCES.txt and, for the
+ * complete executable, dist/LICENCES-complete.txt. licences.json lists the allowed ones, and texts that no package has.
  *
  * @module
  */
@@ -15,15 +15,15 @@ import { fetchNode } from "./packages.ts";
 import { filesBelow, readPins } from "./pins.ts";
 import { collectServices, type ServiceFolder } from "./services.ts";
 
-/** Something with a licence inside the executable. */
+/** A licensed part of the executable. */
 export interface Part {
   name: string;
   version: string;
   /** An SPDX expression. */
   licence: string;
-  /** The licence, notices; at least one. */
+  /** The licence and notices; at least one text. */
   texts: string[];
-  /** What else there is to say, such as where the source is. */
+  /** A remark, such as where the source is. */
   note?: string;
 }
 
@@ -34,10 +34,10 @@ const byHand: Record<string, { licence: string; copyright: string }[]> = rules.w
 const notes: Record<string, string> = rules.notes;
 
 /**
- * The text to go with the executable. `node` is a folder of {@link fetchNode}, `services` those of
+ * The text that is distributed with the executable. `node` is a folder of {@link fetchNode}, `services` those of
  * {@link collectServices} in the complete executable, `inputs` the files of its bundle.
  *
- * @throws `Error` that names all parts whose licence is not allowed
+ * @throws `Error` that lists all parts whose licence is not allowed
  */
 export async function licences(options: {
   node: string;
@@ -66,9 +66,9 @@ interface Manifest {
 const manifestOf = (folder: string) => JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
 
 /**
- * The npm packages of these files below `folder`, and their native libraries for Linux x86-64; sorted by name.
+ * The npm packages of files below `folder`, and their native libraries for Linux x86-64; sorted by name.
  *
- * @throws `Error` for a package without a text
+ * @throws `Error` if a package has no licence text
  */
 export function npmParts(folder: string, inputs: string[]): Part[] {
   const found = inputs.flatMap((path) => /^(.*\bnode_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []);
@@ -82,7 +82,7 @@ export function npmParts(folder: string, inputs: string[]): Part[] {
     .filter((path) => !natives.has(path))
     .flatMap((path) => {
       const opener = npmPart(path);
-      // A native library comes out of the repository of the package that opens it.
+      // A native library is built in the repository of the package that loads it.
       return [opener, ...nativesOf(path).map((native) => npmPart(native, opener.texts))];
     });
   return [...new Map(parts.map((part) => [`${part.name} ${part.version}`, part])).values()].sort((a, b) =>
@@ -148,23 +148,25 @@ function serviceParts(services: ServiceFolder[]): Part[] {
 
 function checkVersion(name: string, told: string, found: string | undefined) {
   if (!found || told.replace(/[+].*/, "") !== found)
-    throw new Error(`build/licences.json says where the source of ${name} "${told}" is, but inside is "${found}"`);
+    throw new Error(
+      `build/licences.json says where the source of ${name} "${told}" is, but the executable contains "${found}"`,
+    );
 }
 
 /**
- * A jar's name, version and licence by its file's name.
+ * The name, version and licence of a jar, from its file name.
  *
- * @throws `Error` for one that licences.json does not know
+ * @throws `Error` if licences.json does not list the jar
  */
 export function readJarName(file: string): Pick<Part, "name" | "version" | "licence"> {
   const [, name = file, version = ""] = /^(.+?)-(\d[\d.]*(?:-\d+)?)[.]jar$/.exec(file) ?? [];
   const known = Object.entries(rules.jars).find(([, names]) => names.includes(name))?.[0];
   const licence = known ?? byHand[name]?.map((text) => text.licence).join(" AND ");
-  if (!licence) throw new Error(`Cannot tell the licence of "${file}": add it to build/licences.json`);
+  if (!licence) throw new Error(`Cannot find the licence of "${file}": add it to build/licences.json`);
   return { name, version, licence };
 }
 
-/** A jar with the texts inside it, or those of licences.json. */
+/** A jar with its licence texts, from the jar or from licences.json. */
 export function jarPart(file: string, jar: Uint8Array): Part {
   const known = readJarName(file);
   const inside = Object.values(unzipSync(jar, { filter: (entry) => isLegal(entry.name) }));
@@ -173,9 +175,9 @@ export function jarPart(file: string, jar: Uint8Array): Part {
 }
 
 /**
- * Refuses what may not be passed on.
+ * Refuses parts that may not be redistributed.
  *
- * @throws `Error` that names each part whose licence is not among the SPDX ids that are allowed
+ * @throws `Error` that lists each part whose licence is not among the allowed SPDX ids
  */
 export function checkAllowed(parts: Part[], allowed: string[]): void {
   const isAllowed = (licence: string): boolean => {
@@ -196,7 +198,7 @@ ${refused.map(({ name, version, licence }) => `  ${name} ${version}: ${licence}`
     );
 }
 
-/** All parts by licence, then each text once, under all parts that have it. */
+/** All parts by licence, then each text once, with the parts that it applies to. */
 export function format(parts: Part[]): string {
   const byLicence = grouped(parts, ({ licence }) => licence);
   const list = [...byLicence].map(([licence, some]) => `${licence}:\n${some.map((p) => `  ${titleOf(p)}`).join("\n")}`);

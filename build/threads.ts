@@ -1,5 +1,5 @@
 /**
- * The threads of the executable: one that posts a table, or one that lands.
+ * Entry of the threads of the executable: posts a table, or lands.
  *
  * @module
  */

@@ -93,7 +93,7 @@ test("a jar brings the texts inside it, or those written down; one that nobody k
   const [text, ofLibrary] = jarPart("zstd-jni-1.5.6-10.jar", jar({ "a.class": "x" })).texts;
   assert.match(text ?? "", /Luben Karavelov.*Redistribution and use/s);
   assert.match(ofLibrary ?? "", /Meta Platforms.*Neither the name/s);
-  assert.throws(() => jarPart("unknown-1.0.jar", withTexts), /Cannot tell the licence of "unknown-1.0.jar"/);
+  assert.throws(() => jarPart("unknown-1.0.jar", withTexts), /Cannot find the licence of "unknown-1.0.jar"/);
   assert.throws(() => jarPart("log4j-api-2.25.4.jar", jar({ "a.class": "x" })), /Cannot find a licence text in "log4j/);
 });
 
