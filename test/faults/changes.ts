@@ -1,6 +1,6 @@
 /**
- * The faults while the database's log is followed: three writers change the tables all the while, and `post --follow`,
- * `post --full`, the broker and the database are struck. What is left is compared with what each row has been.
+ * The faults while the binary log is followed: three writers change the tables, and faults hit `post --follow`,
+ * `post --full`, the broker and the database. The result is compared with the history of each row.
  *
  * @module
  */
@@ -13,13 +13,13 @@ import type { Sandbox, SandboxOptions, Work } from "./sandbox.ts";
 import { endedWell, endFollow, type Fault, moment, type Round } from "./strikes.ts";
 import { startWriters, type Writers } from "./writers.ts";
 
-/** A broker or a database that is killed may take long to come back on a busy machine. */
+/** `--wait`, s: a killed broker or database may take long to restart on a busy machine. */
 const follow = ["post", "--follow", "--wait", "300"];
 
-/** The steps of a transaction, in their order. */
+/** The trace points of a transaction, in order. */
 const steps = ["begun", "sending", "sent", "committing", "committed"] as const;
 
-/** Tables of a round, and writers that change them; `posted`: as they were before, in the short run at least. */
+/** Tables of a round, and writers that change them. `posted`: post the initial rows first, at least in the short run. */
 async function changing(
   round: Round,
   { posted = false, ...options }: Partial<SandboxOptions> & { posted?: boolean } = {},
@@ -32,11 +32,11 @@ async function changing(
   return { sandbox, writers };
 }
 
-/** Kills a command at one of its steps in the transactions of a table, if it takes it. */
+/** Kills a command at a trace point in the transactions of a table, if it reaches it. */
 async function killAtStep(round: Round, sandbox: Sandbox, args: string[], strike: string): Promise<void> {
   const work = sandbox.run(args, { strike: `kill ${strike}` });
   await work.until(/^struck/);
-  work.kill("SIGKILL"); // where the step never came
+  work.kill("SIGKILL"); // if it never reached the trace point
   const { code, stderr } = await work.done;
   const struck = work.steps().find(({ name }) => name === "struck");
   round.hit(`SIGKILL of ${args.join(" ")}`, struck && `at step ${strike.replace("^", "")}`);
@@ -44,7 +44,7 @@ async function killAtStep(round: Round, sandbox: Sandbox, args: string[], strike
     round.wrong(`"${args.join(" ")}" ended with ${code}: ${stderr.trim().split("\n").at(-1)}`);
 }
 
-/** Kills `post --follow` at a named step or at any moment. */
+/** Kills `post --follow` at a trace point or at a random time. */
 async function killFollow(round: Round, sandbox: Sandbox): Promise<void> {
   if (round.random() < 0.6) {
     const claims = round.random() < 0.2;
@@ -67,7 +67,7 @@ async function followed(sandbox: Sandbox): Promise<Work> {
   return work;
 }
 
-/** Sets how long a file of the database's log grows, bytes; undone by the disposal. */
+/** Sets the largest size of a binary log file, bytes; disposing restores it. */
 async function logFiles(round: Round, bytes: number): Promise<AsyncDisposable> {
   const root = await round.services.root();
   const [[found]] = (await root.query("SELECT @@GLOBAL.max_binlog_size AS bytes")) as unknown as [[{ bytes: number }]];
@@ -80,7 +80,7 @@ async function logFiles(round: Round, bytes: number): Promise<AsyncDisposable> {
   };
 }
 
-/** Kills a service under a follower again and again, and starts it after up to `downMs`. */
+/** Kills a service under a follower repeatedly, and restarts it after up to `downMs`. */
 async function killUnderFollow(
   round: Round,
   name: string,
@@ -123,7 +123,7 @@ export const changes: Record<string, Fault> = {
         await writers.sweep(table, "update");
         await killAtStep(round, sandbox, follow, `${round.between(1, 4)} ^${round.pick(steps)} ${table}$`);
       }
-      // Of rows that change between the first piece and the last, the last ones are posted once more.
+      // Rows that change between the first and the last piece may be posted again.
       await round.finishChanges(sandbox, writers, { again: "all" });
     },
   },
@@ -172,7 +172,7 @@ export const changes: Record<string, Fault> = {
       await using _files = await logFiles(round, round.pick([65_536, 65_536, 4_096]));
       const { sandbox, writers } = await changing(round, { posted: true });
       let going = true;
-      // Where nobody writes, a new file of the log holds nothing yet, and rows are read with locks.
+      // Without writes, a new log file is empty, and rows are read with locks.
       const pausing = (async () => {
         while (going) {
           await sleep(50 + round.random() * 300);
@@ -230,14 +230,14 @@ export const changes: Record<string, Fault> = {
         const { code, stderr } = ended.over() ? await ended.done : { code: "none", stderr: "" };
         const said = stderr.trim().split("\n").at(-1) ?? "";
         const named = code === 1 && /^Error: Another post of "\w+" is running: process \d+/.test(said);
-        round.hit("a second post --follow", place && named ? `the first at ${place}, saying: ${said}` : undefined);
+        round.hit("a second post --follow", place && named ? `the first at ${place}: ${said}` : undefined);
         const last = (work: Work) => work.at() ?? "no step";
         if (!named)
           round.wrong(`Of two post --follow, at ${last(first)} and ${last(second)}, one ended with ${code}: ${said}`);
         if (!ended.over()) ended.kill("SIGKILL");
         if (other.over()) round.wrong(`Both ended: ${(await other.done).stderr.slice(-300)}`);
         const count = other.steps().length;
-        if (!other.over() && !(await other.past(count + 10))) round.wrong("The other one takes no step any more");
+        if (!other.over() && !(await other.past(count + 10))) round.wrong("The other one makes no progress");
         first = other;
       }
       if (!first.over()) await endFollow(round, first);
@@ -269,7 +269,7 @@ export const changes: Record<string, Fault> = {
   },
 };
 
-/** Changes a whole table under `post --follow`, which a TRUNCATE must end; else it is killed. */
+/** Changes a whole table under `post --follow`, which a TRUNCATE must end; otherwise it is killed. */
 async function stopByTruncate(
   round: Round,
   sandbox: Sandbox,
@@ -290,6 +290,6 @@ async function stopByTruncate(
   const { code, stderr } = await work.done;
   const said = stderr.trim().split("\n").at(-1) ?? "";
   const named = ended && code === 1 && /^Error: Cannot follow .*TRUNCATE.*; run post --full$/.test(said);
-  round.hit(`TRUNCATE of ${table}`, named ? `post --follow, which says: ${said}` : undefined);
+  round.hit(`TRUNCATE of ${table}`, named ? `post --follow: ${said}` : undefined);
   if (!named) round.wrong(`After a TRUNCATE post --follow ended with ${code}: ${stderr.slice(-800)}`);
 }

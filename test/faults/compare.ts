@@ -1,6 +1,6 @@
 /**
- * What a round must leave, looked at by other means than the program's own: every source row once in its topic and in
- * order, silver as the specification's own reading has it, the ledger as counted here.
+ * Checks the result of a round without the program's code: every source row once in its topic and in order, silver as an
+ * independent implementation of the specification gives it, the ledger as counted here.
  *
  * @module
  */
@@ -14,14 +14,14 @@ import { query } from "../support/support.ts";
 import { readTopics } from "./readers.ts";
 import { type Sandbox, sourceRows } from "./sandbox.ts";
 
-/** What is compared of a round: database, topics and lake. */
+/** The database, topics and lake of a round. */
 export type Compared = Pick<Sandbox, "db" | "prefix" | "lake" | "copies" | "isForeign">;
 
-/** What a comparison found; nothing is lost, doubled or wrong when all went well. */
+/** Result of a comparison; lost, doubled and wrong are 0 or empty if all is well. */
 export interface Findings {
   lost: number;
   doubled: number;
-  /** Whatever else is not as it must be. */
+  /** Other differences. */
   wrong: string[];
 }
 
@@ -50,7 +50,7 @@ export async function compareLake(sandbox: Compared, messages: Record<Table, Mes
   return findings;
 }
 
-/** The rows of MySQL as their messages must be, by key, in key order. */
+/** The expected messages of the MySQL rows, by key, in key order. */
 export async function rowMessages(db: Compared["db"], table: Table): Promise<Map<string, string>> {
   const { source, key, columns } = tables[table];
   const { rows, columns: names } = await sourceRows(db, table, source, key);
@@ -59,7 +59,7 @@ export async function rowMessages(db: Compared["db"], table: Table): Promise<Map
   return new Map(rows.map((row) => [row[place] as string, asJson(names, kinds, row)]));
 }
 
-/** Every source row is there as often as it must, byte for byte, and in key order within its partition. */
+/** Checks that every source row occurs as often as it must, byte for byte, in key order within its partition. */
 async function compareTopic(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const wanted = await rowMessages(sandbox.db, table);
   const times = new Map<string, number>();
@@ -84,7 +84,7 @@ async function compareTopic(sandbox: Compared, table: Table, messages: Message[]
   if (falls > (sandbox.copies - 1) * partitions) findings.wrong.push(`${table}: keys go down ${falls} times`);
 }
 
-/** Written here anew, so that a mistake in io.ts shows. */
+/** Implemented again here, so that a mistake in io.ts shows. */
 function asJson(names: string[], kinds: ColumnKind[], row: (string | null)[]): string {
   const pairs = row.map((text, i) => {
     const number = kinds[i] === "int" || kinds[i] === "float";
@@ -93,14 +93,14 @@ function asJson(names: string[], kinds: ColumnKind[], row: (string | null)[]): s
   return `{${pairs.join(",")}}`;
 }
 
-/** About so many rows of a large table are compared column by column; of the others only key and origin. */
+/** About this many rows of a large table are compared column by column, the others by key and origin only. */
 const sampled = 2_000;
 
-/** Silver, rejects and ledger are what the messages come to. */
+/** Checks that silver, rejects and ledger follow from the messages. */
 async function compareTable(sandbox: Compared, table: Table, messages: Message[], findings: Findings): Promise<void> {
   const { lake } = sandbox;
-  // A source row is clean, and a message of a source row without a value is a delete, so that the key says what becomes
-  // of it; all of the others' are read as the spec has it.
+  // A source row is clean, and a source key without a value is a delete, so the key decides the result. Messages of
+  // other producers are read by the specification.
   const every = Math.ceil(messages.length / sampled);
   const isRead = (key: string | undefined) => sandbox.isForeign(key) || Number(key) % every === 0;
   const wanted = cleanTable(

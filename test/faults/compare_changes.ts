@@ -1,6 +1,6 @@
 /**
- * What a round must leave whose tables were changed meanwhile: the newest message of each key is its row, or a delete
- * where there is none; and what a key's messages say, one after the other, is what its row has been.
+ * Checks the result of a round with changed tables: the newest message of each key is its row, or a delete if there is
+ * none, and the messages of a key are states that its row had, in order.
  *
  * @module
  */
@@ -14,33 +14,33 @@ import { rowMessages } from "./compare.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { type History, versionColumn } from "./writers.ts";
 
-/** What a comparison found; but for `again`, nothing when all went well. */
+/** Result of a comparison; all except `again` are empty if all is well. */
 export interface ChangeFindings {
-  /** Rows whose newest message is not the row as it is. */
+  /** Rows that differ from their newest message. */
   lost: number;
-  /** Keys without a row whose newest message is one. */
+  /** Keys without a row whose newest message is not a delete. */
   notDeleted: number;
-  /** Whatever else is not as it must be. */
+  /** Other differences. */
   wrong: string[];
-  /** Which rows and keys those are. */
+  /** The rows and keys that differ. */
   examples: string[];
-  /** Messages that say what the one of the key before them said, though nothing had changed: rows, and deletes. */
+  /** Messages that repeat the previous one of their key without a change: rows and deletes. */
   again: { rows: number; deletes: number };
   messages: number;
 }
 
-/** What is compared. */
+/** The topics and tables to compare. */
 interface Changed {
   sandbox: Sandbox;
   messages: Record<Table, Message[]>;
   history: History;
-  /** The broker's, with the prefix of the round. */
+  /** Settings of the broker, with the prefix of the round. */
   kafka: KafkaSettings;
-  /** Whether the checkpoint's number of rows is exact: MySQL's snapshots may show more than the log up to then. */
+  /** Whether the checkpoint's number of rows is exact: MySQL's snapshots may be newer than their log position. */
   countsExactly: boolean;
 }
 
-/** Compares topics and checkpoints with tables that nobody changes any more. */
+/** Compares topics and checkpoints with tables that no longer change. */
 export async function compareChanges(changed: Changed): Promise<ChangeFindings> {
   const findings: ChangeFindings = {
     lost: 0,
@@ -58,7 +58,7 @@ export async function compareChanges(changed: Changed): Promise<ChangeFindings> 
   return findings;
 }
 
-/** The messages of a key are some of the states that its row had, in their order. */
+/** Checks that the messages of a key are states that its row had, in order. */
 function compareOrder(table: Table, { messages, history }: Changed, { wrong, again }: ChangeFindings): void {
   const last = new Map<string, { value: Buffer | null; place: number }>();
   for (const { key: bytes, value, partition, offset } of messages[table]) {
@@ -81,7 +81,7 @@ function compareOrder(table: Table, { messages, history }: Changed, { wrong, aga
 const textOf = (table: Table, value: Buffer | null): string | null =>
   value && String((JSON.parse(value.toString()) as Record<string, unknown>)[versionColumn[table]]);
 
-/** The newest message of each key is the row; the checkpoint counts the rows. */
+/** Checks that the newest message of each key is the row, and that the checkpoint counts the rows. */
 async function compareNewest(table: Table, changed: Changed, findings: ChangeFindings): Promise<void> {
   const { sandbox, messages, kafka, countsExactly } = changed;
   const newest = new Map(messages[table].map(({ key, value }) => [String(key), value]));

@@ -2,9 +2,9 @@
  * The fault suite: `npm run test:faults -- [--short] [--seed N] [--only NAME,NAME/ROUND] [--rounds N] [--hits N]
  * [--zookeeper]`.
  *
- * Every round makes tables of its own, strikes the program while it posts and cleans them, lets the same commands run
- * undisturbed, and compares MySQL, topics and lake. A strike counts as a hit only when a stage was running; the log
- * names the step that was hit. Ends with exit code 1 when anything was lost, doubled or wrong.
+ * Every round creates separate tables, injects faults while the program posts and cleans them, runs the same commands
+ * undisturbed, and compares MySQL, topics and lake. A strike counts as a hit only if a stage was running; the log names
+ * the trace point that was hit. The exit code is 1 if anything was lost, duplicated or wrong.
  *
  * @module
  */
@@ -26,7 +26,7 @@ import { type Seen, watchSilver } from "./readers.ts";
 import { makeSandbox, openServices, type Sandbox, type Services } from "./sandbox.ts";
 import { type Fault, type Round, strikes } from "./strikes.ts";
 
-/** What became of one fault, over all its rounds. */
+/** Results of one fault, over all its rounds. */
 interface Tally {
   rounds: number;
   strikes: number;
@@ -34,7 +34,7 @@ interface Tally {
   lost: number;
   doubled: number;
   wrong: number;
-  /** Where the tables were changed: rows written, messages, keys that should be deleted, and what was said twice. */
+  /** If the tables were changed: rows written, messages, keys that should be deleted, and repeated messages. */
   writes: number;
   messages: number;
   notDeleted: number;
@@ -60,7 +60,7 @@ const faults: Record<string, Fault> = { ...strikes, ...changes, ...people, ...pu
 const seed = Number(values.seed);
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
-/** Numbers from 0 to 1 that depend on a text alone (xmur3, mulberry32). */
+/** Numbers from 0 to 1 that depend on a text only (xmur3, mulberry32). */
 function randomOf(text: string): () => number {
   let state = 1779033703;
   for (const char of text) state = Math.imul(state ^ char.charCodeAt(0), 3432918353) ^ (state >>> 13);
@@ -150,11 +150,11 @@ async function runRound(name: string, number: number, services: Services, python
       if (notDeleted > 0) log(`NOT DELETED ${notDeleted}`);
       for (const text of examples.slice(0, 5)) log(text);
       log(`${writers.writes()} rows written, ${count} messages, ${again.rows} rows and ${again.deletes} deletes again`);
-      // MySQL's snapshots may show more than the log up to then, which is posted once more.
+      // MySQL's snapshots may be newer than their log position; those changes are posted again.
       const isFree = mayRepeat === "all" || !services.isMariaDb;
       const mustNot = isFree ? 0 : again.deletes + (mayRepeat === "rows" ? 0 : again.rows);
       if (mustNot > 0) wrong(`${mustNot} messages say what the ones before them said`);
-      if (short) return; // fail-points-deletes cleans the same
+      if (short) return; // fail-points-deletes covers this
       await sandbox.go(["clean"]);
       found(await compareLake(sandbox, messages));
     },
@@ -181,7 +181,7 @@ async function runRound(name: string, number: number, services: Services, python
   tally.rounds++;
 }
 
-/** Which rounds to run: all faults, or those named, each perhaps with a single round. */
+/** The rounds to run: of all faults, or of those in `--only`, each perhaps with a single round. */
 function chosen(): { name: string; rounds: number[] | undefined }[] {
   if (!values.only) {
     return Object.keys(faults)
@@ -191,12 +191,12 @@ function chosen(): { name: string; rounds: number[] | undefined }[] {
   }
   return values.only.split(",").map((text) => {
     const [name = "", round] = text.split("/");
-    if (!faults[name]) throw new Error(`Unknown fault "${name}", known are ${Object.keys(faults).join(", ")}`);
+    if (!faults[name]) throw new Error(`Unknown fault "${name}"; expected one of ${Object.keys(faults).join(", ")}`);
     return { name, rounds: round === undefined ? undefined : [Number(round)] };
   });
 }
 
-/** The columns of the tables of results, of which the second is for faults under which tables are changed. */
+/** The columns of the tables of results; the second is for faults with changed tables. */
 const columns = {
   plain: {
     ...{ rounds: "rounds", strikes: "strikes", hits: "hits", lost: "lost", doubled: "doubled", wrong: "wrong" },
@@ -218,7 +218,7 @@ function table(tallies: [string, Tally][], shown: Partial<Record<keyof Tally, st
   );
 }
 
-// Several hundred starts: one script starts in half the time.
+// For several hundred starts: a bundled script starts in half the time.
 const program = process.env.PIPELINE_PROGRAM ? undefined : await packProgram();
 if (program) process.env.PIPELINE_PROGRAM = program.path;
 const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));

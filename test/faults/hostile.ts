@@ -1,5 +1,5 @@
 /**
- * Bad input as an attack: what nobody posts by mistake. It must become rejects or clear errors, in bounded memory.
+ * Malicious input, which must end in rejects or clear errors with bounded memory.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { foreignMessage, others, type Sandbox, type Work } from "./sandbox.ts";
 import type { Fault, Round } from "./strikes.ts";
 
-/** What the program may take, bytes: Node's 150 MB, DuckDB's limit, the largest message some times over. */
+/** Memory bound, bytes: Node's 150 MB, DuckDB's limit, and several copies of the largest message. */
 const memoryBound = 2_000_000_000;
 
 type Messages = { key: Buffer | string | null; value: Buffer | string | null }[];
 
 const other = (number: number, value: Buffer | string | null) => ({ key: `other bad ${number}`, value });
 
-/** Sends messages in requests that the broker takes. */
+/** Sends messages in requests that the broker accepts. */
 async function send(round: Round, topic: string, messages: Messages): Promise<void> {
   const producer = others(round.services).producer({ allowAutoTopicCreation: false });
   await producer.connect();
@@ -36,7 +36,7 @@ async function send(round: Round, topic: string, messages: Messages): Promise<vo
   await producer.disconnect();
 }
 
-/** The most memory that a program has had, bytes, when it has ended. */
+/** The peak memory of a program, bytes, after it has ended. */
 async function peakMemory(work: Work): Promise<number> {
   let peak = 0;
   while (!work.over()) {
@@ -51,19 +51,19 @@ async function peakMemory(work: Work): Promise<number> {
   return peak;
 }
 
-/** Cleans what is there, in bounded memory, and compares. */
+/** Cleans with bounded memory, and compares. */
 async function cleanAll(round: Round, sandbox: Sandbox, what: string): Promise<void> {
   const work = sandbox.run(["clean"]);
   const peak = await peakMemory(work);
   const { code, stderr } = await work.done;
   const megabytes = Math.round(peak / 1e6);
   const good = code === 3 && peak < memoryBound;
-  round.hit(what, good ? `clean, which takes ${megabytes} MB` : undefined);
-  if (!good) round.wrong(`${what}: clean ended with ${code} and took ${megabytes} MB: ${stderr.slice(-600)}`);
+  round.hit(what, good ? `clean, with ${megabytes} MB` : undefined);
+  if (!good) round.wrong(`${what}: clean ended with ${code} and used ${megabytes} MB: ${stderr.slice(-600)}`);
   await round.finishLake(sandbox);
 }
 
-/** Topics of this round that somebody has made with settings of their own. */
+/** Creates the topics of this round with special settings. */
 async function makeTopics(round: Round, sandbox: Sandbox, configs: Record<string, string>): Promise<void> {
   const admin = others(round.services).admin();
   await admin.connect();
@@ -172,7 +172,7 @@ export const hostile: Record<string, Fault> = {
       }
       await send(round, topic, [other(1, "{")]);
       await sandbox.go(["post"]);
-      // The broker's cleaner looks every 15 s.
+      // The broker's log cleaner runs every 15 s.
       await sleep(20_000);
       const twin = sandbox.twin("after", "empty");
       await cleanAll(round, twin, "a compacted topic");

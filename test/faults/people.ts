@@ -1,6 +1,6 @@
 /**
- * The faults while people post: by the HTTP API, whose every answer must be true, and by the emulation, which must
- * leave the same keys in all three topics.
+ * The faults while clients post: through the HTTP API, whose every response must be true, and by the emulation, which
+ * must leave the same keys in all three topics.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { RequestName } from "./proxy.ts";
 import { foreignMessage, others } from "./sandbox.ts";
 import { endedWell, type Fault, type Round } from "./strikes.ts";
 
-/** What a client heard of a row: it is there, it is not, or nobody knows. */
+/** The response to a client for a row: stored, not stored, or unknown. */
 type Answer = { table: Table; ind: number; heard: "stored" | "not stored" | "unknown"; place?: string };
 
 export const people: Record<string, Fault> = {
@@ -131,12 +131,12 @@ export const people: Record<string, Fault> = {
   },
 };
 
-/** Keys that no sample post has; above them a row is a client's. */
+/** The first key above all sample posts; rows from here on come from clients. */
 const firstInd = 60_000_000;
 /** Posts of one emulation. */
 const limit = 1_500;
 
-/** Strikes what stands between the program and its transactions; `place` says what is at work, if anything is. */
+/** Injects faults between the program and its transactions. `place` names what is running, if anything is. */
 async function strikeBroker(round: Round, which: number, place: () => string | undefined): Promise<void> {
   const { broker, proxy } = round.services;
   const lose = (request: RequestName, how: "cut" | "hang") => async () => {

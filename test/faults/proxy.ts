@@ -1,8 +1,8 @@
 /**
- * A TCP proxy between the program and its broker, which can cut, delay, slow down, stall and half-close connections,
- * and lose the answer to a request that the broker has carried out.
+ * A TCP proxy between the program and its broker that can cut, delay, slow down, stall and half-close connections, and
+ * drop the response to a request that the broker has executed.
  *
- * Only the program's own connections are struck: the broker also talks to itself by the address that it advertises.
+ * It affects the program's connections only: the broker also connects to itself at the address that it advertises.
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Numbers of Kafka's requests, as far as answers are lost. */
+/** API keys of the Kafka requests whose responses can be dropped. */
 export const requests = { Produce: 0, Fetch: 1, InitProducerId: 22, AddPartitionsToTxn: 24, EndTxn: 26 } as const;
 export type RequestName = keyof typeof requests;
 
-/** What happens to bytes on their way, from now on. */
+/** How bytes are treated from now on. */
 export interface Weather {
-  /** Every chunk waits this long, ms. */
+  /** Delay of every chunk, ms. */
   delay?: number;
   /** Bytes per second. */
   speed?: number;
@@ -26,15 +26,15 @@ export interface Weather {
 export interface BrokerProxy {
   port: number;
   weather: Weather;
-  /** How many connections of the program are open. */
+  /** Number of open connections of the program. */
   readonly open: number;
-  /** Breaks connections off; all, or one by a number below 1. */
+  /** Cuts all connections, or one, selected by a number from 0 to 1. */
   cut(which?: number): number;
-  /** Closes one direction, or swallows all that comes along it; the connection is cut after `ms`. */
+  /** Closes one direction, or drops all its bytes; the connection is cut after `ms`. */
   half(how: "close" | "stall", direction: "up" | "down", ms: number): number;
-  /** The n-th answer from now to this request is lost, and then the connection is cut, or says nothing any more. */
+  /** Drops the n-th response to this request from now on, then cuts or silences the connection. */
   loseAnswer(request: RequestName, nth: number, how: "cut" | "hang"): Promise<void>;
-  /** Refuses connections, as a port does that nobody listens on; those that are open break off. */
+  /** Refuses connections, like a port without a listener, and cuts the open ones. */
   refuse(): void;
   accept(): Promise<void>;
 }
@@ -43,7 +43,7 @@ interface Line {
   client: Socket;
   broker: Socket;
   ours: boolean;
-  /** Requests that wait for their answers, by correlation id. */
+  /** Pending requests, by correlation id. */
   waiting: Map<number, number>;
   stalled: { up: boolean; down: boolean };
 }
@@ -60,7 +60,7 @@ export async function openProxy(port: number, target: number): Promise<BrokerPro
     line.broker.destroy();
   };
 
-  /** Loses this answer, if it is the one. */
+  /** Drops this response, if it is the selected one. */
   const lose = (line: Line, request: number | undefined) => {
     if (!rule || request !== rule.request || --rule.left > 0) return;
     const { how, done } = rule;
@@ -159,7 +159,7 @@ const drained = (socket: Socket) =>
 
 const ourName = "pinterest-data-pipeline";
 
-/** Gives the first bytes of every frame (four bytes of length, then the frame) as chunks go by. */
+/** Passes on the first bytes of every frame (four bytes of length, then the frame). */
 function watchFrames(headSize: number): (chunk: Buffer) => Buffer[] {
   let head = Buffer.alloc(0);
   let rest = 0;

@@ -1,6 +1,6 @@
 /**
- * The faults of the lake: death after each single step of publishing, two writers at once, a full disk, and files and
- * topics that others have damaged.
+ * The faults of the lake: a kill at each trace point of publishing, two concurrent writers, a full disk, and damaged
+ * files and topics.
  *
  * @module
  */
@@ -23,7 +23,7 @@ import { paths } from "../../lake/files.ts";
 import { foreignMessage, others, type Sandbox, type Step, type Work } from "./sandbox.ts";
 import type { Fault, Round } from "./strikes.ts";
 
-/** Posts messages of somebody else to all three topics: `count` that are clean and one that is not. */
+/** Posts messages of another producer to all three topics: `count` clean ones and one bad one. */
 async function postOthers(round: Round, sandbox: Sandbox, count: number): Promise<void> {
   sandbox.isForeign = (key) => key?.startsWith("other ") ?? true;
   const producer = others(round.services).producer({ allowAutoTopicCreation: false });
@@ -38,7 +38,7 @@ async function postOthers(round: Round, sandbox: Sandbox, count: number): Promis
   await producer.disconnect();
 }
 
-/** The strikes that kill a command at each of the steps that it took when it was not disturbed. */
+/** The strikes that kill a command at each trace point of an undisturbed run. */
 function killsOf(steps: Step[]): { strike: string; text: string }[] {
   const times = new Map<string, number>();
   return steps.map(({ name, subject }) => {
@@ -50,7 +50,7 @@ function killsOf(steps: Step[]): { strike: string; text: string }[] {
   });
 }
 
-/** Kills a command after each of its steps, or after some of them, each time beginning with the lake as it is now. */
+/** Kills a command at all or some of its trace points, each time on a copy of the current lake. */
 export async function killAtSteps(
   round: Round,
   sandbox: Sandbox,
@@ -71,7 +71,7 @@ export async function killAtSteps(
     const struck = work.steps().find(({ name }) => name === "struck");
     round.hit(`SIGKILL of ${args.join(" ")}`, struck && `at ${text}`);
     if (code !== null && struck) round.wrong(`It ended with ${code} after ${text}: ${stderr}`);
-    // As if the kill had struck in the middle of a removal.
+    // Simulates a kill in the middle of a removal.
     const [, removed] = /^removing (.*rebuild.*)/.exec(text) ?? [];
     if (removed) rmSync(join(twin.lake, removed, "silver", "pin"), { recursive: true });
     if (args.includes("--rebuild") && round.random() < 0.5) await twin.go(args);
@@ -80,7 +80,7 @@ export async function killAtSteps(
   }
 }
 
-/** Makes small files, as days of `clean --follow` would: as many batches as are merged, less one. */
+/** Creates small files, as days of `clean --follow` would: one batch fewer than are compacted. */
 async function makeSmallFiles(round: Round, sandbox: Sandbox, files: number): Promise<void> {
   const follow = sandbox.run(["clean", "--follow"]);
   const cleaned = () =>
@@ -97,7 +97,7 @@ async function makeSmallFiles(round: Round, sandbox: Sandbox, files: number): Pr
   await follow.done;
 }
 
-/** Runs a command that must fail and say why. */
+/** Runs a command that must fail with a given message. */
 async function mustFail(round: Round, sandbox: Sandbox, args: string[], options: { what: string; says: RegExp }) {
   const { code, stderr } = await sandbox.run(args).done;
   const said = stderr.trim().split("\n").at(-1) ?? "";
@@ -189,7 +189,7 @@ export const publishing: Record<string, Fault> = {
           const named = code === 1 && /^Error: The disk that holds ".*" is full/.test(said);
           round.hit(`a disk of ${size} kB`, named ? `clean after ${last?.name} ${last?.subject}: ${said}` : undefined);
           if (!named) round.wrong(`With a disk of ${size} kB clean ended with ${code}: ${said}`);
-          if (size > 400_000) throw new Error("clean never ends well");
+          if (size > 400_000) throw new Error("clean does not succeed on any disk size");
         }
         await round.finish(sandbox);
       } finally {
@@ -211,7 +211,7 @@ export const publishing: Record<string, Fault> = {
       await admin.connect();
       const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
       await admin.deleteTopics({ topics: [topic] });
-      // The broker may not know yet that the old one is gone.
+      // The broker may not have deleted the old topic yet.
       for (let tries = 0; ; tries++) {
         try {
           await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
@@ -351,7 +351,7 @@ const readBronze = ({ lake }: Sandbox, table: Table): string =>
     .map((name) => readFileSync(join(paths(lake).bronze(table), name), "latin1"))
     .join("");
 
-/** Starts a command twice; the first is held at a step until the second has begun, or is only a little ahead. */
+/** Starts a command twice. The first is paused at a trace point until the second has begun, or is only slightly ahead. */
 async function twoAtOnce(round: Round, sandbox: Sandbox, args: string[]): Promise<void> {
   const steps =
     args[0] === "post" ? ["begun", "sending", "sent", "committing"] : ["landing", "cleaning", "written .*silver"];

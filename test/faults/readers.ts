@@ -1,6 +1,6 @@
 /**
- * Those who read what the program writes, by other means than its own: DuckDB and pyarrow watch silver while it is
- * made, and librdkafka reads the topics.
+ * Independent readers of the output: DuckDB and pyarrow watch silver while it is written, and librdkafka reads the
+ * topics.
  *
  * @module
  */
@@ -38,16 +38,16 @@ export async function readTopics(python: string, broker: string, topics: string[
   return messages;
 }
 
-/** What the watchers of silver saw. */
+/** Results of the watchers of silver. */
 export interface Seen {
   reads: number;
-  /** Reads that failed, since a file was being replaced. */
+  /** Reads that failed because a file was being replaced. */
   errors: number;
-  /** What a read that succeeded must never show. */
+  /** Errors that a successful read showed. */
   wrong: string[];
 }
 
-/** Watches a lake's silver by DuckDB and pyarrow until `stop`; `deletes`: rows may vanish. */
+/** Watches a lake's silver with DuckDB and pyarrow until `stop`. `deletes`: rows may disappear. */
 export function watchSilver(
   python: string,
   lake: string,

@@ -1,6 +1,6 @@
 /**
- * What the faults strike: a broker behind a proxy and a database that the suite owns, and for each round tables,
- * topics and a lake of its own.
+ * The targets of the faults: a broker behind a proxy and a database, shared by the suite, and for each round separate
+ * tables, topics and a lake.
  *
  * @module
  */
@@ -32,21 +32,21 @@ import { type Run, type Running, start, struck } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 import { type BrokerProxy, openProxy } from "./proxy.ts";
 
-/** The services that all rounds share. */
+/** The services shared by all rounds. */
 export interface Services extends DatabaseServices {
   broker: Service;
-  /** Where the broker runs by one. */
+  /** Present if the broker uses ZooKeeper. */
   zookeeper?: Service;
   proxy: BrokerProxy;
-  /** The broker's own port, past the proxy. */
+  /** The broker's port, without the proxy. */
   brokerPort: number;
   isMariaDb: boolean;
-  /** The KAFKA part of credentials for it. */
+  /** The KAFKA part of a credentials file for the broker. */
   kafka: { BROKERS: string[]; REPLICATION_FACTOR?: number };
   close(): Promise<void>;
 }
 
-/** Starts the services in a folder; `zookeeper`: Kafka 3.9 with a ZooKeeper. */
+/** Starts the services in a folder. `zookeeper`: Kafka 3.9 with ZooKeeper. */
 export async function openServices(
   folder: string,
   say: (line: string) => void,
@@ -56,13 +56,13 @@ export async function openServices(
   const stopping = new AbortController();
   const tools: Tools = { say, spawn: spawnGuarded, signal: stopping.signal };
   const programs = await findPrograms(["mysql", zookeeper ? "zookeeper" : "kafka"], tools);
-  if (!programs.kafka || !programs.mysql) throw new Error("There is no Kafka or MariaDB to strike");
+  if (!programs.kafka || !programs.mysql) throw new Error("Found no Kafka or MariaDB to test with");
   const { kafka, mysql: server } = programs;
   const [port, advertised, partner] = [await freePort(), await freePort(), await freePort()];
   const ports = { broker: port, ...(zookeeper ? { zookeeper: partner } : { controller: partner }) };
   const settings: Record<string, string> = { "advertised.listeners": `PLAINTEXT://127.0.0.1:${advertised}` };
   if (zookeeper) {
-    // A broker by ZooKeeper learns of its topics from itself, by the address that it advertises: not by the proxy.
+    // A broker with ZooKeeper loads its topics from itself at the advertised address, which must not be the proxy.
     const inner = `INNER://127.0.0.1:${await freePort()}`;
     settings.listeners = `PLAINTEXT://127.0.0.1:${port},${inner}`;
     settings["advertised.listeners"] += `,${inner}`;
@@ -78,7 +78,7 @@ export async function openServices(
   ]);
   const broker: Service = {
     ...plain,
-    // A port where nobody listens refuses; the proxy would take the connection first.
+    // A port without a listener refuses connections; the proxy would accept them first.
     async stop(how) {
       proxy.refuse();
       await plain.stop(how);
@@ -106,27 +106,27 @@ export async function openServices(
   };
 }
 
-/** One line of what runtime/steps.ts writes. */
+/** One line of the trace file: a trace point of runtime/steps.ts. */
 export interface Step {
   ms: number;
   name: string;
   subject: string;
 }
 
-/** The program at work, and the steps that it has taken. */
+/** A running program and the trace points that it has reached. */
 export interface Work extends Running {
-  /** Its command, for the log. */
+  /** The command, for the log. */
   command: string;
   steps(): Step[];
-  /** Where it is within a stage, by table; `undefined` before, between and after stages. */
+  /** Its trace points within a stage, by table; `undefined` before, between and after stages. */
   at(): string | undefined;
   /** Whether it has ended. */
   over(): boolean;
-  /** Resolves when a step of this kind is taken, or the program has ended. */
+  /** Resolves when a matching trace point is reached, or the program has ended. */
   until(pattern: RegExp): Promise<boolean>;
-  /** Resolves when so many steps are taken, or the program has ended or takes none any more. */
+  /** Resolves when this many trace points are reached, or the program has ended or makes no progress. */
   past(count: number): Promise<boolean>;
-  /** Lets a paused program go on. */
+  /** Resumes a paused program. */
   release(): void;
 }
 
@@ -138,14 +138,14 @@ export interface Sandbox {
   creds: string;
   prefix: string;
   db: MysqlAddress;
-  /** How many times each source row is to be in its topic. */
+  /** How often each source row must be in its topic. */
   copies: number;
-  /** Keys of messages that others posted. */
+  /** Keys of messages from other producers. */
   isForeign: (key: string | undefined) => boolean;
   run(args: string[], options?: RunOptions): Work;
-  /** Runs a command to its end, which must be a good one. */
+  /** Runs a command, which must succeed. */
   go(args: string[]): Promise<Run>;
-  /** The same tables and topics with another lake: a copy of this one as it is, or an empty one. */
+  /** The same tables and topics with another lake: a copy of this one, or an empty one. */
   twin(name: string, lake: "copy" | "empty"): Sandbox;
   remove(): Promise<void>;
 }
@@ -159,11 +159,11 @@ export interface SandboxOptions {
   rows: number;
   seed: number;
   partitions: number;
-  /** Who watches silver; those who allow deletes do not miss the rows that are gone. */
+  /** Whether silver is watched; with `deletes`, rows may disappear. */
   watch: "all" | "deletes" | "none";
 }
 
-/** Makes a database with sample posts, and names the topics and the lake after it. */
+/** Creates a database with sample posts, and names the topics and the lake after it. */
 export async function makeSandbox(
   services: Pick<Services, "folder" | "mysql" | "base" | "kafka">,
   name: string,
@@ -218,7 +218,7 @@ export async function makeSandbox(
   return at(home);
 }
 
-/** Copies sample posts, with other keys for another seed, as often as it takes. */
+/** Copies sample posts until there are enough rows; the keys depend on the seed. */
 async function fillTables(
   admin: Connection,
   { base, database, rows, seed }: { base: MysqlAddress; database: string; rows: number; seed: number },
@@ -243,7 +243,7 @@ function follow(running: Running, options: { trace: string; command: string; lak
   });
   const taken: Step[] = [];
   let read = 0;
-  // Whoever follows takes thousands of steps: only new lines are read.
+  // A follower reaches thousands of trace points, so only new lines are read.
   const steps = (): Step[] => {
     const file = openSync(trace, "r");
     const bytes = Buffer.alloc(fstatSync(file).size - read);
@@ -257,7 +257,7 @@ function follow(running: Running, options: { trace: string; command: string; lak
     }
     return taken;
   };
-  // Whoever waits for the next step of a program that follows or hangs does not wait for ever.
+  // A bound, because a program that follows or hangs may never reach the next trace point.
   const reached = async (condition: (steps: Step[]) => boolean) => {
     for (let count = -1, since = Date.now(); ; ) {
       const taken = steps();
@@ -296,12 +296,12 @@ function follow(running: Running, options: { trace: string; command: string; lak
   };
 }
 
-/** How long a program may take no step, ms. */
+/** Longest time without a trace point, ms. */
 const patience = 20_000;
 
 const postSteps = new Set(["claiming", "claimed", "begun", "sending", "sent", "committing", "committed", "sweeping"]);
 
-/** Rows of a source table as MySQL's own text, in key order. */
+/** Rows of a source table as MySQL's text, in key order. */
 export async function sourceRows(db: MysqlAddress, table: Table, source: string, key: string) {
   const connection = await mysql.createConnection({ ...db, charset: "utf8mb4", typeCast: (field) => field.string() });
   try {
@@ -313,7 +313,7 @@ export async function sourceRows(db: MysqlAddress, table: Table, source: string,
   }
 }
 
-/** The connections of the database that the program's posting threads hold in a round. */
+/** The database connections of the program's posting threads in a round. */
 export async function connectionsOf(
   services: Services,
   sandbox: Sandbox,
@@ -323,11 +323,11 @@ export async function connectionsOf(
   return { admin, ids: (rows as { id: number }[]).map(({ id }) => id) };
 }
 
-/** Kafka's settings for those who post beside the program. */
+/** A Kafka client for other producers. */
 export const others = (services: Services) =>
   kafkaClient({ brokers: [`127.0.0.1:${services.brokerPort}`], prefix: "others", partitions: 1, replicationFactor: 1 });
 
-/** A clean message of somebody else, of a key that no sample post has. */
+/** A clean message of another producer, with a key that no sample post has. */
 export function foreignMessage(table: Table, number: number): { key: string; value: string } {
   return { key: `other ${number}`, value: JSON.stringify(validRow(table, 50_000_000 + number)) };
 }

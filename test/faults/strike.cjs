@@ -1,8 +1,8 @@
 /**
- * The striking side of the fault tests, loaded into the program by NODE_OPTIONS=--require, also in its threads.
+ * Injects faults into the program; loaded by NODE_OPTIONS=--require, also in its threads.
  *
- * Each step that the program publishes is written to the file that PIPELINE_STEPS names. At the n-th one that matches
- * PIPELINE_STRIKE, `kill 3 silver` or `pause 1 ^committing pin`, the program is killed, or waits while `.hold` exists.
+ * Writes each trace point to the file PIPELINE_STEPS. At the n-th one that matches PIPELINE_STRIKE (`kill 3 silver` or
+ * `pause 1 ^committing pin`), it kills the program, or pauses it while `.hold` exists.
  */
 const { subscribe } = require("node:diagnostics_channel");
 const { appendFileSync, existsSync } = require("node:fs");

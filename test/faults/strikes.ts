@@ -1,6 +1,6 @@
 /**
- * The faults. Each makes tables of its own, lets the program work, strikes it at seeded random moments, and at last
- * lets the same commands run undisturbed; {@link Round.finish} compares what is left.
+ * The faults. Each creates separate tables, starts the program, injects faults at seeded random times, and finally runs
+ * the same commands undisturbed. {@link Round.finish} compares the result.
  *
  * @module
  */
@@ -24,56 +24,56 @@ import type { Writers } from "./writers.ts";
 /** One round of a fault. */
 export interface Round {
   services: Services;
-  /** There are 2 minutes for all faults: a strike or two each. */
+  /** All faults together have 2 minutes: one or two strikes each. */
   short: boolean;
-  /** How often to strike in a round. */
+  /** Number of strikes in a round. */
   times(wanted: number): number;
-  /** Seeded: 0 to 1, a whole number between two, one of some. */
+  /** Seeded random choices: 0 to 1, an integer between two, one item of a list. */
   random(): number;
   between(least: number, most: number): number;
   pick<T>(items: readonly T[]): T;
-  /** Tables, topics and lake of this round; they go away with it. Its silver is watched from now on. */
+  /** Creates the tables, topics and lake of this round, which are deleted with it, and starts to watch its silver. */
   sandbox(options?: Partial<SandboxOptions>): Promise<Sandbox>;
-  /** Does something bad to programs; it counts as a hit for each that is within a stage at this moment. */
+  /** Injects a fault into programs. It counts as a hit for each program that is within a stage at that time. */
   strike(what: string, works: Work[], action: () => unknown): Promise<boolean>;
-  /** Counts a strike whose place is known otherwise, or that missed. */
+  /** Counts a strike at a known place, or without a place one that missed. */
   hit(what: string, place: string | undefined): void;
-  /** Tells of something that must not be. */
+  /** Records an error. */
   wrong(text: string): void;
   note(text: string): void;
-  /** Runs `post` and `clean` undisturbed and compares everything; gives what the topics hold. */
+  /** Runs `post` and `clean` undisturbed and compares everything. @returns the messages of the topics */
   finish(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
   /**
-   * Stops those who change the tables, runs `post` and `clean` undisturbed and compares everything; `again`: what may
-   * have been posted again as it was. A full run posts rows again, yet deletes only what is not deleted.
+   * Stops the writers, runs `post` and `clean` undisturbed and compares everything. `again`: messages that may have been
+   * posted again unchanged. A full run reposts rows, but deletes only keys that are not deleted yet.
    */
   finishChanges(sandbox: Sandbox, writers: Writers, options?: { again?: "rows" | "all" }): Promise<void>;
-  /** Runs `clean` undisturbed and compares the lake; the topics must not change any more. Gives what they hold. */
+  /** Runs `clean` undisturbed and compares the lake; the topics must not change. @returns their messages */
   finishLake(sandbox: Sandbox): Promise<Record<Table, Message[]>>;
 }
 
 export interface Fault {
-  /** What happens, for the table in the README. */
+  /** A description for the table of results. */
   text: string;
-  /** Not in the short run: it waits for time-outs. */
+  /** Skipped in the short run, because it waits for timeouts. */
   long?: true;
-  /** The tables are changed while it strikes: the table of results has columns for that. */
+  /** The tables are changed meanwhile; the table of results has columns for that. */
   changes?: true;
-  /** Only where the broker runs by a ZooKeeper. */
+  /** Only for a broker with ZooKeeper. */
   zookeeper?: true;
   round(round: Round): Promise<void>;
 }
 
-/** The program ended as it should: well, or killed by us. */
+/** Checks that the program succeeded or was killed by the test. */
 export async function endedWell(round: Round, work: Work, codes: (number | null)[] = [0]): Promise<void> {
   const { code, stderr } = await work.done;
   if (!codes.includes(code)) round.wrong(`"${work.command}" ended with ${code}: ${stderr.trim().split("\n").at(-1)}`);
 }
 
-/** A random moment of the work; the short run's tables are posted in a fraction of the time. */
+/** Waits for a random time within the work, which is shorter in the short run. */
 export const moment = (round: Round, ms: number): Promise<void> => sleep(round.random() * (round.short ? ms / 20 : ms));
 
-/** Kills a command again and again, each time within a stage if it gets there. */
+/** Kills a command repeatedly, each time within a stage if it gets there. */
 async function killAgain(
   round: Round,
   sandbox: Sandbox,
@@ -90,20 +90,20 @@ async function killAgain(
   }
 }
 
-/** Ends a command that follows, which must be quick about it. */
+/** Stops a command that follows, and checks that it stops quickly. */
 export async function endFollow(round: Round, work: Work): Promise<void> {
   if (work.over()) {
     const { code, signal, stderr } = await work.done;
-    return round.wrong(`"${work.command}" ended by itself with ${code ?? signal}: ${stderr.slice(-300)}`);
+    return round.wrong(`"${work.command}" ended unexpectedly with ${code ?? signal}: ${stderr.slice(-300)}`);
   }
-  await work.said(/Using .*Kafka/); // before that it cannot hear a signal yet
+  await work.said(/Using .*Kafka/); // before that it does not handle signals yet
   const since = Date.now();
   work.kill("SIGTERM");
   await endedWell(round, work, [143]);
   if (Date.now() - since > 3_500) round.wrong(`"${work.command}" took ${Date.now() - since} ms to stop`);
 }
 
-/** Runs post with `clean --follow` beside it, and something bad while either is at work. */
+/** Runs post with `clean --follow` beside it, and injects faults while either works. */
 export async function whileBusy(round: Round, sandbox: Sandbox, bad: (works: Work[]) => Promise<void>): Promise<void> {
   const follow = sandbox.run(["clean", "--follow"]);
   const post = sandbox.run(["post"]);
@@ -113,7 +113,7 @@ export async function whileBusy(round: Round, sandbox: Sandbox, bad: (works: Wor
   await endFollow(round, follow);
 }
 
-/** Runs post alone, and something bad while it is at work. */
+/** Runs post alone, and injects faults while it works. */
 async function whilePosting(round: Round, sandbox: Sandbox, bad: (post: Work) => Promise<void>): Promise<void> {
   const post = sandbox.run(["post"]);
   await post.until(/./);
@@ -216,7 +216,7 @@ export const strikes: Record<string, Fault> = {
     zookeeper: true,
     async round(round) {
       const { broker, zookeeper } = round.services;
-      if (!zookeeper) throw new Error('There is no ZooKeeper to kill: say "--zookeeper"');
+      if (!zookeeper) throw new Error("There is no ZooKeeper to kill: add --zookeeper");
       const sandbox = await round.sandbox();
       await whileBusy(round, sandbox, async (works) => {
         for (let i = 0; i < round.times(3) && !works[0]?.over(); i++) {
@@ -338,7 +338,7 @@ export const strikes: Record<string, Fault> = {
     text: "SIGSTOP of post for longer than the transaction time-out (60 s), then SIGCONT",
     long: true,
     async round(round) {
-      // Side by side, since a frozen program takes nothing from the others.
+      // In parallel, because a frozen program uses no CPU.
       const sandboxes = [];
       for (let i = 0; i < 4; i++) sandboxes.push(await round.sandbox({ rows: round.between(15_000, 40_000) }));
       await Promise.all(
@@ -424,7 +424,7 @@ export const strikes: Record<string, Fault> = {
           const messages = Array.from({ length: round.between(1, 500) }, () => foreignMessage(table, number++));
           await transaction.send({ topic: `${sandbox.prefix}.${table}`, messages });
           await moment(round, 1_500);
-          const how = (["abort", "commit", "left open"] as const)[i % 3] as "abort" | "commit" | "left open"; // all in every round
+          const how = (["abort", "commit", "left open"] as const)[i % 3] as "abort" | "commit" | "left open"; // all kinds in every round
           await round.strike(`another's transaction of ${messages.length} in ${table}: ${how}`, works, async () => {
             if (how !== "left open") await transaction[how]();
           });
@@ -432,14 +432,14 @@ export const strikes: Record<string, Fault> = {
           await producer.disconnect();
         }
       });
-      // What was left open ends by its time-out of 10 s, at the latest when the broker looks next.
+      // Open transactions end by their timeout of 10 s, when the broker checks next.
       await sleep(22_000);
       const messages = await round.finish(sandbox);
       const found = tableNames.flatMap((table) =>
         messages[table].filter(({ key }) => sandbox.isForeign(key?.toString())).map(({ key }) => `${table} ${key}`),
       );
       if (found.sort().join() !== wanted.sort().join())
-        round.wrong(`Of others ${wanted.length} messages were committed, but ${found.length} are there`);
+        round.wrong(`Another producer committed ${wanted.length} messages, but the topics hold ${found.length}`);
     },
   },
 
@@ -465,11 +465,11 @@ export const strikes: Record<string, Fault> = {
         const { code, signal: killedBy, stderr } = await work.done;
         const took = Date.now() - since;
         const wanted = signal === "SIGINT" ? 130 : 143;
-        // While Node exits it has no handlers any more: the second signal then ends it, which a shell shows as the same code.
+        // While Node exits, it has no handlers: the second signal then kills it, which a shell reports as the same code.
         const cutShort = twice && killedBy === signal;
         if (code !== wanted && code !== 0 && !cutShort)
           round.wrong(`After ${signal} "${work.command}" ended with ${code}: ${stderr}`);
-        // The limit is 3 s and 0.4 s; the rest is for a machine that is busy with other things.
+        // The limits are 3 s and 0.4 s; the rest allows for a busy machine.
         if (took > (twice ? 1_500 : 4_000)) round.wrong(`After ${signal} "${work.command}" took ${took} ms to stop`);
       }
       await round.finish(sandbox);
@@ -492,13 +492,13 @@ export const strikes: Record<string, Fault> = {
       const { stderr } = await post.done;
       await endedWell(round, post);
       if (!/; waiting up to 60 s for it/.test(stderr) && !/post .* in /.test(stderr))
-        round.wrong(`It does not say that it waits: ${stderr}`);
+        round.wrong(`It does not report that it waits: ${stderr}`);
       await service.stop("SIGTERM");
       for (const args of which === "broker" ? [["post"], ["clean"]] : [["post"]]) {
         const given = await sandbox.run([...args, "--wait", "12"]).done;
         const last = given.stderr.trim().split("\n").at(-1) ?? "";
         const good = given.code === 1 && named.test(last) && /; waiting up to 12 s for it/.test(given.stderr);
-        round.hit(`${which} away for longer than --wait 12`, good ? `${args}, which says: ${last}` : undefined);
+        round.hit(`${which} away for longer than --wait 12`, good ? `${args}: ${last}` : undefined);
         if (!good) round.wrong(`"${args} --wait 12" without ${which} ended with ${given.code}: ${given.stderr}`);
       }
       await service.start();
@@ -555,7 +555,7 @@ export const strikes: Record<string, Fault> = {
   },
 };
 
-/** Kills or restarts the broker between two named steps of clean. */
+/** Kills or restarts the broker between two trace points of clean. */
 async function brokerInClean(round: Round, sandbox: Sandbox): Promise<void> {
   const { broker } = round.services;
   const step = round.pick(["landing", "written .*bronze", "cleaning", "renamed .*rejects", "renamed .*lake.json"]);
@@ -571,7 +571,7 @@ async function brokerInClean(round: Round, sandbox: Sandbox): Promise<void> {
   await endedWell(round, work);
 }
 
-/** Freezes a service under three programs at once, so that each frozen minute hits three. */
+/** Freezes a service under three concurrent programs, so that each frozen minute hits three. */
 async function freeze(round: Round, service: Service, ms: number): Promise<void> {
   const sandboxes: Sandbox[] = [];
   for (let i = 0; i < 3; i++) sandboxes.push(await round.sandbox({ rows: round.between(25_000, 60_000) }));

@@ -1,8 +1,8 @@
 /**
- * Those who change a round's tables while it is struck, and what each row has been, in order.
+ * Changes the tables of a round while faults are injected, and records the history of each row.
  *
- * A change gives its row a new version, drawn while the transaction holds the row's lock: so the order in which a row's
- * states are noted is that in which the database had them, and what was rolled back is not among them.
+ * A change gives its row a new version, drawn while the transaction holds the row's lock. The recorded order of a row's
+ * states is therefore the database's order, without states that were rolled back.
  *
  * @module
  */
@@ -14,10 +14,10 @@ import { Random } from "../../runtime/random.ts";
 import { baseRows } from "../support/bare_services.ts";
 import type { Sandbox, Services } from "./sandbox.ts";
 
-/** The column of each table that holds a row's version. */
+/** The column of each table that stores a row's version. */
 export const versionColumn: Record<Table, string> = { pin: "title", geo: "country", user: "first_name" };
 
-/** What a row was from then on: the text of its version's column, or null where it was gone. */
+/** A state of a row: the text of its version column, or null if it was deleted. */
 interface State {
   text: string | null;
 }
@@ -25,33 +25,33 @@ interface State {
 /** By table and key, oldest first. */
 export type History = Record<Table, Map<string, State[]>>;
 
-/** Writers at work. */
+/** Running writers. */
 export interface Writers {
   history: History;
-  /** How many rows they have written so far. */
+  /** Number of rows written so far. */
   writes(): number;
-  /** Keeps them from beginning a transaction until `resume`. */
+  /** Prevents new transactions until `resume`. */
   pause(): void;
   resume(): void;
-  /** Changes a whole table at once: by a TRUNCATE, by deletes of every other row, or by one update of all rows. */
+  /** Changes a whole table: with a TRUNCATE, deletes of every other row, or one update of all rows. */
   sweep(table: Table, how: "truncate" | "delete" | "update"): Promise<void>;
-  /** Resolves when the last of them has ended. */
+  /** Resolves when all writers have ended. */
   stop(): Promise<void>;
 }
 
-/** How they work. */
+/** Options of the writers. */
 interface WritersOptions {
   seed: number;
-  /** The longest pause between two transactions of one of them, ms. */
+  /** The longest pause between two transactions of a writer, ms. */
   pauseMs: number;
 }
 
-/** What a transaction has changed, by table and key; it may still be rolled back. */
+/** Changes of a transaction, by table and key; it may still be rolled back. */
 type Changes = Map<string, { table: Table; key: string; state: State }>;
 
 /**
- * Starts three writers on a round's tables, which go on while the database is away: single updates, deletes, new rows
- * above the last key and in gaps, other keys for rows, updates of 2,000 rows, transactions of many rows, rollbacks.
+ * Starts three writers on a round's tables, which continue when the database is back after an outage: single updates,
+ * deletes, new rows above the last key and in gaps, key changes, updates of 2,000 rows, large transactions, rollbacks.
  */
 export async function startWriters(
   services: Pick<Services, "base">,
@@ -85,7 +85,7 @@ export async function startWriters(
           else actions.undo(done);
         }
       } catch (error) {
-        // A COMMIT without an answer may have been made: its states stay among those that may have been.
+        // A COMMIT without a response may have succeeded, so its states stay among the possible ones.
         if (!committing) actions.undo(done);
         const isRefused = ["ER_LOCK_DEADLOCK", "ER_LOCK_WAIT_TIMEOUT"].includes(
           String((error as { code?: unknown }).code),
@@ -128,7 +128,7 @@ export async function startWriters(
   };
 }
 
-/** The changes that there are; each notes what it has done. */
+/** The kinds of changes; each records its result. */
 function changesOf(of: {
   history: History;
   draw: () => string;
@@ -140,7 +140,7 @@ function changesOf(of: {
   const note = (done: Changes, table: Table, key: number | string, text: string | null) => {
     const same = done.get(`${table} ${key}`);
     if (same) {
-      same.state.text = text; // only the last one of a transaction can ever be seen
+      same.state.text = text; // only the last state of a transaction is ever visible
       return;
     }
     const state: State = { text };
@@ -172,13 +172,13 @@ function changesOf(of: {
     await db.query(`DELETE FROM ${source} WHERE \`${key}\` IN (?)`, [keys]);
     for (const id of keys) note(done, table, id, null);
   };
-  /** A key above all, or any, which may be taken. */
+  /** A key above all others, or any key, which may exist. */
   const otherKey = (table: Table): number => {
     if (dice.chance(0.5)) return 1 + dice.below(greatest[table]);
     greatest[table] += 1 + dice.below(3);
     return greatest[table];
   };
-  /** Runs a statement that may find its key taken; gives whether it has changed anything. */
+  /** Runs a statement whose key may exist. @returns whether it changed anything */
   const mayFind = async (db: Connection, sql: string, values: unknown[]): Promise<boolean> => {
     try {
       const [result] = await db.query(sql, values);
@@ -235,7 +235,7 @@ function changesOf(of: {
   };
 }
 
-/** Every row as it is before anybody changes it. */
+/** Every row before the first change. */
 async function firstStates(db: Connection): Promise<History> {
   const states = async (table: Table) => {
     const { source, key } = tables[table];
@@ -250,13 +250,13 @@ async function firstStates(db: Connection): Promise<History> {
   }
 }
 
-/** A connection that is lost while nobody asks it anything ends nobody. */
+/** Ignores the loss of an idle connection. */
 function quiet(db: Connection): Connection {
   db.on("error", () => {});
   return db;
 }
 
-/** Whether an error says that the database went away. */
+/** Whether an error means that the database is unavailable. */
 const isAway = (error: unknown): boolean => {
   const { code, message, fatal } = error as { code?: string; message?: string; fatal?: boolean };
   return (

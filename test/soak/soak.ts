@@ -1,9 +1,9 @@
 /**
- * A long calm run: `npm run test:soak -- [--minutes 60] [--rate 100/s]`.
+ * A long undisturbed run: `npm run test:soak -- [--minutes 60] [--rate 100/s]`.
  *
- * `emulate` posts, `clean --follow` cleans, and `serve` shows its page to a browser all the while. Every minute a line
- * tells memory and open files of each. At the end the lake must equal what the test's oracle makes of the topics, and no
- * program may have warned of listeners that pile up.
+ * `emulate` posts, `clean --follow` cleans, and `serve` shows its page to a browser. Every minute, a line shows memory and
+ * open files of each. At the end the lake must equal the oracle's result for the topics, and no program may have warned
+ * of a listener leak.
  *
  * @module
  */

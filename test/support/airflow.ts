@@ -1,5 +1,5 @@
 /**
- * The local Airflow of deploy/airflow, with a metadata database of its own, and its REST API.
+ * The local Airflow of deploy/airflow, with a separate metadata database, and its REST API.
  *
  * @module
  */
@@ -15,10 +15,10 @@ import { start } from "./support.ts";
 
 const script = fileURLToPath(new URL("../../deploy/airflow/local.sh", import.meta.url));
 
-/** The provider is for the Databricks variant alone; the way described in the README does without. */
+/** Not installed, because only the Databricks variant needs it. */
 const databricks = "apache-airflow-providers-databricks==7.23.0";
 
-/** A task of a run, as the REST API gives it. */
+/** A task of a run, from the REST API. */
 export interface Task {
   task_id: string;
   state: string | null;
@@ -32,26 +32,26 @@ export interface Ended {
   tasks: Record<string, Task>;
 }
 
-/** An Airflow that runs. */
+/** A running Airflow. */
 export interface Airflow {
   url: string;
   password: string;
   api: <T>(method: string, path: string, body?: unknown) => Promise<T>;
-  /** Starts a run with these params. */
+  /** Starts a run with params. */
   trigger: (conf?: Record<string, unknown>) => Promise<string>;
   tasks: (id: string) => Promise<Record<string, Task>>;
   /** Waits until a run has ended. */
   ended: (id: string) => Promise<Ended>;
   log: (id: string, task: string, attempt?: number) => Promise<string>;
-  /** What a task has handed on. */
+  /** A task's XCom value. */
   result: <T>(id: string, task: string) => Promise<T>;
-  /** Does tasks of a run again, and those after them. */
+  /** Clears tasks of a run and their downstream tasks, so that they run again. */
   again: (id: string, task: string) => Promise<void>;
-  /** Stops it, and makes sure that nothing is left that it had started. */
+  /** Stops Airflow and all its processes. */
   close: () => Promise<void>;
 }
 
-/** Posts rows by the HTTP API, as others would. */
+/** Posts rows through the HTTP API, as other clients would. */
 export async function postRows(data: string, topic: string, values: unknown[]): Promise<void> {
   const server = start(["serve", "--data", data, "--port", "0"]);
   await server.said(/Listening on \S+\n/);
@@ -65,14 +65,14 @@ export async function postRows(data: string, topic: string, values: unknown[]): 
   await server.done;
 }
 
-/** Installs Airflow into the cache where it is not there yet; gives its Python. */
+/** Installs Airflow into the cache, unless it is there. @returns its Python */
 export async function installAirflow(): Promise<string> {
   const { code, stdout, stderr } = await start(["install", databricks], { program: [script] }).done;
   assert.equal(code, 0, stdout + stderr);
   return join(/ is in (.*)\n/.exec(stdout)?.[1] as string, "bin", "python");
 }
 
-/** Asks until there is an answer; the bound is for what never comes. */
+/** Polls until there is a result, for at most 15 minutes. */
 async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
   const stop = Date.now() + 15 * 60_000;
   for (;;) {
@@ -83,7 +83,7 @@ async function until<T>(what: string, ask: () => Promise<T | undefined>): Promis
   }
 }
 
-/** The processes that have this in their environment, with their names. */
+/** The processes with a text in their environment, with their names. */
 function processesWith(text: string): string[] {
   const found: string[] = [];
   for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
@@ -91,13 +91,13 @@ function processesWith(text: string): string[] {
       if (readFileSync(`/proc/${pid}/environ`, "utf8").includes(text))
         found.push(`${pid} ${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")}`);
     } catch {
-      // It has ended, or is somebody else's.
+      // It has ended, or belongs to another user.
     }
   }
   return found;
 }
 
-/** Starts Airflow in `folder` from nothing, and waits until it knows the DAG. */
+/** Starts a new Airflow in `folder`, and waits until it has loaded the DAG. */
 export async function openAirflow(folder: string, env: NodeJS.ProcessEnv): Promise<Airflow> {
   const home = join(folder, "airflow");
   await mkdir(home, { recursive: true });

@@ -1,5 +1,5 @@
 /**
- * A broker or a database that its test starts, stops and freezes by itself.
+ * Brokers and databases that a test starts, stops and freezes.
  *
  * @module
  */
@@ -13,36 +13,36 @@ import { findPrograms, type KafkaProgram, type MysqlProgram } from "../../local/
 import { loadSample } from "../../local/sample/load.ts";
 import type { MysqlAddress } from "../../local/state.ts";
 
-/** The programs, and the means to start them in `folder`. */
+/** The programs, and the tools to start them in `folder`. */
 export async function prepare(folder: string): Promise<{ tools: Tools; kafka: KafkaProgram; server: MysqlProgram }> {
   const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
   const { kafka, mysql: server } = await findPrograms(["mysql", "kafka"], tools);
-  if (!kafka || !server) throw new Error("There is no Kafka or MariaDB to test with");
+  if (!kafka || !server) throw new Error("Found no Kafka or MariaDB to test with");
   await keepClasses(kafka, folder, tools);
   return { tools, kafka, server };
 }
 
-/** A service that can be killed, frozen and started again. */
+/** A service that can be killed, frozen and restarted. */
 export interface Service {
-  /** Ends it at once, or asks it to end; resolves when it has. */
+  /** Kills or terminates it; resolves when it has ended. */
   stop(how: "SIGKILL" | "SIGTERM"): Promise<void>;
   start(): Promise<void>;
   freeze(): void;
   thaw(): void;
 }
 
-/** A database of its own. */
+/** A private database. */
 export interface DatabaseServices {
   folder: string;
   database: Service;
   mysql: MysqlAddress;
-  /** Sample posts to copy from, made when they are first wanted: making is slow, copying is not. */
+  /** Sample posts to copy from, created at the first use, because copying is faster than creating. */
   base(): Promise<MysqlAddress>;
-  /** A connection of the database's root, who may come in by the socket where the system's root runs this. */
+  /** A connection of the database's root through the socket; needs the system's root. */
   root(): Promise<Connection>;
 }
 
-/** Starts a service that can be struck. */
+/** Starts a service for fault injection. */
 export async function openService(begin: () => Promise<Guarded>): Promise<Service> {
   let process = await begin();
   const send = (signal: NodeJS.Signals) => globalThis.process.kill(process.id.pid, signal);
@@ -60,7 +60,7 @@ export async function openService(begin: () => Promise<Guarded>): Promise<Servic
   };
 }
 
-/** Starts a database in a folder; `flags`: of the server. */
+/** Starts a database in a folder. `flags` are for the server. */
 export async function openDatabase(
   server: MysqlProgram,
   folder: string,
@@ -90,5 +90,5 @@ export async function openDatabase(
   };
 }
 
-/** Sample posts that are made and copied from. */
+/** Number of sample posts that are created and copied from. */
 export const baseRows = 16_000;

@@ -1,5 +1,5 @@
 /**
- * A real browser for the tests of the page and for its pictures: Debian's `chromium`, or the one that CHROMIUM names.
+ * A real browser for the tests and screenshots of the page: Debian's `chromium`, or the one that CHROMIUM names.
  *
  * @module
  */
@@ -9,22 +9,22 @@ import { type Browser, chromium, type Page } from "playwright-core";
 
 const places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 
-/** Where a browser is, or undefined. */
+/** The path of a browser; undefined if there is none. */
 export const findBrowser = (): string | undefined => [process.env.CHROMIUM ?? "", ...places].find(existsSync);
 
-/** Said where a test is skipped. */
+/** The reason of a skipped test. */
 export const noBrowser = "no browser: install chromium (apt-get install chromium), or name one by CHROMIUM";
 
-/** Starts it without a window. As root it runs without its sandbox: it shows nothing but our own pages. */
+/** Starts a headless browser. As root it runs without a sandbox, which is safe for our pages. */
 export const openBrowser = (executablePath: string): Promise<Browser> =>
   chromium.launch({ executablePath, chromiumSandbox: process.getuid?.() !== 0, args: ["--disable-dev-shm-usage"] });
 
-/** Notes what a page asks for and what goes wrong in it; `isQuiet` asserts that it asked `url` alone and nothing did. */
+/** Records requests and errors of a page. `isQuiet` asserts that all requests went to `url` and there were no errors. */
 export function watchPage(page: Page): { isQuiet: (url: string) => void } {
   const complaints: string[] = [];
   const requests: string[] = [];
   page.on("console", (message) => {
-    // The browser itself tells of every answer that is no success.
+    // The browser logs every unsuccessful response.
     if (message.type() === "error" && !/status of (401|404)/.test(message.text())) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(error.message));

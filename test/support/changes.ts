@@ -1,5 +1,5 @@
 /**
- * A topic against the table that it was posted from, after updates and deletes.
+ * Compares a topic with its table after updates and deletes.
  *
  * @module
  */
@@ -14,13 +14,13 @@ import type { Message } from "./oracle.ts";
 import { readTopic } from "./services.ts";
 import { sourceMessages } from "./source.ts";
 
-/** The newest message of each key: its value, null of a delete. */
+/** The newest value of each key; null for a delete. */
 export const newest = (messages: Message[]): Map<string, string | null> =>
   new Map(messages.map(({ key, value }) => [String(key), value?.toString() ?? null]));
 
 /**
- * What differs between a topic and its table: nothing, where the newest message of each key is the row, and that of a
- * key that the table does not have is a delete.
+ * The differences between a topic and its table. There are none if the newest message of each key is the row, or a
+ * delete if the table has no such row.
  */
 export async function differences(kafka: KafkaSettings, prefix: string, db: Connection, table: Table) {
   const rows = await sourceMessages(db, table);
@@ -30,7 +30,7 @@ export async function differences(kafka: KafkaSettings, prefix: string, db: Conn
   return wrong.map((key) => ({ key, row: rows.get(key) ?? null, posted: posted.get(key) }));
 }
 
-/** Fails where a topic is not as its table, or the checkpoint does not count its rows. */
+/** Fails if a topic differs from its table, or the checkpoint from the number of rows. */
 export async function assertPosted(kafka: KafkaSettings, prefix: string, db: Connection, table: Table): Promise<void> {
   assert.deepEqual(await differences(kafka, prefix, db, table), [], `${prefix}.${table}`);
   await using reader = await connectReader(kafka);

@@ -1,5 +1,5 @@
 /**
- * Rows that are text of an attack, for the page to show and not to run: by table, as JSON.
+ * Rows with text of injection attacks, which the page must show and not run: by table, as JSON.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { validRow } from "./valid_row.ts";
 const script = "<script>document.title='hacked'</script>";
 const image = "<img src=x onerror=\"document.title='hacked'\">";
 
-/** A row that is cleaned and shown among the posts, and rows that are rejected, each for another reason. */
+/** A clean row that is shown among the posts, and rows that are rejected for different reasons. */
 export const hostileRows: [Table, string][] = [
   ["pin", JSON.stringify(validRow("pin", 900001, { title: `${script}${image}`, follower_count: "1k" }))],
   ["geo", JSON.stringify(validRow("geo", 900001, { country: `"><svg onload=alert(1)>` }))],

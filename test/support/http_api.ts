@@ -1,5 +1,5 @@
 /**
- * `serve` as its clients see it.
+ * A client of `serve` that checks responses against the API description.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import { type Running, start } from "./support.ts";
 
-/** Starts `serve` on a port of its own and waits until it is ready. */
+/** Starts `serve` on a free port and waits until it is ready. */
 export async function startServer(
   args: string[],
   env: NodeJS.ProcessEnv = {},
@@ -22,7 +22,7 @@ export async function startServer(
 }
 
 type Schema = Record<string, unknown>;
-/** What `/openapi.json` says of each route. */
+/** The description of each route in `/openapi.json`. */
 export interface OpenApi {
   paths: Record<
     string,
@@ -33,16 +33,16 @@ export interface OpenApi {
 
 const ajv = new Ajv2020({ strict: false });
 
-/** Headers of the program's own endpoint, and of the Kafka REST proxy's. */
+/** Headers for the program's endpoint, and for that of the Kafka REST proxy. */
 export const json = { "content-type": "application/json" };
 export const proxy = { "content-type": "application/vnd.kafka.json.v2+json" };
 
-/** A client of the server at `url`, or of another one by `at`, that holds every answer against the description. */
+/** A client of the server at `url`, or of another with `at`, that checks every response against the description. */
 export async function openClient(url: string) {
   const description = (await (await fetch(`${url}/openapi.json`)).json()) as OpenApi;
   const judges = new Map<string, ValidateFunction>();
 
-  /** Asks, and makes sure that path, status, type and body are as `/openapi.json` has them. */
+  /** Sends a request, and checks that path, status, type and body match `/openapi.json`. */
   async function ask(path: string, init: RequestInit & { at?: string } = {}) {
     const { at = url, ...rest } = init;
     const response = await fetch(`${at}${path}`, { redirect: "manual", ...rest });

@@ -1,5 +1,5 @@
 /**
- * Makes a lake from messages without Kafka, for tests of cleaning: bronze as `clean` lands it, the rest by `cleanLanded`.
+ * Creates a lake from messages without Kafka, for tests of cleaning: bronze as `clean` writes it, the rest by `cleanLanded`.
  *
  * @module
  */
@@ -27,11 +27,11 @@ export async function makeLake(lake: string, messages: Messages, options: LandOp
 
 /** Settings of {@link landMessages}. */
 interface LandOptions {
-  /** Messages of a file. Default 2,000. */
+  /** Messages per file. Default: 2,000. */
   perFile?: number;
 }
 
-/** Writes messages to bronze, those of a partition in files of `perFile` messages, large ones alone. */
+/** Writes the messages of each partition to bronze in files of `perFile` messages; a large message gets its own file. */
 export async function landMessages(lake: string, messages: Messages, { perFile = 2_000 }: LandOptions): Promise<void> {
   await mkdir(lake, { recursive: true });
   await writeIdentity(lake, { cluster: "test", prefix: "test", database: null, sql: "" });
@@ -54,7 +54,7 @@ export async function landMessages(lake: string, messages: Messages, { perFile =
   }
 }
 
-/** A message as the decoder shows it. */
+/** A message as the decoder returns it. */
 export function viewOf({ offset, postedAt, key, value }: Message): RecordView {
   const bytes = Buffer.concat([key ?? Buffer.alloc(0), value ?? Buffer.alloc(0)]);
   const [keyStart, keyEnd] = key ? [0, key.length] : [-1, -1];
@@ -62,7 +62,7 @@ export function viewOf({ offset, postedAt, key, value }: Message): RecordView {
   return { offset, timestamp: postedAt ?? -1, bytes, keyStart, keyEnd, valueStart, valueEnd };
 }
 
-/** Silver rows as the oracle writes them: bigint microseconds for times, numbers in coordinates. */
+/** Silver rows in the oracle's types: bigint microseconds for times, numbers in coordinates. */
 export async function readSilver(lake: string, table: Table, where = "true"): Promise<Record<string, unknown>[]> {
   const files = `${paths(lake).silver(table)}/*.parquet`;
   const described = await query(`DESCRIBE FROM read_parquet('${files}', hive_partitioning = false)`);
@@ -80,7 +80,7 @@ export async function readSilver(lake: string, table: Table, where = "true"): Pr
   return rows;
 }
 
-/** The deletes that stand beside a table's silver, as the oracle writes them, by ind. */
+/** The deletes of a table in the oracle's types, by ind. */
 export async function readDeletes(lake: string, table: Table): Promise<Record<string, unknown>[]> {
   if ((await names(paths(lake).deletes(table))).length === 0) return [];
   return await query(
@@ -89,7 +89,7 @@ export async function readDeletes(lake: string, table: Table): Promise<Record<st
   );
 }
 
-/** Rejects of one table, keys and raw values as Buffers. */
+/** Rejects of a table, with keys and raw values as Buffers. */
 export async function readRejects(lake: string, table: Table): Promise<Record<string, unknown>[]> {
   const rows = await query(
     `SELECT *, epoch_us(_posted_at) AS posted FROM read_parquet('${paths(lake).rejects}/${table}-*.parquet', hive_partitioning = false) ORDER BY _partition, _offset`,

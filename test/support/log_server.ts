@@ -1,5 +1,5 @@
 /**
- * A database server of a test's own, with a log to read; MySQL's where MARIADB_HOME names one.
+ * A private database server with a binary log for a test: MariaDB, or MySQL if MARIADB_HOME points to one.
  *
  * @module
  */
@@ -16,19 +16,19 @@ import { temporaryFolder } from "./support.ts";
 export interface LogServer {
   name: "MariaDB" | "MySQL";
   mysql: MysqlSettings;
-  /** The database's root, who may set what is global. */
+  /** The database's root, which may set global variables. */
   root: Connection;
-  /** The program's own account. */
+  /** The program's account. */
   reader: Database;
   close: () => Promise<void>;
 }
 
-/** Starts a server; `flags`: its own; `earlier`: those of a start before, which made the data folder. */
+/** Starts a server. `flags` are for the server, `earlier` for a previous start that created the data folder. */
 export async function openLogServer(flags: string[] = [], earlier?: string[]): Promise<LogServer> {
   const folder = await temporaryFolder();
   const tools: Tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
   const { mysql: program } = await findPrograms(["mysql"], tools);
-  if (!program) throw new Error("There is no MariaDB or MySQL to test with");
+  if (!program) throw new Error("Found no MariaDB or MySQL to test with");
   if (earlier) await (await openDatabase(program, folder.path, tools, earlier)).database.stop("SIGTERM");
   const { database, mysql, root: openRoot } = await openDatabase(program, folder.path, tools, flags);
   const root = await openRoot();

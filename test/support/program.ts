@@ -1,6 +1,6 @@
 /**
- * The program as two scripts, as it is in the executable, for the many starts of the tests: tsx and some hundred files
- * take three times as long to load.
+ * Bundles the program into two scripts, as in the executable, for the many starts of the tests: with tsx, its hundred
+ * files take three times as long to load.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { bundle } from "../../build/bundle.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Bundles the program into a folder, beside its own files; disposing deletes it. */
+/** Bundles the program into a folder with its files; disposing deletes it. */
 export async function packProgram(): Promise<{ path: string } & AsyncDisposable> {
   const folder = await mkdtemp(join(tmpdir(), "program-"));
   await mkdir(join(folder, "bin"));

@@ -1,5 +1,5 @@
 /**
- * A Python with the packages that a test or a benchmark needs.
+ * Creates Python environments for tests and benchmarks.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Runs a program to its end and gives its stdout. */
+/** Runs a program to its end. @returns its stdout */
 export function output(command: string, args: string[]): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -28,11 +28,11 @@ export function output(command: string, args: string[]): Promise<Buffer> {
   });
 }
 
-/** Where what the tests download is kept, per user. */
+/** The per-user cache for downloads of the tests. */
 export const cacheFolder = (): string =>
   join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "pinterest-data-pipeline");
 
-/** A Python with what a requirements.txt names, made once per user and text of it. */
+/** A Python with the packages of a requirements.txt, created once per user and text of the file. */
 export async function findPython(
   requirements = fileURLToPath(new URL("requirements.txt", import.meta.url)),
 ): Promise<string> {
@@ -42,7 +42,7 @@ export async function findPython(
   const python = join(home, "bin", "python");
   if (existsSync(python)) return python;
   mkdirSync(cache, { recursive: true });
-  // An environment names itself in its files, so it is made in place, and marked as whole by its name of bin.
+  // An environment contains its path, so it cannot be renamed: it is created in place, and complete once `bin` has its name.
   rmSync(home, { recursive: true, force: true });
   await output("python3", ["-m", "venv", home]);
   await output(python, ["-m", "pip", "install", "--quiet", "--requirement", requirements]).catch((error: Error) => {

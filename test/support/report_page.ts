@@ -1,5 +1,5 @@
 /**
- * Report pages from messages, without services.
+ * Creates report pages from messages, without services.
  *
  * @module
  */
@@ -15,14 +15,14 @@ import type { Message } from "./oracle.ts";
 import { copyProgram, run } from "./support.ts";
 import { validRow } from "./valid_row.ts";
 
-/** Rows as messages of one partition. */
+/** Converts rows to messages of one partition. */
 export const toMessages = (rows: object[]): Message[] =>
   rows.map((row, offset) => ({
     ...{ partition: 0, offset, postedAt: 1_666_000_000_000, key: null },
     value: Buffer.from(JSON.stringify(row)),
   }));
 
-/** Makes a lake of these messages in a folder, and its report page. */
+/** Creates a lake from messages in a folder, and its report page. */
 export async function makePage(
   lake: string,
   messages: Partial<Record<Table, Message[]>>,
@@ -32,7 +32,7 @@ export async function makePage(
   return { lake, page: await readFile(join(lake, "gold", "report.html"), "utf8") };
 }
 
-/** A page of messages that were spoiled in every way. */
+/** A page from messages with every kind of damage. */
 export const makeHostilePage = (lake: string) =>
   makePage(lake, {
     pin: hostileMessages("pin", 3000, 5),
@@ -40,7 +40,7 @@ export const makeHostilePage = (lake: string) =>
     user: hostileMessages("user", 3000, 5),
   });
 
-/** Text that would run, or look otherwise, where it is taken for more than text. */
+/** Texts that would run or change the page if they were not escaped. */
 export const scripts = [
   "<script>window.hacked=1</script>",
   `"><img src=x onerror="window.hacked=1">`,
@@ -49,7 +49,7 @@ export const scripts = [
   "\u202egnp.exe\u2066",
 ];
 
-/** A page of messages that are such text. */
+/** A page from messages with such texts. */
 export const makeScriptPage = (lake: string) =>
   makePage(lake, {
     pin: toMessages(
@@ -61,7 +61,7 @@ export const makeScriptPage = (lake: string) =>
     user: toMessages(scripts.map((text, i) => validRow("user", i, { first_name: text, age: 18 + i * 9 }))),
   });
 
-/** A copy of the program without services, a lake of two posts in its data folder, and one more answer. */
+/** A copy of the program without services, with a lake of two posts and one additional answer. */
 export async function programWithAnswer(folder: string, name: string, file: string, sql: string) {
   const root = join(folder, `program ${name}`);
   const program = await copyProgram(root);
@@ -80,7 +80,7 @@ export async function programWithAnswer(folder: string, name: string, file: stri
   return { root, lake: join(data, "lake"), report: () => run(args, { program }) };
 }
 
-/** The cells of a table of the page as text; numbers without the commas between thousands. */
+/** The cells of a table of the page as text; numbers without thousands separators. */
 export function tableOf(page: string, id: string): string[][] {
   const found = new RegExp(`<table id="table-${id}">[^]*?</table>`).exec(page)?.[0];
   assert.ok(found, `The page has no table "${id}"`);

@@ -1,7 +1,7 @@
 /**
- * Runs test files, three at a time, in the order given and each once: `tsx test/support/run.ts [--services] FILE...`; with
- * `--services` on a MariaDB and a Kafka that it starts once, with the program packed into one script; without it those
- * of a folder in one process.
+ * Runs test files: `tsx test/support/run.ts [--services] FILE...`. It runs three at a time, in the given order and each
+ * once. With `--services` it starts one MariaDB and one Kafka for all files, and bundles the program into a script;
+ * without it, the files of a folder share a process.
  *
  * @module
  */
@@ -30,7 +30,7 @@ try {
   await using program = needsServices && !process.env.PIPELINE_PROGRAM ? await packProgram() : undefined;
   if (services) process.env[sharedCreds] = services.credsFile;
   if (program) process.env.PIPELINE_PROGRAM = program.path;
-  // One more than two cores: files wait for disks, services and time-outs.
+  // One more than two cores, because files wait for disks, services and timeouts.
   const tests = run({ files: needsServices ? files : await byFolder(files), concurrency: 3, signal });
   tests.on("test:fail", () => {
     process.exitCode = 1;
@@ -40,7 +40,7 @@ try {
   await folder.remove();
 }
 
-/** A module for each folder that imports its files: a process takes as long to start as many a file to run. */
+/** A module for each folder that imports its files, because starting a process takes as long as running many files. */
 async function byFolder(files: string[]): Promise<string[]> {
   const modules: string[] = [];
   for (const name of new Set(files.map(dirname))) {

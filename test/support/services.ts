@@ -1,5 +1,5 @@
 /**
- * A MariaDB and a Kafka for tests: those of one file, or those that files share; and the topics there.
+ * A MariaDB and a Kafka for tests, private to a file or shared, and their topics.
  *
  * @module
  */
@@ -22,20 +22,20 @@ import { readState } from "../../local/state.ts";
 import type { Message } from "./oracle.ts";
 import { run, temporaryFolder } from "./support.ts";
 
-/** Services with sample data, in a folder of their own. */
+/** Services with sample data, in a separate folder. */
 export interface Services {
   folder: { path: string; remove: () => Promise<void> };
   data: string;
   creds: string;
   mysql: MysqlSettings;
   kafka: KafkaSettings;
-  /** Ends the broker as a crash would; `up` starts it again. */
+  /** Kills the broker; `up` restarts it. */
   killKafka: () => void;
   killMysql: () => void;
   close: () => Promise<void>;
 }
 
-/** Starts MySQL and Kafka by `up`, with so many posts; `flags`: `--zookeeper`. */
+/** Starts MySQL and Kafka with `up`, with a number of posts. `flags`: `--zookeeper`. */
 export async function openServices({ rows, flags = [] }: { rows: number; flags?: string[] }): Promise<Services> {
   const folder = await temporaryFolder();
   const data = join(folder.path, "data folder é");
@@ -50,7 +50,7 @@ export async function openServices({ rows, flags = [] }: { rows: number; flags?:
   assert.equal(found.mysql.password, undefined);
   const creds = found.mysql.creds_file;
   const { mysql, kafka } = await readCredentials(creds);
-  // The last one: a ZooKeeper is a Java too, and is started before its Kafka.
+  // The last one, because ZooKeeper is a Java too and starts before Kafka.
   const kill = (program: string) => {
     const last = readState(dirname(creds))?.children.findLast(({ name }) => name === program);
     assert.ok(last);
@@ -70,18 +70,18 @@ export async function openServices({ rows, flags = [] }: { rows: number; flags?:
   };
 }
 
-/** The variable that says where the services of run.ts are: a credentials file. */
+/** The environment variable with the credentials file of the services of run.ts. */
 export const sharedCreds = "TEST_SERVICES_CREDS";
 
-/** Tables and a folder of one test file on services that other files use too: nobody may kill these. */
+/** Tables and a folder of one test file on shared services, which it must not kill. */
 export interface SharedServices extends Omit<Services, "killKafka" | "killMysql"> {
-  /** The arguments that lead a command there. */
+  /** The arguments for a command to use them. */
   at: string[];
 }
 
 /**
- * Makes a database with so many posts on the services of run.ts, or on new ones for a file that runs alone. The topics
- * are shared: no two files may use the same prefix.
+ * Creates a database with a number of posts on the services of run.ts, or on new services if the file runs alone. Topics
+ * are shared, so each file needs a separate prefix.
  */
 export async function shareServices({ rows, name }: { rows: number; name: string }): Promise<SharedServices> {
   const folder = await temporaryFolder();
@@ -108,7 +108,7 @@ export async function shareServices({ rows, name }: { rows: number; name: string
   return { folder, data, creds, mysql, kafka, at: ["--data", data, "--creds", creds], close };
 }
 
-/** All committed messages of a topic; a commit is answered a little before its mark stands there. */
+/** All committed messages of a topic. It waits, because the broker acknowledges a commit before it writes the marker. */
 export async function readTopic(kafka: KafkaSettings, topic: string): Promise<Message[]> {
   await using reader = await connectReader(kafka);
   let ranges = (await listOffsets(reader, topic)) ?? [];

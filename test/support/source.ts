@@ -1,5 +1,5 @@
 /**
- * The rows of MySQL as they must stand in the topics.
+ * The expected messages of MySQL rows.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { Connection } from "mysql2/promise";
 import { rowToJson, type Table, tables } from "../../io.ts";
 
-/** What must be in a topic: every row of the table, as JSON, by key. */
+/** The expected messages of a topic: every row of the table as JSON, by key. */
 export async function sourceMessages(connection: Connection, table: Table): Promise<Map<string, string>> {
   const { source, key, columns } = tables[table];
   const [rows, fields] = await connection.query({

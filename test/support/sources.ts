@@ -1,5 +1,5 @@
 /**
- * The program's own source files, for tests of what they may do.
+ * The program's source files, for tests of their structure.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { dirname, join, normalize } from "node:path";
 const root = new URL("../../", import.meta.url).pathname;
 const others = /^(node_modules|test|bench|build|docs|data)\/|^[._]/;
 
-/** A source file: its path below the program's folder, its text, and the files that it imports. */
+/** A source file: its path in the program's folder, its text, and the files that it imports. */
 export interface Source {
   path: string;
   text: string;

@@ -1,5 +1,5 @@
 /**
- * What the tests share: folders that go away, the program run from outside, and reading Parquet.
+ * Shared by the tests: temporary folders, running the program, and reading Parquet.
  *
  * @module
  */
@@ -12,13 +12,13 @@ import { basename, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { withDuckDb } from "../../runtime/duckdb.ts";
 
-/** A folder below the system's temporary one; `remove` deletes it. */
+/** A temporary folder; `remove` deletes it. */
 export async function temporaryFolder(): Promise<{ path: string; remove: () => Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), "pipeline-"));
   return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 5 }) };
 }
 
-/** What a run of the program left. */
+/** The result of a run of the program. */
 export interface Run {
   code: number | null;
   /** The signal that killed it, if one did. */
@@ -27,14 +27,14 @@ export interface Run {
   stderr: string;
 }
 
-/** The program, running. */
+/** A running program. */
 export interface Running {
   pid: number;
   done: Promise<Run>;
-  /** What it has said so far. */
+  /** Its output so far. */
   output: () => string;
   kill: (signal: NodeJS.Signals) => void;
-  /** Resolves when its stderr or stdout has said this. */
+  /** Resolves when its stderr or stdout matches. */
   said: (pattern: RegExp) => Promise<void>;
 }
 
@@ -42,27 +42,27 @@ const main = new URL("../../main.ts", import.meta.url).pathname;
 
 const programAt = (path: string) => [process.execPath, "--import", import.meta.resolve("tsx"), path];
 
-/** What the tests run: the executable, or one script of the whole program, that PIPELINE_PROGRAM names, or the sources. */
+/** What the tests run: the executable or bundled script in PIPELINE_PROGRAM, or the sources. */
 function tested(): string[] {
   const path = programPath();
   if (!path) return programAt(main);
   return isScript(path) ? [process.execPath, path] : [path];
 }
 
-/** Absolute: the tests start it in other folders. */
+/** Absolute, because the tests start it in other folders. */
 const programPath = () => process.env.PIPELINE_PROGRAM && resolve(process.env.PIPELINE_PROGRAM);
 
 const isScript = (path: string) => path.endsWith(".cjs");
 
-/** Lets a file of tests start the sources by tsx, as a user does, where others start one script. */
+/** Makes a test file start the sources with tsx, as a user does; others start one bundled script. */
 export function startSources(): void {
   if (isScript(process.env.PIPELINE_PROGRAM ?? "")) delete process.env.PIPELINE_PROGRAM;
 }
 
-/** How the program calls itself in its messages. */
+/** The name of the program in its messages. */
 export const programName = (): string => programPath() ?? "npx tsx main.ts";
 
-/** A copy of the program in a folder, for tests that edit it; returns how it is started. */
+/** Copies the program into a folder, for tests that edit it. @returns how it is started */
 export async function copyProgram(folder: string): Promise<string[]> {
   const root = new URL("../../", import.meta.url).pathname;
   const leftOut = new Set(["node_modules", "data", "test", "bench", "docs", "deploy"]);
@@ -74,7 +74,7 @@ export async function copyProgram(folder: string): Promise<string[]> {
 
 /** How a program is started. */
 interface StartOptions {
-  /** A command of the shell that reads what the program prints. */
+  /** A shell command that reads the program's output. */
   piped?: string;
   cwd?: string;
   env?: NodeJS.ProcessEnv;
@@ -120,7 +120,7 @@ export function start(args: string[], { cwd, env = {}, program = tested(), piped
       });
       const ended = done.then((run) => {
         if (!pattern.test(run.stdout + run.stderr))
-          throw new Error(`It ended without saying ${pattern}: ${run.stderr}`);
+          throw new Error(`It ended without printing ${pattern}: ${run.stderr}`);
       });
       await Promise.race([heard, ended]);
     },
@@ -128,8 +128,8 @@ export function start(args: string[], { cwd, env = {}, program = tested(), piped
 }
 
 /**
- * The environment in which the program writes its steps to the file `trace`, and is struck at one of them: `kill 3
- * silver`, or `pause 1 ^committing pin` while `<trace>.hold` exists.
+ * The environment in which the program writes its trace points to the file `trace`, and a fault is injected at one of
+ * them: `kill 3 silver`, or `pause 1 ^committing pin` while `<trace>.hold` exists.
  */
 export const struck = (trace: string, strike?: string): NodeJS.ProcessEnv => ({
   NODE_OPTIONS: `--require=${JSON.stringify(new URL("../faults/strike.cjs", import.meta.url).pathname)}`,
@@ -140,17 +140,17 @@ export const struck = (trace: string, strike?: string): NodeJS.ProcessEnv => ({
 /** Runs the program to its end. */
 export const run = (args: string[], options?: StartOptions): Promise<Run> => start(args, options).done;
 
-/** A run that must have ended with this exit code. */
+/** Asserts the exit code of a run. */
 export function ok(result: Run, code = 0): Run {
   assert.equal(result.code, code, result.stderr);
   return result;
 }
 
-/** Whether a process runs; one that has ended but was not waited for does not. */
+/** Whether a process runs; a zombie does not. */
 export const runs = async (pid: number): Promise<boolean> =>
   (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")) !== "";
 
-/** Resolves when processes are gone, within 10 s. */
+/** Resolves when processes have ended, within 10 s. */
 export const untilGone = async (pids: number[]): Promise<void> => {
   for (let tries = 0; tries < 100; tries++) {
     const alive = await Promise.all(pids.map(runs));
@@ -160,7 +160,7 @@ export const untilGone = async (pids: number[]): Promise<void> => {
   assert.fail(`Processes ${pids} still run`);
 };
 
-/** The rows of an SQL query over files, as DuckDB's own values. */
+/** The rows of an SQL query over files, as DuckDB values. */
 export async function query(sql: string): Promise<Record<string, unknown>[]> {
   return await withDuckDb({}, async (connection) => (await connection.runAndReadAll(sql)).getRowObjects());
 }

@@ -1,5 +1,5 @@
 /**
- * The three topics of a prefix, read as one.
+ * Reads the three topics of a prefix together.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { tableNames } from "../../io.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { readTopic } from "./services.ts";
 
-/** The keys of the three topics, in their order; they must be the same. */
+/** The keys of the three topics, in order; they must be equal. */
 export async function keysIn(kafka: KafkaSettings, prefix: string): Promise<string[]> {
   const keys = [];
   for (const table of tableNames) {

@@ -1,5 +1,5 @@
 /**
- * A row that cleaning takes, for tests that spoil, add or look at one column of it.
+ * A clean row, for tests that damage, add or check one column.
  *
  * @module
  */
@@ -15,7 +15,7 @@ const rows: Record<Table, Record<string, unknown>> = {
   user: { ind: 7, first_name: "Ann", last_name: "Lee", age: 21, date_joined: "2016-01-02 03:04:05" },
 };
 
-/** A valid row with this key, as it is posted, its columns in order; `overrides` change columns or add further ones. */
+/** A valid row with a key, as it is posted, with its columns in order. `overrides` change or add columns. */
 export const validRow = (table: Table, key: number, overrides: object = {}): Record<string, unknown> => ({
   ...rows[table],
   [tables[table].key]: key,
