@@ -1,6 +1,6 @@
 /**
- * Takes the README's pictures anew: `npm run pictures`. The live page while an emulation, clean and some hostile
- * messages run, and the report; light, dark and narrow, into docs/pictures/.
+ * Takes the pictures of the live page and the report into docs/pictures/: `npm run pictures`. They show the page while
+ * an emulation runs and is cleaned, light, dark and narrow, and after clean was killed.
  *
  * @module
  */
@@ -20,7 +20,7 @@ const looks = {
   dark: { colorScheme: "dark", viewport: { width: 1180, height: 900 } },
   narrow: { colorScheme: "light", viewport: { width: 390, height: 844 } },
 } as const;
-/** What the report shows in each look. */
+/** The section of the report in each look. */
 const sections = {
   light: "top_category_by_country",
   dark: "median_followers_by_join_year_and_age_group",
@@ -47,7 +47,8 @@ try {
     });
   }
   const emulating = start(["emulate", "--rate", "25/s", "--limit", "100000", ...at]);
-  running.push(start(["clean", "--follow", ...at]), emulating);
+  const cleaning = start(["clean", "--follow", ...at]);
+  running.push(cleaning, emulating);
   await emulating.said(/user_result/);
   await using browser = await openBrowser(executable);
   for (const [name, look] of Object.entries(looks)) {
@@ -55,6 +56,7 @@ try {
     const page = await context.newPage();
     await page.goto(url);
     await page.locator("#rejects button").first().waitFor();
+    await page.locator(".answer").last().waitFor();
     await sleep(Number(process.env.PICTURE_SECONDS ?? 60) * 1000);
     await page.screenshot({ path: join(folder, `page-${name}.png`), fullPage: name === "narrow" });
     if (name === "light") {
@@ -66,6 +68,13 @@ try {
     await page.goto(`${url}/report#${sections[name as keyof typeof sections]}`);
     await page.screenshot({ path: join(folder, `report-${name}.png`) });
   }
+  cleaning.kill("SIGKILL");
+  await sleep(20_000);
+  await using context = await browser.newContext({ ...looks.light, deviceScaleFactor: 1.5 });
+  const page = await context.newPage();
+  await page.goto(url);
+  await page.locator("#state-title", { hasText: "no clean is running" }).waitFor();
+  await page.screenshot({ path: join(folder, "page-waiting.png") });
 } finally {
   for (const { kill } of running) kill("SIGTERM");
   for (const { done } of running) await done;

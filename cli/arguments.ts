@@ -45,18 +45,8 @@ export type Asked = { text: string } | { show: "version" | "licences" } | Argume
 
 export function readArguments(argv: string[]): Asked {
   const see = seeHelp().slice(2);
-  let parsed: ReturnType<typeof parseArgs>;
-  try {
-    parsed = parseArgs({ args: argv, options, allowPositionals: true, strict: true });
-  } catch (error) {
-    const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
-    const ambiguous = /^Option '(?:-\w, )?(--\w+)[^']*' argument is ambiguous/.exec(text)?.[1];
-    if (ambiguous) throw new UsageError(`A value that begins with a dash is written as ${ambiguous}=VALUE; ${see}`);
-    const unknown = /^Unknown option '(-[^']*)'/.exec(text)?.[1];
-    const known = optionNames.map((name) => `--${name}`);
-    throw new UsageError(unknown ? `Unknown option "${unknown}"${seeHelp(unknown, known)}` : `${text}; ${see}`);
-  }
-  const values = parsed.values as Record<string, string | boolean | undefined>;
+  const parsed = parse(argv);
+  const values = parsed.values as Values;
   const [name = "run", ...rest] = parsed.positionals;
   const isCommand = (word: string): word is Command => commandNames.includes(word as Command);
   if (name === "help") return { text: rest[0] && isCommand(rest[0]) ? commandHelp(rest[0]) : help() };
@@ -85,29 +75,14 @@ export function readArguments(argv: string[]): Asked {
   if (command === "run" && values.changes && !values.follow) throw new UsageError(`--changes needs --follow; ${see}`);
   if (values.follow && values.rebuild) throw new UsageError(`clean takes --follow or --rebuild, not both; ${see}`);
   if (values["dry-run"] && !values.rebuild) throw new UsageError(`--dry-run needs --rebuild; ${see}`);
-  const given = resolve((values.data as string | undefined) ?? "data");
-  // Of their own: Kafka with ZooKeeper and Kafka without can't go on with each other's data, nor a lake with both.
-  const data = values.zookeeper ? join(given, "zookeeper") : given;
-  if (/^\/(proc|sys|dev)(\/|$)/.test(data)) throw new UsageError(`--data "${data}": files can't be kept there`);
-  if (/[*?[\]\\]/.test(data)) {
-    throw new UsageError(
-      `--data "${data}": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder`,
-    );
-  }
+  const folders = readFolders(values);
   const index = values.index as string | undefined;
   if (index !== undefined && !/^-?\d{1,19}$/.test(index)) {
     throw new UsageError(`--index takes the number of a post, not "${index}"; ${see}`);
   }
-  const dataOptions = `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`;
-  const copied = ["creds", "prefix"].flatMap((key) =>
-    values[key] === undefined ? [] : [` --${key} "${values[key]}"`],
-  );
   return {
     command,
-    data,
-    dataOptions,
-    serviceOptions: dataOptions + copied.join(""),
-    lake: join(data, "lake"),
+    ...folders,
     creds: values.creds as string | undefined,
     prefix,
     waitMs: (whole("wait", 0, 86_400) ?? 60) * 1000,
@@ -123,6 +98,41 @@ export function readArguments(argv: string[]): Asked {
     folder: folder === undefined ? undefined : resolve(folder),
     flags: new Set(Object.keys(values).filter((key) => values[key] === true)),
   };
+}
+
+type Values = Record<string, string | boolean | undefined>;
+
+/** Parses the options that {@link options} defines. */
+function parse(argv: string[]) {
+  try {
+    return parseArgs({ args: argv, options, allowPositionals: true, strict: true });
+  } catch (error) {
+    const see = seeHelp().slice(2);
+    const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
+    const ambiguous = /^Option '(?:-\w, )?(--\w+)[^']*' argument is ambiguous/.exec(text)?.[1];
+    if (ambiguous) throw new UsageError(`A value that begins with a dash is written as ${ambiguous}=VALUE; ${see}`);
+    const unknown = /^Unknown option '(-[^']*)'/.exec(text)?.[1];
+    const known = optionNames.map((name) => `--${name}`);
+    throw new UsageError(unknown ? `Unknown option "${unknown}"${seeHelp(unknown, known)}` : `${text}; ${see}`);
+  }
+}
+
+/** The folder of services and lake, and the options that lead to it and to the services. */
+function readFolders(values: Values): Pick<Arguments, "data" | "dataOptions" | "serviceOptions" | "lake"> {
+  const given = resolve((values.data as string | undefined) ?? "data");
+  // Kafka with ZooKeeper cannot use the data of Kafka without, nor can both fill one lake.
+  const data = values.zookeeper ? join(given, "zookeeper") : given;
+  if (/^\/(proc|sys|dev)(\/|$)/.test(data)) throw new UsageError(`--data "${data}": files can't be kept there`);
+  if (/[*?[\]\\]/.test(data)) {
+    throw new UsageError(
+      `--data "${data}": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder`,
+    );
+  }
+  const dataOptions = `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`;
+  const copied = ["creds", "prefix"].flatMap((key) =>
+    values[key] === undefined ? [] : [` --${key} "${values[key]}"`],
+  );
+  return { data, dataOptions, serviceOptions: dataOptions + copied.join(""), lake: join(data, "lake") };
 }
 
 /** Posts per second from `5/s`, `5/m` or `5/h`. */

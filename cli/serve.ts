@@ -5,8 +5,10 @@
  */
 
 import { readFile, stat } from "node:fs/promises";
+import type { Commands } from "../http/page.ts";
 import type { ServeFact } from "../http/server.ts";
 import { UsageError } from "../runtime/errors.ts";
+import { programName } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -32,7 +34,26 @@ export async function runServe(context: Context, { mysql, kafka }: Connections):
       terminal.print(flags.has("json") ? JSON.stringify({ url: fact.url }) : `Listening on ${fact.url}`);
     }
   };
-  await serve({ mysql, kafka, lake, host, port, ...(token !== undefined && { token }), anyPrefix, signal, onFact });
+  const commands = commandsToCopy(context);
+  const access = { host, port, ...(token !== undefined && { token }), anyPrefix };
+  await serve({ mysql, kafka, lake, ...access, commands, signal, onFact });
+}
+
+/** The commands that the live page lets people copy, with the options that lead to the same services and lake. */
+function commandsToCopy({ serviceOptions, sql, host, port, tokenFile, flags }: Context): Commands {
+  const quoted = (text: string) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+  const option = (name: string, value: string | undefined) =>
+    value === undefined ? "" : ` --${name} ${quoted(value)}`;
+  const rules = `${serviceOptions}${option("sql", sql)}`;
+  const access = `${host === "127.0.0.1" ? "" : option("host", host)}${port === 8082 ? "" : option("port", String(port))}`;
+  const clients = `${option("token-file", tokenFile)}${flags.has("any-prefix") ? " --any-prefix" : ""}`;
+  return {
+    post: `${programName} post${serviceOptions}`,
+    clean: `${programName} clean --follow${rules}`,
+    rebuild: `${programName} clean --rebuild${rules}`,
+    report: `${programName} report${rules}`,
+    serve: `${programName} serve${rules}${access}${clients}`,
+  };
 }
 
 /** The token that clients must show, by file or environment; never by an argument, which others could see. */

@@ -10,6 +10,7 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import { type Table, tableNames } from "../io.ts";
 import { paths } from "../lake/files.ts";
 import { ownFile } from "../runtime/program.ts";
+import { readAnswers } from "./answers.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import type { Guard } from "./guard.ts";
 import { jsonType, rawBody, readBody } from "./intake.ts";
@@ -18,7 +19,8 @@ import { empty, error, json, list, object, ok, ref, retry, text, tokenErrors } f
 import { addRejectSchemas, openRejects } from "./rejects.ts";
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
-const files = ["index.html", "login.html", "no-report.html", "page.css", "page.js", "login.js", "icon.svg"];
+const scripts = ["page.js", "dom.js", "charts.js", "state.js", "rejects.js", "login.js"];
+const files = ["index.html", "login.html", "no-report.html", "page.css", ...scripts, "icon.svg"];
 
 /** Nothing but the page's own files, and no text ever becomes markup. */
 const pagePolicy = [
@@ -39,7 +41,19 @@ const reportPolicy =
 const mostWatchers = 50;
 const mostUnread = 1_000_000;
 
+/** A snapshot that is not older serves a page that opens until the next one, ms. */
+const fresh = 5_000;
+
 const html = (description: string) => ok(description, text, "text/html");
+
+/** The commands that the page lets people copy, as they are typed. */
+export interface Commands {
+  post: string;
+  clean: string;
+  rebuild: string;
+  report: string;
+  serve: string;
+}
 
 /** What the routes stand on. */
 export interface PageOptions {
@@ -47,17 +61,19 @@ export interface PageOptions {
   live: LiveStatus;
   guard: Guard;
   needsToken: boolean;
+  commands: Commands;
 }
 
 type SendFile = (reply: FastifyReply, name: string) => FastifyReply;
 
-/** Adds `/`, `/page/…`, `/login`, `/logout`, `/events`, `/status`, `/rejects` and `/report`. */
+/** Adds `/`, `/page/…`, `/login`, `/logout`, `/events`, `/status`, `/rejects`, `/answers` and `/report`. */
 export async function addPage(app: FastifyInstance, options: PageOptions): Promise<{ endStreams: () => void }> {
   const sendFile = await addFiles(app);
   addLogin(app, options, sendFile);
   addRejects(app, options);
   addReport(app, options, sendFile);
   addLiveSchemas(app);
+  addAnswers(app, options);
   const status = {
     summary: "How far each table is, and the latest posts",
     response: ok("A snapshot", ref("Snapshot")),
@@ -130,12 +146,16 @@ function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, send
 }
 
 /** Adds the stream of snapshots; the function returned ends all that are open. */
-function addEvents(app: FastifyInstance, { live, guard }: PageOptions): { endStreams: () => void } {
+function addEvents(app: FastifyInstance, { live, guard, commands }: PageOptions): { endStreams: () => void } {
   const streams = new Set<FastifyReply>();
   const schema = {
-    summary: "The same again and again, as server-sent events; data is a Snapshot",
+    summary: "The status about once a second, as server-sent events",
     response: {
-      ...ok("Events whose data is a status, as /status gives it", text, "text/event-stream"),
+      ...ok(
+        "First an event `start` whose data has `commands` to copy and the `history` of the chart; then events whose data is a Snapshot",
+        text,
+        "text/event-stream",
+      ),
       "503": error("Too many pages are open", retry),
     },
   };
@@ -150,7 +170,9 @@ function addEvents(app: FastifyInstance, { live, guard }: PageOptions): { endStr
       else raw.write(text);
     };
     const unwatch = live.watch((snapshot) => write(`data: ${JSON.stringify(snapshot)}\n\n`));
-    write("retry: 2000\n\n");
+    write(`retry: 2000\nevent: start\ndata: ${JSON.stringify({ commands, history: live.history() })}\n\n`);
+    const newest = live.newest();
+    if (newest && Date.now() - newest.at < fresh) write(`data: ${JSON.stringify(newest)}\n\n`);
     const beat = setInterval(() => write(":\n\n"), 15_000);
     streams.add(reply);
     raw.on("close", () => {
@@ -206,6 +228,26 @@ function addRejects(app: FastifyInstance, { lake }: PageOptions): void {
       return found;
     },
   );
+}
+
+function addAnswers(app: FastifyInstance, { lake }: PageOptions): void {
+  const schema = {
+    summary: "The answers of the last report, 1,000 rows of each at most",
+    response: { ...ok("Answers", object({ answers: list(ref("Answer")) })), "503": error("Cannot read them", retry) },
+  };
+  let reading: ReturnType<typeof readAnswers> | undefined;
+  app.get("/answers", { schema }, async () => {
+    reading ??= readAnswers(lake).finally(() => {
+      reading = undefined;
+    });
+    // A report that runs may replace a file while it is read.
+    const answers = await reading
+      .catch(() => readAnswers(lake))
+      .catch((error: Error) => {
+        throw new Refusal(503, error.message, retryAfter(5));
+      });
+    return { answers };
+  });
 }
 
 function addReport(app: FastifyInstance, { lake }: PageOptions, sendFile: SendFile): void {

@@ -25,7 +25,7 @@ import { addIntake } from "./intake.ts";
 import { type LiveStatus, openLiveStatus } from "./live.ts";
 import { type Metrics, openMetrics } from "./metrics.ts";
 import { addOpenApi, error, object, ok, retry, text } from "./openapi.ts";
-import { addPage } from "./page.ts";
+import { addPage, type Commands } from "./page.ts";
 import { openTopics } from "./topics.ts";
 
 /** What the server tells, in the past tense. */
@@ -44,6 +44,7 @@ interface ServeOptions {
   token?: string;
   /** Takes `<anything>.pin` as this prefix's topic of pins, and so on. */
   anyPrefix: boolean;
+  commands: Commands;
   signal: AbortSignal;
   onFact: (fact: ServeFact) => void;
 }
@@ -59,7 +60,7 @@ const drainMs = 1_200;
  * @throws `UsageError` where other machines could come in without a token, or the address can't be used
  */
 export async function serve(options: ServeOptions): Promise<void> {
-  const { kafka, lake, host, port, token, signal, onFact } = options;
+  const { kafka, lake, host, port, token, commands, signal, onFact } = options;
   checkToken(options);
   const app = fastify({
     requestTimeout: 30_000,
@@ -86,7 +87,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     const guard = protect(app, options);
     metrics.watch(app);
     addIntake(app, { ...options, topics, guard, store: batches.add, onRows: metrics.onRows });
-    const { endStreams } = await addPage(app, { lake, live, guard, needsToken: token !== undefined });
+    const { endStreams } = await addPage(app, { lake, live, guard, commands, needsToken: token !== undefined });
     addHealth(app, { live, metrics, signal });
     refuseMethods();
     app.setNotFoundHandler(({ method, url }) => {
@@ -94,6 +95,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     });
     await app.listen({ host, port }).catch(refuseAddress(options));
     onFact({ fact: "listening", url: app.listeningOrigin });
+    void live.snapshot(0); // connects, so that the first page has its numbers at once
     const onWait = (text: string) => onFact({ fact: "waited", text: text.replace(/; waiting up to.*/, "; waiting") });
     const preparing = topics.prepare({ signal, onWait }).then(
       (warnings) => {

@@ -73,8 +73,8 @@ export function checkTopicId(topic: string, known: string | null | undefined, id
   );
 }
 
-/** The process that holds a lock. */
-interface Holder {
+/** The process that holds a lake's lock. */
+export interface Holder {
   pid: number;
   started: string;
 }
@@ -97,8 +97,7 @@ async function takeOrExplain(lake: string): Promise<AsyncDisposable> {
   await mkdir(lake, { recursive: true });
   const instance = await takeLock(lock).catch(async (error: Error) => {
     if (!isHeld(error)) throw error;
-    const text = await readFile(`${lock}.json`, "utf8").catch(() => "{}");
-    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = parseHolder(text);
+    const { pid = /PID (\d+)/.exec(error.message)?.[1], started } = await readHolder(lake);
     throw new Error(
       `Another clean of the lake in "${lake}" is running: process ${pid}${started ? `, since ${started}` : ""}; let it finish, or stop it first`,
     );
@@ -117,10 +116,10 @@ async function takeOrExplain(lake: string): Promise<AsyncDisposable> {
   return { [Symbol.asyncDispose]: release };
 }
 
-/** Parses the holder; empty if the file is being written. */
-function parseHolder(text: string): Partial<Holder> {
+/** Reads which process took the lake's lock last; nothing if none has, or while that is written. */
+export async function readHolder(lake: string): Promise<Partial<Holder>> {
   try {
-    return JSON.parse(text) as Partial<Holder>;
+    return JSON.parse(await readFile(`${paths(lake).lock}.json`, "utf8")) as Partial<Holder>;
   } catch {
     return {};
   }

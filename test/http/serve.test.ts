@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance, RouteOptions } from "fastify";
-import type { LatestPost } from "../../http/live.ts";
+import type { LatestPost } from "../../http/latest_posts.ts";
 import { serve } from "../../http/server.ts";
 import { tableNames } from "../../io.ts";
 import { json, type OpenApi, openClient, proxy, startServer as startAt } from "../support/http_api.ts";
@@ -363,6 +363,7 @@ test("the description names every route that Fastify has, and no other", async (
   await serve({
     ...{ mysql, kafka: { ...services.kafka, prefix: "described" }, lake: join(services.folder.path, "none") },
     ...{ host: nowhere.host, port: 0, anyPrefix: false, signal: stop.signal },
+    commands: { post: "", clean: "", rebuild: "", report: "", serve: "" },
     async onFact(fact) {
       if (fact.fact !== "listening") return;
       try {
