@@ -73,35 +73,6 @@ export function columns(
   });
 }
 
-/** Lying bars from 0, a name above each and its text at its end. */
-export function bars(
-  points: (Point & { text: string })[],
-  { max, color = "var(--accent)", ...frame }: Omit<Frame, "height"> & { max?: number; color?: string },
-): Html {
-  return draw(
-    { ...frame, height: points.length * 46 + 6 },
-    {
-      grid: { left: 2, right: 2, top: 0, bottom: 0 },
-      xAxis: { type: "value", show: false, min: 0, ...(max !== undefined && { max: Math.max(1, max) }) },
-      yAxis: { type: "category", inverse: true, show: false, data: points.map((_, i) => i) },
-      series: [
-        {
-          type: "bar",
-          barWidth: 14,
-          data: points.map((p) => p.value),
-          itemStyle: { color },
-          label: {
-            show: true,
-            position: [0, -16],
-            color: ink,
-            formatter: ({ dataIndex }) => label(`${points[dataIndex]?.name}: ${points[dataIndex]?.text}`, 48),
-          },
-        },
-      ],
-    },
-  );
-}
-
 /** Parts of a whole, one lying bar for each row; all rows have one scale. */
 export function stacks(
   rows: { name: string; parts: number[] }[],

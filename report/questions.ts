@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type Table, tableNames, tables } from "../io.ts";
 import type { LedgerRow } from "../lake/ledger.ts";
 import { listSql, readSql, sqlPath } from "../lake/sql_files.ts";
 
@@ -14,6 +15,8 @@ export interface Question {
   title: string;
   /** Its file below `sql/`. */
   file: string;
+  /** The tables that the file reads. */
+  tables: Table[];
 }
 
 /** Names that an answer cannot have: other tables of the lake and of Spark, and ids of the page. */
@@ -35,11 +38,18 @@ export function readQuestions(): Question[] {
     const other = found.get(name);
     if (other) throw refuse(`"${sqlPath(other.file)}" has the same name; rename one of them`);
     if (taken.test(name)) throw refuse(`the program uses the name "${name}" itself; rename the file`);
-    const [, title] = /^\s*--[ \t]*(\S.*)/.exec(readSql(file)) ?? [];
+    const sql = readSql(file);
+    const [, title] = /^\s*--[ \t]*(\S.*)/.exec(sql) ?? [];
     if (!title) throw refuse(`expected a comment with the title in the first line, such as "-- Posts by month"`);
-    found.set(name, { name, title: title.trimEnd(), file, place: Number(place) });
+    found.set(name, { name, title: title.trimEnd(), file, tables: tablesOf(sql), place: Number(place) });
   }
   return [...found.values()].sort((a, b) => a.place - b.place);
+}
+
+/** The tables whose views an SQL text names outside comments and literals. */
+function tablesOf(sql: string): Table[] {
+  const words = new Set(sql.replace(/--.*|'[^']*'/g, "").match(/\w+/g));
+  return tableNames.filter((table) => words.has(tables[table].view));
 }
 
 /** A value as it is shown: text, a number, or nothing. Numbers beyond 2^53 are text. */

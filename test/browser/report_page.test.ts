@@ -31,12 +31,12 @@ test("in a browser: no error, no request, no script runs, no accessibility viola
         [360, "light"],
       ] as const) {
         const page = await running.newPage({ viewport: { width, height: 800 }, colorScheme });
-        const talk: string[] = [];
-        page.on("console", (message) => talk.push(message.text()));
-        page.on("pageerror", (error) => talk.push(error.message));
-        page.on("request", (request) => request.url() !== url && talk.push(request.url()));
+        const complaints: string[] = [];
+        page.on("console", (message) => complaints.push(message.text()));
+        page.on("pageerror", (error) => complaints.push(error.message));
+        page.on("request", (request) => request.url() !== url && complaints.push(request.url()));
         await page.goto(url);
-        // Folded tables are looked at, too.
+        // Checks the folded tables too.
         await page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true");
         assert.equal(await page.evaluate("window.hacked"), undefined);
         assert.equal(await page.evaluate("document.documentElement.scrollWidth"), width);
@@ -50,7 +50,7 @@ test("in a browser: no error, no request, no script runs, no accessibility viola
           "axe.run().then((r) => r.violations.map((v) => v.id + ': ' + v.nodes[0].html))",
         );
         assert.deepEqual(violations, []);
-        assert.deepEqual(talk, []);
+        assert.deepEqual(complaints, []);
         await page.close();
       }
     }

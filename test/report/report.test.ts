@@ -2,7 +2,7 @@
  * The report page: its numbers against the Parquet answers, hostile text, and lakes with little in them.
  */
 import assert from "node:assert/strict";
-import { rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -33,10 +33,10 @@ const pin = (index: number, more: object = {}) => validRow("pin", index, more);
 const geo = (ind: number, more: object = {}) => validRow("geo", ind, more);
 const user = (ind: number, more: object = {}) => validRow("user", ind, more);
 
-/** What stands in a Parquet file of gold, as text on one line, which is how the page shows it. */
+/** The rows of a Parquet file of gold as the page shows them: each value as text on one line. */
 async function goldOf(lake: string, name: string): Promise<string[][]> {
   const rows = await query(`SELECT * FROM '${lake}/gold/${name}.parquet'`);
-  // Of numbers; a country may be the text "1000.0".
+  // Only of numbers: a country may be the text "1000.0".
   const shown = (value: unknown) => (typeof value === "string" ? value : String(value).replace(/^(\d+)\.0$/, "$1"));
   return rows.map((row) => Object.values(row).map((value) => oneLine(shown(value))));
 }
@@ -64,7 +64,7 @@ test("every number in the tables of the ledger and of the answers is the one in 
   assert.deepEqual(tableOf(page, "matches").slice(1), await goldOf(lake, "matches"));
 });
 
-test("text from the data is shown, and is nothing but text", async () => {
+test("text from the data is shown as text only", async () => {
   const { page } = await makeScriptPage(join(folder.path, "scripts"));
   assert.doesNotMatch(page, /<script|<img|<!--|<b>[^<]*&lt;b|\u202e|\u2066/i);
   assert.equal(page.match(/<style/g)?.length, 1);
@@ -78,11 +78,12 @@ test("text from the data is shown, and is nothing but text", async () => {
 test("an empty lake has a page that says so", async () => {
   const { page } = await makePage(join(folder.path, "empty"), {});
   assert.match(page, /answers from 0 posts/);
-  assert.equal(page.match(/No row answers this question yet/g)?.length, readQuestions().length);
+  assert.deepEqual(storyOf(page), ["0 messages The lake has no messages yet; run post, clean and report."]);
+  assert.equal(page.match(/No rows answer this question yet/g)?.length, readQuestions().length);
   assert.doesNotMatch(page, /NaN|Infinity|undefined/);
 });
 
-test("a lake of one post has a page, also where its median is 0 or null and its category null", async () => {
+test("a lake of one post has a page, also with a median of 0 or null, or a null category", async () => {
   for (const [name, followers, category] of [
     ["one", "12k", "art"],
     ["zero", "0", null],
@@ -109,7 +110,7 @@ test("a lake of one post has a page, also where its median is 0 or null and its 
   }
 });
 
-test("a ledger that is not balanced is told", async () => {
+test("the page names the table whose ledger is not balanced", async () => {
   const { reportPage } = await import("../../report/page.ts");
   const { lake } = await makePage(join(folder.path, "wrong"), { pin: toMessages([pin(1)]) });
   const found = await report({ lake, signal: new AbortController().signal });
@@ -118,7 +119,72 @@ test("a ledger that is not balanced is told", async () => {
   const facts = { questions, gaps: {}, coordinates: { checked: 0, inside: 0 }, prefix: undefined, madeAt: new Date(0) };
   const page = reportPage({ ...found, ...facts, ledger }, openWorld());
   assert.match(page, /is not balanced for pin\./);
+  assert.match(storyOf(page)[0] ?? "", /^2 messages The ledger of pin is not balanced: /);
   assert.deepEqual(tableOf(page, "ledger")[1], ["pin", "2", "1", "0", "0", "0", "NO"]);
+});
+
+/** The lines of the story at the top of a page, as text. */
+const storyOf = (page: string): string[] =>
+  [...(/<ul class="story">(.*?)<\/ul>/s.exec(page)?.[1] ?? "").matchAll(/<li>(.*?)<\/li>/gs)].map(([, line = ""]) =>
+    line.replace(/<p>/g, " ").replace(/<[^>]*>/g, ""),
+  );
+
+/** The foot of an answer's section, as text. */
+const footOf = (page: string, name: string): string =>
+  new RegExp(`<section id="${name}"[^]*?<p class="source">([^]*?)</p>`).exec(page)?.[1]?.replace(/<[^>]*>/g, "") ?? "";
+
+test("the story and the feet of the answers count ties and rejects", async () => {
+  const country = (ind: number) => (ind < 3 ? "Spain" : "Fiji");
+  const category = (ind: number) => (ind === 1 ? "art" : "travel");
+  const inds = [1, 2, 3, 4];
+  const { page } = await makePage(join(folder.path, "story"), {
+    pin: [
+      ...toMessages(inds.map((ind) => pin(ind, { category: category(ind), follower_count: "5k", poster_name: "P" }))),
+      ...toMessages([pin(9, { follower_count: "many" })]).map((message) => ({ ...message, offset: 4 })),
+    ],
+    geo: toMessages(inds.map((ind) => geo(ind, { country: country(ind), timestamp: "2019-01-01 00:00:00" }))),
+    user: toMessages(inds.map((ind) => user(ind, { age: 20 + ind, date_joined: `201${4 + ind}-05-05 00:00:00` }))),
+  });
+  assert.deepEqual(storyOf(page), [
+    "13 messages Every message that came from Kafka is accounted for: 12 clean and 1 rejected.",
+    "2 categories The largest category in 2019 is travel, with 3 posts, the smallest art with 1.",
+    "2 countries The most frequent leader among categories is travel, in 2 countries; in 1 several categories tie for the first place.",
+    "5k followers The greatest count of any poster, 5,000, occurs in 2 countries, which share the first place.",
+    "4 people The busiest year of joining is 2015, 2016, 2017 and 2018, with 1.",
+  ]);
+  assert.match(
+    footOf(page, "top_category_by_country"),
+    /^Ties: the first place is shared in 1 of 2 countries \(50 %\)\. Rejects: 1 of 9 messages of pin and geo \(11\.1 %\)\. All rows: gold/,
+  );
+  assert.match(
+    footOf(page, "top_country"),
+    /^Ties: 2 countries share the first place\. Rejects: 1 of 9 messages of pin and geo /,
+  );
+  assert.match(footOf(page, "users_joined_by_year"), /^Rejects: 0 of 4 messages of user \(0 %\)\. All rows: gold/);
+});
+
+test("an answer with other columns than the expected ones is shown as a table, and left out of the story", async () => {
+  const { root, lake } = await programWithAnswer(
+    folder.path,
+    "other columns",
+    "4_top_country.sql",
+    "-- Posts by kind\nSELECT is_image_or_video AS kind, 'x' AS note FROM pin ORDER BY kind\n",
+  );
+  const copy: typeof import("../../report/report.ts") = await import(
+    pathToFileURL(join(root, "report/report.ts")).href
+  );
+  await copy.report({ lake, signal: new AbortController().signal });
+  const page = await readFile(join(lake, "gold", "report.html"), "utf8");
+  assert.deepEqual(tableOf(page, "top_country"), [
+    ["Kind", "Note"],
+    ["image", "x"],
+    ["video", "x"],
+  ]);
+  assert.deepEqual(
+    storyOf(page).map((line) => line.split(" ").slice(0, 2).join(" ")),
+    ["2 messages"],
+  );
+  assert.match(footOf(page, "top_country"), /^Rejects: 0 of 2 messages of pin \(0 %\)\./);
 });
 
 test("an answer that cannot be used names its file and why", async () => {
@@ -155,7 +221,7 @@ test("an answer that cannot be used names its file and why", async () => {
   }
 });
 
-test("the map knows the countries of the sample but for those that the atlas lacks", () => {
+test("the map knows the countries of the sample, except those that are missing in the atlas", () => {
   const world = openWorld();
   assert.deepEqual(
     countries.filter((name) => !world.find(name)),
@@ -182,6 +248,6 @@ test("coordinates count as within a country, also across the date line", async (
     pin: toMessages(places.map(({ ind }) => pin(Number(ind)))),
     geo: toMessages(places),
   });
-  assert.match(page, /5 posts have coordinates and a country that the map knows\. 60 % of them \(3\) lie/);
-  assert.match(page, /1 name of 4 [^:]*: <bdi>Nowhere<\/bdi>/);
+  assert.match(page, /60 % of the 5 posts with coordinates and a country on the map \(3\) lie/);
+  assert.match(page, /1 of 4 names [^:]*: <bdi>Nowhere<\/bdi>/);
 });
