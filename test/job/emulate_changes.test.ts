@@ -61,10 +61,12 @@ test("each change is printed on a line, was made in the rows, and is in the log"
   });
   const later = await allRows(db);
   assert.equal(lines.length, 150);
-  const told = lines.map((line) => /^change {2}(\w+) (\d+) (inserted|updated|deleted)(?: \((.*)\))?$/.exec(line) ?? []);
-  assert.deepEqual(new Set(told.map(([, , , kind]) => kind)), new Set(["inserted", "updated", "deleted"]));
+  const printed = lines.map(
+    (line) => /^change {2}(\w+) (\d+) (inserted|updated|deleted)(?: \((.*)\))?$/.exec(line) ?? [],
+  );
+  assert.deepEqual(new Set(printed.map(([, , , kind]) => kind)), new Set(["inserted", "updated", "deleted"]));
   for (const table of tableNames) {
-    const keys = new Set(told.filter(([, what]) => what === table || what === "post").map(([, , key]) => key));
+    const keys = new Set(printed.filter(([, what]) => what === table || what === "post").map(([, , key]) => key));
     assert.deepEqual(new Set(logged[table].keys()), keys);
     const changed = differing(earlier[table], later[table]);
     assert.ok(changed.size > 20);
@@ -73,13 +75,13 @@ test("each change is printed on a line, was made in the rows, and is in the log"
       assert.equal(more, Number(later[table].has(key)) - Number(earlier[table].has(key)), `${table} ${key}`);
     }
   }
-  const birthdays = told.filter(([, what, , , text]) => what === "user" && text?.startsWith("age "));
+  const birthdays = printed.filter(([, what, , , text]) => what === "user" && text?.startsWith("age "));
   assert.ok(birthdays.length > 0);
   for (const [, , key = "", , text = ""] of birthdays) {
     const [, from, to] = /^age (\d+) -> (\d+)$/.exec(text) ?? [];
     assert.equal(Number(to), Number(from) + 1, `${key} ${text}`);
   }
-  const keys = told.filter(([, , , kind]) => kind === "inserted").map(([, , key]) => Number(key));
+  const keys = printed.filter(([, , , kind]) => kind === "inserted").map(([, , key]) => Number(key));
   assert.ok(keys.some((key) => key < 300) && keys.some((key) => key >= 300), String(keys));
 });
 

@@ -178,7 +178,7 @@ test("status and report show it", async () => {
   assert.equal(pins, BigInt(posts - 1));
 });
 
-test("serve shows it, and it takes no name from the latest posts", async () => {
+test("serve shows it, and the latest posts keep the names of people", async () => {
   const server = start(["serve", ...at, "--port", "0"], { program });
   try {
     await server.said(/Listening on \S+\n/);

@@ -65,7 +65,7 @@ test("the broker is killed repeatedly: no post is lost, duplicated or half poste
 
 test("the broker is killed during requests: every row answered with 200 is in the topic once, refused ones are not", async () => {
   const { server: own, url: there } = await startServer([...at, "--prefix", "killed"]);
-  const told = new Map<string, number>();
+  const statuses = new Map<string, number>();
   let going = true;
   const client = async (name: number) => {
     for (let n = 0; going; n++) {
@@ -73,7 +73,7 @@ test("the broker is killed during requests: every row answered with 200 is in th
       const { status, headers, body } = await api.sendData({ topic_name: "user", data: { ind: Number(key) } }, there);
       if (status === 503) assert.ok(headers.get("retry-after"));
       const unknown = status === 503 && /not known/.test(String(body.error));
-      told.set(String(Number(key)), unknown ? 0 : status);
+      statuses.set(String(Number(key)), unknown ? 0 : status);
       if (status !== 200) await sleep(100);
     }
   };
@@ -83,7 +83,7 @@ test("the broker is killed during requests: every row answered with 200 is in th
     services.killKafka();
     const up = await run(["up", "--data", services.data]);
     assert.equal(up.code, 0, up.stderr);
-    const stored = () => [...told.values()].filter((status) => status === 200).length;
+    const stored = () => [...statuses.values()].filter((status) => status === 200).length;
     const then = stored();
     for (let tries = 0; tries < 200 && stored() < then + 50; tries++) await sleep(100);
     assert.ok(stored() >= then + 50);
@@ -97,12 +97,12 @@ test("the broker is killed during requests: every row answered with 200 is in th
   for (const { key } of await readTopic(services.kafka, "killed.user")) {
     times.set(String(key), (times.get(String(key)) ?? 0) + 1);
   }
-  for (const [key, status] of told) {
+  for (const [key, status] of statuses) {
     const found = times.get(key) ?? 0;
     if (status === 200) assert.equal(found, 1, `key ${key}`);
     if (status === 503) assert.equal(found, 0, `key ${key}`);
   }
-  assert.ok([...told.values()].includes(200));
+  assert.ok([...statuses.values()].includes(200));
 });
 
 /** Waits until the state of the page and its sentences say this; without patterns, until the header says "Live". */
@@ -118,7 +118,7 @@ async function shows(patterns: RegExp[]): Promise<void> {
   assert.fail(`The page says ${JSON.stringify(said)}`);
 }
 
-test("the page reports an unavailable service once, in plain words, and its header does not say that all is live", {
+test("the page shows an unavailable service once, in plain words, and its header does not say that all is live", {
   skip,
 }, async () => {
   browser = await openBrowser(executable as string);
