@@ -8,7 +8,7 @@ import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { isIP } from "node:net";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { promisify } from "node:util";
 import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
 import type { MysqlSettings } from "../db_conn.ts";
@@ -312,11 +312,15 @@ async function fileWarnings(path: string): Promise<string[]> {
   const warnings = [];
   const { mode } = await stat(path);
   if (mode & 0o077) warnings.push(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
-  const git = promisify(execFile)("git", ["-C", dirname(path), "ls-files", "--error-unmatch", "--", path]);
-  const tracked = await git.then(
-    () => true,
-    () => false,
-  );
-  if (tracked) warnings.push(`git tracks "${path}", and with it the password: run git rm --cached "${path}"`);
+  const git = (...args: string[]) =>
+    promisify(execFile)("git", ["-C", dirname(path), ...args, "--", basename(path)]).then(
+      () => true,
+      () => false,
+    );
+  if (await git("ls-files", "--error-unmatch")) {
+    warnings.push(`git tracks "${path}", and with it the password: run git rm --cached "${path}"`);
+  } else if ((await git("ls-files")) && !(await git("check-ignore", "-q"))) {
+    warnings.push(`git would add "${path}", and with it the password: add its name to .gitignore`);
+  }
   return warnings;
 }

@@ -66,6 +66,13 @@ export async function checkMysql(settings: MysqlSettings, check: Check): Promise
   }
 }
 
+/** The API of Kafka that got another version with 4.3 and did not before or in 4.4: DescribeLogDirs. */
+const [changedApi, versionOf43] = [35, 5];
+
+/** Whether a broker has KAFKA-20734, by the versions of the APIs that it has. Kafka does not tell its release. */
+export const leavesTransactionsOpen = (versions: Record<number, { maxVersion: number }> | null): boolean =>
+  (versions?.[changedApi]?.maxVersion ?? 0) >= versionOf43;
+
 /** Returns whether it could be reached. */
 export async function checkKafka(settings: KafkaSettings, check: Check): Promise<boolean> {
   let isThere = false;
@@ -75,9 +82,13 @@ export async function checkKafka(settings: KafkaSettings, check: Check): Promise
     const secure = [settings.ssl && "TLS", settings.sasl && `SASL ${settings.sasl.mechanism}`]
       .filter(Boolean)
       .join(" and ");
+    const text = `at ${settings.brokers.join(", ")}${secure && ` with ${secure}`}, cluster ${reader.clusterId}`;
+    const { versions } = await reader.cluster.brokerPool.findConnectedBroker();
+    if (!leavesTransactionsOpen(versions)) return { state: "ok", text };
     return {
-      state: "ok",
-      text: `at ${settings.brokers.join(", ")}${secure && ` with ${secure}`}, cluster ${reader.clusterId}`,
+      state: "warned",
+      text: `${text}; version 4.3 or newer`,
+      remedy: "such a broker that is killed may leave a transaction open (KAFKA-20734): prefer Kafka 4.2",
     };
   });
   if (!isThere) return false;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
@@ -345,6 +346,29 @@ test("a db_creds.yaml that others can read gives a warning", async () => {
   assert.match(stderr, /^Warning: Others on this machine can read "db_creds.yaml": run chmod 600 "db_creds.yaml"\n/);
   const kept = await withCreds(text, ["explore"], 0o600);
   assert.ok(!kept.stderr.includes("Warning"));
+});
+
+test("a db_creds.yaml that git tracks or would add gives a warning", async (t) => {
+  const cwd = join(folder.path, "repository");
+  await mkdir(cwd);
+  const git = (...args: string[]) => execFileSync("git", ["-C", cwd, ...args]);
+  try {
+    git("init", "-q");
+  } catch {
+    return t.skip("git is not installed");
+  }
+  const path = join(cwd, "db_creds.yaml");
+  await writeFile(path, "HOST: 127.0.0.1\nUSER: u\nPASSWORD: p\nPORT: 1\n", { mode: 0o600 });
+  const explore = async () => (await run(["explore", "--creds", path, "--wait", "0"])).stderr;
+  const would = /^Warning: git would add ".*db_creds\.yaml", and with it the password: add its name to \.gitignore\n/;
+  assert.match(await explore(), would);
+  await writeFile(join(cwd, ".gitignore"), "db_creds.yaml\n");
+  assert.doesNotMatch(await explore(), /Warning/);
+  git("add", "-f", "db_creds.yaml");
+  assert.match(
+    await explore(),
+    /^Warning: git tracks ".*db_creds\.yaml", and with it the password: run git rm --cached /,
+  );
 });
 
 test("sample data is never made in a database of the user's own", async () => {

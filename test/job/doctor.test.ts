@@ -4,6 +4,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
+import { leavesTransactionsOpen } from "../../cli/doctor_services.ts";
 import type { Finding } from "../../cli/finding.ts";
 import { connectMysql } from "../../db_conn.ts";
 import { type SharedServices, shareServices } from "../support/services.ts";
@@ -75,6 +76,13 @@ test("doctor shows each problem with what to do, exits with 1, and shows no pass
   });
   const other = findings(ok(await run(["doctor", ...services.at, "--prefix", "else", "--json"]), 1).stdout);
   assert.match(other.get("lake")?.text ?? "", /doctored/);
+});
+
+test("doctor knows brokers of Kafka 4.3 by the version of an API", () => {
+  const warned = [undefined, 4, 5].map((maxVersion) =>
+    leavesTransactionsOpen(maxVersion === undefined ? null : { 35: { maxVersion } }),
+  );
+  assert.deepEqual(warned, [false, false, true]);
 });
 
 test("doctor starts nothing if there are no services", async () => {
