@@ -1,4 +1,4 @@
-/** The DAG under Airflow's real scheduler, asserted through its REST API: `npm run test:airflow`. */
+/** The DAG under Airflow's real scheduler, checked through its REST API: `npm run test:airflow`. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { readdir, rename } from "node:fs/promises";
@@ -18,7 +18,7 @@ const rows = 300;
 let python: string;
 let services: Services;
 let airflow: Airflow;
-/** What the callback sent. */
+/** Messages of the callback. */
 const alerts: string[] = [];
 let listener: Server;
 
@@ -37,7 +37,7 @@ before(async () => {
   }).listen(0, "127.0.0.1");
   await new Promise((resolve) => listener.once("listening", resolve));
   const { port } = listener.address() as AddressInfo;
-  // Many tries: the broker may need long to come up.
+  // Many retries, because the broker may take long to start.
   const settings = { data: services.data, schedule: null, retries: 20, retry_seconds: 5 };
   airflow = await openAirflow(services.folder.path, {
     AIRFLOW_VAR_PINTEREST: JSON.stringify(settings),
@@ -73,7 +73,7 @@ test("from an empty metadata database to a published report", async () => {
   assert.ok(existsSync(events[0]?.extra.page as string));
 });
 
-test("a second run with nothing new posts and cleans nothing, and is well", async () => {
+test("a second run without new data posts and cleans nothing, and succeeds", async () => {
   const { id, state, tasks } = await airflow.ended(await airflow.trigger());
   assert.deepEqual(states(tasks), { ...allWell, rejects: "skipped" });
   assert.equal(state, "success");
@@ -85,7 +85,7 @@ test("a second run with nothing new posts and cleans nothing, and is well", asyn
   assert.equal((await airflow.result<{ messages: number }>(id, "clean")).messages, 0);
 });
 
-test("a broker that is down is tried again until it is up, by credentials", async () => {
+test("a broker that is down is retried until it is up, with credentials", async () => {
   services.killKafka();
   const id = await airflow.trigger({ creds: services.creds, wait: 2 });
   for (let tries = 0; (await airflow.tasks(id)).post?.state !== "up_for_retry"; tries++) {
@@ -101,7 +101,7 @@ test("a broker that is down is tried again until it is up, by credentials", asyn
   assert.ok((tasks.post?.try_number as number) >= 2);
 });
 
-test("wrong settings fail at once, are not tried again, and are told", async () => {
+test("wrong settings fail without a retry, and are reported", async () => {
   const { id, state, tasks } = await airflow.ended(await airflow.trigger({ creds: "/nowhere.yaml" }));
   assert.equal(state, "failed");
   assert.deepEqual([tasks.post?.state, tasks.post?.try_number, tasks.clean?.state], ["failed", 1, "upstream_failed"]);
@@ -110,7 +110,7 @@ test("wrong settings fail at once, are not tried again, and are told", async () 
   assert.match(alerts.pop() as string, /^pinterest .*: post failed at try 1: .*nowhere\.yaml/);
 });
 
-test("new rejects are a success with a warning, and messages that wait fail the check", async () => {
+test("new rejects are a success with a warning, and pending messages fail the check", async () => {
   await postRows(services.data, "geo", [{ ind: 1 }, { ind: "x" }, "text"]);
   const { id, state, tasks } = await airflow.ended(
     await airflow.trigger({ max_reject_share: 1, max_lag: 0, max_behind_seconds: 0 }),
@@ -169,7 +169,7 @@ test("a ledger that is not balanced fails the check", async () => {
   assert.match(alerts.pop() as string, /is not balanced/);
 });
 
-/** Loads the DAG with these settings and prints what `code` says of `dag`. */
+/** Loads the DAG with settings, and prints the value of `code` for `dag`. */
 async function parse(settings: Record<string, unknown>, code: string) {
   const folder = fileURLToPath(new URL("../../deploy/airflow", import.meta.url));
   const { done } = start(
@@ -183,7 +183,7 @@ async function parse(settings: Record<string, unknown>, code: string) {
   return { exit, stdout, stderr };
 }
 
-test("the Databricks job takes clean's place by a setting; without it the provider is not needed", async () => {
+test("a setting replaces clean with the Databricks job; without it the provider is not needed", async () => {
   const fields = `
 import json, pinterest
 clean = pinterest.dag.get_task("clean")
@@ -200,13 +200,13 @@ print(json.dumps([type(clean).__name__, clean.job_name, clean.databricks_conn_id
   assert.deepEqual([alone.exit, alone.stdout.trim().split("\n").at(-1)], [0, "1 []"], alone.stderr);
 });
 
-test("a setting that is not known is refused", async () => {
+test("an unknown setting is refused", async () => {
   const { exit, stderr } = await parse({ shedule: "@daily" }, "import pinterest");
   assert.equal(exit, 1);
   assert.match(stderr, /unknown \['shedule'\]/);
 });
 
-test("Airflow that is stopped while a task runs leaves no process behind", async () => {
+test("Airflow stopped during a task leaves no process behind", async () => {
   services.killKafka();
   const id = await airflow.trigger({ creds: services.creds, wait: 3600 });
   for (let tries = 0; !/Waiting/i.test(await airflow.log(id, "post").catch(() => "")); tries++) {

@@ -1,5 +1,5 @@
 /**
- * The executable for Linux arm64, made here and run by an emulator. By hand: it needs qemu-user-static,
+ * The executable for Linux arm64, built here and run in an emulator. Run by hand, because it needs qemu-user-static,
  * libc6-arm64-cross, libstdc++6-arm64-cross and libgcc-s1-arm64-cross.
  */
 import assert from "node:assert/strict";
@@ -13,7 +13,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const emulator = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"];
 const skip = spawnSync("qemu-aarch64-static", ["--version"]).status === 0 ? false : "qemu-user-static is not installed";
 
-test("an executable for arm64 posts, cleans and answers as the sources do", { skip }, async () => {
+test("the arm64 executable posts, cleans and answers like the sources", { skip }, async () => {
   const folder = await temporaryFolder();
   try {
     const out = join(folder.path, "arm64");

@@ -1,6 +1,6 @@
 /**
- * The executables, as somebody runs them who has nothing else: an empty folder, an empty HOME, a PATH of basic shell
- * tools, and for the complete one no network.
+ * The executables on a bare system: an empty folder, an empty HOME, a PATH of basic shell tools, and no network for the
+ * complete one.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -32,7 +32,7 @@ before(async () => {
 });
 after(() => folder.remove());
 
-/** Makes an executable, packed quickly. */
+/** Builds an executable with fast compression. */
 function build(from: string, name: string, args: string[] = []): string {
   const out = join(folder.path, name);
   const command = ["--import", import.meta.resolve("tsx"), "build/binary.ts", "--level", "1", "--out", out, ...args];
@@ -40,7 +40,7 @@ function build(from: string, name: string, args: string[] = []): string {
   return out;
 }
 
-/** The program's sources as another version, with another answer. */
+/** The program's sources with another version number and another answer. */
 async function copySources(): Promise<string> {
   const copy = join(folder.path, "sources");
   const filter = (path: string) => !/^(node_modules|dist|data|\.git)$/.test(basename(path));
@@ -54,7 +54,7 @@ async function copySources(): Promise<string> {
   return copy;
 }
 
-/** A folder with an empty HOME in it. */
+/** A folder with an empty HOME. */
 async function bare(): Promise<{ cwd: string; home: string; cache: string }> {
   const cwd = await mkdtemp(join(folder.path, "bare-"));
   const home = join(cwd, "home");
@@ -64,7 +64,7 @@ async function bare(): Promise<{ cwd: string; home: string; cache: string }> {
 
 const isRoot = process.getuid?.() === 0;
 
-/** Hides libraries of this machine that a bare one may not have; only root can. */
+/** Hides libraries that a bare system may not have; needs root. */
 const hidden = ["libsystemd.so.0", "libcrypt.so.1"].flatMap((name) => {
   const [, path] =
     new RegExp(`${name} .*=> (/.*)`).exec(execFileSync("/sbin/ldconfig", ["-p"], { encoding: "utf8" })) ?? [];
@@ -76,13 +76,13 @@ const hasNamespaces = spawnSync("unshare", ["-n", "-m", "true"]).status === 0;
 const offline = (first: string) =>
   hasNamespaces ? ["unshare", "-n", "-m", "sh", "-c", `${first}ip link set lo up && exec "$@"`, "sh"] : [];
 
-/** How an executable is started where nothing else is; `services` lets a thin one use services that are installed. */
+/** The command of an executable on a bare system. `services` lets a thin one use installed services. */
 const alone = (executable: string, home: string, more: string[] = []) => [
   ...offline(more.length > 0 ? "" : mask),
   ...["env", "-i", `HOME=${home}`, `PATH=${tools}`, ...more, executable],
 ];
 
-/** What a thin executable needs: those services that the sources have downloaded, and the Java of this machine. */
+/** The services for a thin executable: those that the sources have downloaded, and the installed Java. */
 const installed = () => {
   const find = (name: string) => readdirSync(cacheFolder()).find((file) => new RegExp(`^${name}-[\\d.]+$`).test(file));
   const java = execFileSync("sh", ["-c", "readlink -f $(command -v java)"], { encoding: "utf8" }).trim();
@@ -93,7 +93,7 @@ const installed = () => {
   ];
 };
 
-/** What a run has found, but for times and places. */
+/** The results of a run, without times and paths. */
 function found(stdout: string): object {
   const { answers, matches, ledger, sources } = JSON.parse(stdout);
   assert.equal(Object.keys(answers).length, 9);
@@ -108,7 +108,7 @@ test("the sources answer", async () => {
   expected = found(stdout);
 });
 
-test("the thin executable answers the same, with services that are installed", async () => {
+test("the thin executable gives the same answers with installed services", async () => {
   const { cwd, home, cache } = await bare();
   const program = alone(thin, home, installed());
   const { code, stdout, stderr } = await run(["--json"], { cwd, program });
@@ -120,7 +120,7 @@ test("the thin executable answers the same, with services that are installed", a
   );
 });
 
-test("the complete executable answers the same, needs nothing, and every command works", async (t) => {
+test("the complete executable gives the same answers on a bare system, and every command works", async (t) => {
   if (!hasNamespaces) t.diagnostic("Without network namespaces here: it could have used the network");
   const { cwd, home, cache } = await bare();
   const command = async (args: string[], wanted = 0) => {
@@ -158,7 +158,7 @@ test("the complete executable answers the same, needs nothing, and every command
 
 test("serve shows its pages, up keeps running, and a newer executable stops it", async () => {
   const { cwd, home } = await bare();
-  // With the network of this machine: the page is asked for from outside.
+  // With this machine's network, because the page is requested from outside.
   const program = ["env", "-i", `HOME=${home}`, `PATH=${tools}`, complete];
   const up = await run(["up", "--rows", "50"], { cwd, program });
   assert.equal(up.code, 0, up.stderr);
@@ -176,7 +176,7 @@ test("serve shows its pages, up keeps running, and a newer executable stops it",
   assert.deepEqual([down.code, down.stderr], [0, "Stopping the local services\nStopped\n"]);
 });
 
-test("killed at any time and run again, it answers the same", async () => {
+test("killed at any time and run again, it gives the same answers", async () => {
   const { cwd, home } = await bare();
   const program = alone(complete, home);
   for (const moment of [/Unpacking java/, /Kafka .* is ready/, /^start/m, /^post/m]) {
@@ -192,7 +192,7 @@ test("killed at any time and run again, it answers the same", async () => {
   assert.deepEqual(left, []);
 });
 
-/** Kills a process and those that it has started; a namespace of its own has a shell between. */
+/** Kills a process and its children; with a separate namespace there is a shell between. */
 function killTree(pid: number): void {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
   for (const child of children) killTree(Number(child));
@@ -203,7 +203,7 @@ function killTree(pid: number): void {
   }
 }
 
-test("a newer version goes on where the older one was, and removes what nobody has used for a day", async () => {
+test("a newer version continues with the data of the older one, and deletes packs unused for a day", async () => {
   const { cwd, home, cache } = await bare();
   const first = await run(["--json"], { cwd, program: alone(thin, home, installed()) });
   assert.equal(first.code, 0, first.stderr);
@@ -215,12 +215,12 @@ test("a newer version goes on where the older one was, and removes what nobody h
   assert.equal(second.code, 0, second.stderr);
   assert.deepEqual(found(second.stdout), expected);
   const left = readdirSync(cache).sort();
-  assert.deepEqual(left.length, 2, left.join()); // the copy is of today
+  assert.deepEqual(left.length, 2, left.join()); // the copy is new
   assert.ok(!left.includes(older));
   assert.ok(left.some((name) => name.startsWith(`natives-${version}-`)));
 });
 
-test("three threads that unpack at once, a cache behind a link, and one that is read-only, are all well", async () => {
+test("concurrent unpacking, a cache behind a link and a read-only cache work", async () => {
   const { cwd, home, cache } = await bare();
   const other = join(cwd, "bigger disk");
   await mkdir(other);
@@ -252,7 +252,7 @@ test("three threads that unpack at once, a cache behind a link, and one that is 
   }
 });
 
-test("what a power cut has left empty is unpacked again", async () => {
+test("files left empty by a power cut are unpacked again", async () => {
   const { cwd, home, cache } = await bare();
   await mkdir(join(cwd, "data/lake"), { recursive: true });
   const status = () => run(["clean", "--rebuild"], { cwd, program: alone(thin, home) });
@@ -263,11 +263,11 @@ test("what a power cut has left empty is unpacked again", async () => {
   assert.ok(statSync(join(cache, name, "libduckdb.so")).size > 1e7);
 });
 
-test("a cache of somebody else, a full disk and one that nothing may be run from are refused with what to do", async (t) => {
+test("a cache of another user, a full disk and a noexec disk give errors that say what to do", async (t) => {
   const { cwd, home, cache } = await bare();
   await mkdir(join(cwd, "data/lake"), { recursive: true });
   const refused = async (program: string[], why: RegExp) => {
-    // By itself, and by way of the process that owns the services.
+    // Directly, and through the supervisor.
     for (const args of [["clean", "--rebuild"], []]) {
       const { code, stderr } = await run(args, { cwd, program });
       assert.equal(code, 1, stderr);

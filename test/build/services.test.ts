@@ -1,4 +1,4 @@
-/** What goes into the complete executable: pinned downloads, and jars that are slimmed but still whole. */
+/** The parts of the complete executable: pinned downloads and slimmed jars. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { unzipSync, zipSync } from "fflate";
@@ -7,7 +7,7 @@ import { storeJar } from "../../build/services.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-test("a download that was not pinned is refused, and each file is named with both hashes", () => {
+test("a download that differs from its pin is refused, and each file is listed with both hashes", () => {
   const pinned = { "libs/a.jar": "1a", "libs/b.jar": "2b", "libs/c.jar": "3c" };
   assert.doesNotThrow(() => checkHashes("kafka", { pinned, found: { ...pinned } }));
   const found = { "libs/a.jar": "1a", "libs/b.jar": "ff", "libs/d.jar": "4d" };
@@ -33,7 +33,7 @@ test("every download of the executable has a pin", () => {
     );
 });
 
-test("a jar keeps all but other systems' native libraries, uncompressed, and always comes out the same", () => {
+test("a jar is rewritten without compression and other systems' native libraries, always to the same bytes", () => {
   const ours = [
     "META-INF/MANIFEST.MF",
     "org/xerial/snappy/native/Linux/x86_64/libsnappyjava.so",

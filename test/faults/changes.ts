@@ -112,7 +112,7 @@ export const changes: Record<string, Fault> = {
   },
 
   "kill-post-pieces": {
-    text: "SIGKILL of post --follow while all rows are updated at once, more than one transaction of Kafka's takes",
+    text: "SIGKILL of post --follow while all rows are updated together, more than fit in one Kafka transaction",
     changes: true,
     long: true,
     async round(round) {
@@ -214,7 +214,7 @@ export const changes: Record<string, Fault> = {
   },
 
   "two-followers": {
-    text: "two post --follow of the same tables, started again and again: one goes on",
+    text: "two post --follow of the same tables, restarted repeatedly: one continues",
     changes: true,
     long: true,
     async round(round) {
@@ -246,7 +246,7 @@ export const changes: Record<string, Fault> = {
   },
 
   "fail-points-deletes": {
-    text: "kill -9 of clean after each single step of landing and publishing, with deletes and changed rows",
+    text: "SIGKILL of clean at each trace point of landing and publishing, with deletes and changed rows",
     changes: true,
     async round(round) {
       const rows = round.short ? 300 : round.between(400, 900);

@@ -16,7 +16,7 @@ type Answer = { table: Table; ind: number; heard: "stored" | "not stored" | "unk
 
 export const people: Record<string, Fault> = {
   "serve-struck": {
-    text: "HTTP API: broker killed, connections cut, answers of the broker lost while rows come in",
+    text: "HTTP API: broker killed, connections cut, responses of the broker lost while rows are posted",
     long: true,
     async round(round) {
       const sandbox = await round.sandbox({ rows: 500 });
@@ -64,7 +64,7 @@ export const people: Record<string, Fault> = {
   },
 
   drip: {
-    text: "one small message at a time, all of one size, while clean follows and is killed now and then",
+    text: "one small message at a time, all of one size, while clean --follow is sometimes killed",
     async round(round) {
       const sandbox = await round.sandbox({ rows: 500 });
       sandbox.isForeign = (key) => Number(key) >= firstInd;
@@ -100,7 +100,7 @@ export const people: Record<string, Fault> = {
   },
 
   "emulate-struck": {
-    text: "emulation: killed, and its broker killed, connections cut, answers of the broker lost",
+    text: "emulation: killed, and its broker killed, connections cut, responses of the broker lost",
     long: true,
     async round(round) {
       const sandbox = await round.sandbox({ rows: round.between(2_000, 5_000) });

@@ -110,7 +110,7 @@ const smallSandbox = (round: Round) => round.sandbox({ rows: round.between(400, 
 
 export const publishing: Record<string, Fault> = {
   "fail-points": {
-    text: "kill -9 of clean after each single step of landing and publishing",
+    text: "SIGKILL of clean at each trace point of landing and publishing",
     async round(round) {
       const sandbox = await smallSandbox(round);
       const most = round.short ? 2 : 40;
@@ -126,7 +126,7 @@ export const publishing: Record<string, Fault> = {
   },
 
   "fail-points-rebuild": {
-    text: "kill -9 of clean --rebuild after each of its steps",
+    text: "SIGKILL of clean --rebuild at each trace point",
     long: true,
     async round(round) {
       const sandbox = await smallSandbox(round);
@@ -138,7 +138,7 @@ export const publishing: Record<string, Fault> = {
   },
 
   "fail-points-merge": {
-    text: "kill -9 of clean while it merges small files",
+    text: "SIGKILL of clean while it compacts small files",
     long: true,
     async round(round) {
       const sandbox = await smallSandbox(round);
@@ -150,7 +150,7 @@ export const publishing: Record<string, Fault> = {
   },
 
   "two-posts": {
-    text: "two posts of the same tables at once",
+    text: "two concurrent posts of the same tables",
     async round(round) {
       const sandbox = await round.sandbox();
       for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, sandbox, ["post"]);
@@ -159,7 +159,7 @@ export const publishing: Record<string, Fault> = {
   },
 
   "two-cleans": {
-    text: "two cleans of the same lake at once",
+    text: "two concurrent cleans of the same lake",
     async round(round) {
       const sandbox = await round.sandbox({ rows: round.between(10_000, 30_000) });
       await sandbox.go(["post"]);
@@ -199,7 +199,7 @@ export const publishing: Record<string, Fault> = {
   },
 
   "topic-again": {
-    text: "a topic deleted and made again while clean follows: none of its messages may be landed",
+    text: "a topic deleted and recreated while clean follows: none of its messages may be landed",
     async round(round) {
       const sandbox = await smallSandbox(round);
       await sandbox.go(["post"]);
@@ -235,7 +235,7 @@ export const publishing: Record<string, Fault> = {
   },
 
   damage: {
-    text: "files and topics damaged by others: each is noticed and named",
+    text: "files and topics damaged by others: each is detected and named",
     long: true,
     async round(round) {
       const sandbox = await smallSandbox(round);

@@ -254,7 +254,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "broker-in-transaction": {
-    text: "broker killed or restarted between two named steps of a transaction, or of clean",
+    text: "broker killed or restarted between two trace points of a transaction or of clean",
     async round(round) {
       const { broker } = round.services;
       const sandbox = await round.sandbox({ rows: round.between(15_000, 35_000) });
@@ -284,7 +284,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "answer-lost": {
-    text: "the broker's answer is lost after it has acted (commit, send, begin, fence)",
+    text: "the broker's response is lost after the request was executed (commit, send, begin, fence)",
     async round(round) {
       const { proxy } = round.services;
       const sandbox = await round.sandbox({ rows: round.between(15_000, 35_000) });
@@ -335,7 +335,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "freeze-program": {
-    text: "SIGSTOP of post for longer than the transaction time-out (60 s), then SIGCONT",
+    text: "SIGSTOP of post for longer than the transaction timeout (60 s), then SIGCONT",
     long: true,
     async round(round) {
       // In parallel, because a frozen program uses no CPU.
@@ -358,7 +358,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "freeze-broker": {
-    text: "SIGSTOP of the broker for longer than the request time-out (30 s), then SIGCONT",
+    text: "SIGSTOP of the broker for longer than the request timeout (30 s), then SIGCONT",
     long: true,
     async round(round) {
       await freeze(round, round.services.broker, round.between(32_000, 70_000));
@@ -366,7 +366,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "freeze-database": {
-    text: "SIGSTOP of the database for longer than a page's time-out (60 s), then SIGCONT",
+    text: "SIGSTOP of the database for longer than a page's timeout (60 s), then SIGCONT",
     long: true,
     async round(round) {
       await freeze(round, round.services.database, round.between(62_000, 80_000));
@@ -374,7 +374,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "mysql-errors": {
-    text: "lock wait time-outs, while max_allowed_packet is as small as can be",
+    text: "lock wait timeouts, with the smallest max_allowed_packet",
     long: true,
     async round(round) {
       if (process.getuid?.() !== 0) return round.note("skipped: only root comes in as the database's root");
@@ -404,7 +404,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   "foreign-transactions": {
-    text: "somebody else's transactions in the same topics, open, aborted and committed",
+    text: "open, aborted and committed transactions of another producer in the same topics",
     long: true,
     async round(round) {
       const sandbox = await round.sandbox({ rows: round.between(20_000, 50_000) });
@@ -444,7 +444,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   stop: {
-    text: "Ctrl+C and SIGTERM at any moment: within 3 s, and at once the second time",
+    text: "Ctrl+C and SIGTERM at any time: it stops within 3 s, or immediately the second time",
     async round(round) {
       const sandbox = await round.sandbox();
       const commands = [["post"], ["clean", "--follow"], ["clean"], ["post"], []];
@@ -477,7 +477,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   outage: {
-    text: "broker or database away: a line says so, and it goes on, or gives up when --wait is over",
+    text: "broker or database unavailable: a line says so, and it continues later, or gives up after --wait",
     long: true,
     async round(round) {
       const sandbox = await round.sandbox({ rows: round.between(20_000, 50_000) });
@@ -507,7 +507,7 @@ export const strikes: Record<string, Fault> = {
   },
 
   mixed: {
-    text: "all of them in one run: program, broker, database and connections struck in any order",
+    text: "all faults in one run: program, broker, database and connections in any order",
     async round(round) {
       const { broker, database, proxy } = round.services;
       const sandbox = await round.sandbox();

@@ -1,4 +1,4 @@
-/** `up`, `down` and `reset`, and the whole job on services that nobody has named. */
+/** `up`, `down` and `reset`, and the whole job on the private services. */
 import assert from "node:assert/strict";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ after(async () => {
   await folder.remove();
 });
 
-test("up tells where the services are, and its credentials file is private", async () => {
+test("up prints the address of the services, and its credentials file is private", async () => {
   const up = async (...more: string[]) => {
     const { stdout } = ok(await run(["up", "--data", data, "--json", ...more]));
     return (JSON.parse(stdout) as { mysql: { creds_file: string } }).mysql.creds_file;
@@ -26,7 +26,7 @@ test("up tells where the services are, and its credentials file is private", asy
   assert.equal(await up(), creds);
 });
 
-test("the whole job runs on these services without being told where they are", async () => {
+test("the whole job finds these services without credentials", async () => {
   const { ledger } = JSON.parse(ok(await run(["--data", data, "--json"])).stdout) as { ledger: { clean: number }[] };
   assert.deepEqual(
     ledger.map(({ clean }) => clean),
@@ -39,7 +39,7 @@ test("down ends the services, and reset asks before it deletes them", async () =
     JSON.parse(await readFile(join(data, "services/state.json"), "utf8")) as { supervisor: { pid: number } }
   ).supervisor;
   ok(await run(["down", "--data", data]));
-  // Ended, or a zombie that nobody has waited for yet.
+  // Ended, or a zombie.
   assert.equal(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""), "");
   const asked = await run(["reset", "--data", data]);
   assert.equal(asked.code, 2);

@@ -1,4 +1,4 @@
-/** Where the programs of the services are looked for, system by system. */
+/** Finding, downloading and caching the programs of the services. */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -23,7 +23,7 @@ after(() => folder.remove());
 
 const tools = { say: () => {}, spawn: spawnGuarded, signal: new AbortController().signal };
 
-/** Sets variables of the environment as they were. */
+/** Restores environment variables. */
 function restore(variables: Record<string, string | undefined>) {
   for (const [name, value] of Object.entries(variables))
     if (value === undefined) delete process.env[name];
@@ -36,7 +36,7 @@ const systems = {
   mac: { platform: "darwin", arch: "arm64" },
 } as const satisfies Record<string, System>;
 
-test("without MARIADB_HOME, MariaDB is Homebrew's on macOS, the system's on Linux arm64", () => {
+test("without MARIADB_HOME, MariaDB comes from Homebrew on macOS and from the system on Linux arm64", () => {
   const [silicon, intel] = ["/opt/homebrew/opt/mariadb", "/usr/local/opt/mariadb"] as const;
   const homeAmong = (system: System, homes: string[]) => installedMysql(system, (home) => homes.includes(home));
   const all = [intel, silicon, "/usr"];
@@ -47,11 +47,11 @@ test("without MARIADB_HOME, MariaDB is Homebrew's on macOS, the system's on Linu
   assert.equal(homeAmong(systems.arm, [intel, silicon]), undefined);
 });
 
-test("a system without a MariaDB is told how to install one, and only Linux x86-64 of the complete executable", async () => {
+test("without MariaDB, the error says how to install it; only Linux x86-64 is offered the complete executable", async () => {
   const { MARIADB_HOME } = process.env;
   delete process.env.MARIADB_HOME;
   try {
-    // No folder of Homebrew's on a Mac that is a Linux.
+    // Linux has no Homebrew folders.
     await assert.rejects(findPrograms(["mysql"], tools, systems.mac), ({ message }: Error) => {
       assert.match(
         message,
@@ -69,7 +69,7 @@ test("a system without a MariaDB is told how to install one, and only Linux x86-
   }
 });
 
-test("the folders of Homebrew's and Debian's MariaDB are known", async () => {
+test("the folder layouts of Homebrew's and Debian's MariaDB are found", async () => {
   const { MARIADB_HOME } = process.env;
   try {
     for (const [server, share] of [
@@ -95,7 +95,7 @@ test("the folders of Homebrew's and Debian's MariaDB are known", async () => {
   }
 });
 
-test("by ps, a process began at the same time whatever the time zone and the language of the command that asks", () => {
+test("the start time from ps does not depend on time zone and locale", () => {
   const { TZ, LC_ALL } = process.env;
   const asked = (zone: string, locale: string) => {
     Object.assign(process.env, { TZ: zone, LC_ALL: locale });
@@ -111,7 +111,7 @@ test("by ps, a process began at the same time whatever the time zone and the lan
 });
 
 const skip = spawnSync("strip", ["--version"]).error && "strip is not installed";
-test("MariaDB is kept without its debugging information, which is most of it, and still runs", { skip }, async () => {
+test("the cached MariaDB has no debugging information, which is most of it, and runs", { skip }, async () => {
   const { MARIADB_HOME, XDG_CACHE_HOME } = process.env;
   delete process.env.MARIADB_HOME;
   process.env.XDG_CACHE_HOME = join(folder.path, "cache");
@@ -203,7 +203,7 @@ test("a failed download names the server, the cause and the way out", async () =
   }
 });
 
-test("a program that cannot be stripped stays as it is", async () => {
+test("a program that cannot be stripped stays unchanged", async () => {
   const script = join(folder.path, "script");
   await writeFile(script, "#!/bin/sh\n", { mode: 0o755 });
   const { PATH } = process.env;
@@ -218,7 +218,7 @@ test("a program that cannot be stripped stays as it is", async () => {
   assert.ok(!existsSync(`${script}.stripped`));
 });
 
-test("the cache lies in an absolute folder, whatever the environment says", () => {
+test("the cache folder is absolute, whatever the environment contains", () => {
   const { HOME, XDG_CACHE_HOME } = process.env;
   try {
     for (const [home, xdg] of [
@@ -237,7 +237,7 @@ test("the cache lies in an absolute folder, whatever the environment says", () =
   }
 });
 
-test("each thread makes a folder of the cache by itself, and what dead programs left unfinished is deleted", async () => {
+test("each thread prepares a separate cache folder, and unfinished folders of dead programs are deleted", async () => {
   const { XDG_CACHE_HOME } = process.env;
   process.env.XDG_CACHE_HOME = join(folder.path, "cache of threads");
   try {

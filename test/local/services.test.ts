@@ -1,4 +1,4 @@
-/** The services that the program starts by itself: shared, ended with their last user, whatever dies. */
+/** The private services: shared, and stopped with their last user, whichever process is killed. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -53,7 +53,7 @@ test("a program that is killed leaves no service behind", async () => {
   await untilGone(pids);
 });
 
-test("a database that is killed before all is ready, or while the sample is loaded, is named with what to do", async () => {
+test("a database killed during the start or the sample load gives an error that says what to do", async () => {
   const killDatabase = async () => {
     const database = (await state()).children.find(({ name }) => name === "mariadbd");
     process.kill(-(database as { pid: number }).pid, "SIGKILL");
@@ -63,7 +63,7 @@ test("a database that is killed before all is ready, or while the sample is load
   await killDatabase();
   const { code, stderr } = await early.done;
   assert.equal(code, 1, stderr);
-  // Kafka may have been ready before.
+  // Depends on whether Kafka was ready first.
   assert.match(
     stderr,
     /^Error: (Cannot use the local services: mysql ended before .*same command starts it again|Cannot reach MySQL at .*)\n$/m,
@@ -92,10 +92,10 @@ const javaOf = async () => (await state()).children.findLast(({ name }) => name 
 const isBrief = async (pid: number) =>
   (await readFile(`/proc/${pid}/cmdline`, "utf8")).includes("-XX:TieredStopAtLevel=1");
 
-test("Kafka is quick to start for one command, and ready for its first transaction; a second one shares it, and the last to leave ends it", async () => {
+test("for one command Kafka starts fast and prepares its first transaction; a second command shares it, and the last one stops it", async () => {
   const first = await follow();
   assert.equal(await isBrief(await javaOf()), true);
-  // Nobody has posted yet.
+  // Nothing was posted yet.
   const ofTransactions = join(data, "services/kafka/__transaction_state-0");
   for (let tries = 0; tries < 100 && !existsSync(ofTransactions); tries++) await sleep(50);
   assert.ok(existsSync(ofTransactions));
@@ -109,9 +109,9 @@ test("Kafka is quick to start for one command, and ready for its first transacti
   await untilGone(all);
 });
 
-test("a command that is stopped ends within 3 s, also where its services do not", async () => {
+test("a stopped command ends within 3 s, even if its services do not", async () => {
   const took: number[] = [];
-  // Where other tests had the cores it is asked again: a program that is too slow is so each time.
+  // Repeated, because other tests may have used the cores; a program that is too slow fails each time.
   for (let tries = 0; tries < 3 && !took.some((ms) => ms < 3_000); tries++) {
     const following = await follow();
     const pids = pidsOf(await state());
@@ -126,7 +126,7 @@ test("a command that is stopped ends within 3 s, also where its services do not"
   assert.ok((took.at(-1) as number) < 3_000, `${took} ms`);
 });
 
-test("Kafka is quick for long where it stays, also when it is started again", async () => {
+test("a kept Kafka uses the optimizing compiler, also after a restart", async () => {
   const up = await run(["up", "--data", data, "--rows", "10"]);
   assert.equal(up.code, 0, up.stderr);
   const stays = await javaOf();
@@ -138,7 +138,7 @@ test("Kafka is quick for long where it stays, also when it is started again", as
   assert.equal(await isBrief(await javaOf()), false);
 });
 
-test("no password stands in an argument list, a log or a file that others can read", async () => {
+test("no argument list, log or file that others can read contains the password", async () => {
   const up = await run(["up", "--data", data]);
   assert.equal(up.code, 0, up.stderr);
   const { password, children } = (await state()) as State & { password: string };
@@ -155,7 +155,7 @@ test("no password stands in an argument list, a log or a file that others can re
   assert.equal(down.code, 0, down.stderr);
 });
 
-test("state that names a process of somebody else harms nobody", async () => {
+test("a state file with the pid of an unrelated process does no harm", async () => {
   const path = join(data, "services/state.json");
   const kept = await state();
   const stale = { ...kept, supervisor: { pid: process.pid, start: "1" }, children: [{ pid: process.pid, start: "1" }] };
@@ -164,7 +164,7 @@ test("state that names a process of somebody else harms nobody", async () => {
   assert.equal(explored.code, 0, explored.stderr);
 });
 
-test("a start and a resumed load show how far they are", async () => {
+test("a start and a resumed load show their progress", async () => {
   const dataDir = join(folder.path, "shown");
   const shown: string[] = [];
   const onProgress = (subject: string, text?: string) => shown.push(text ?? `${subject} is over`);
@@ -181,7 +181,7 @@ test("a start and a resumed load show how far they are", async () => {
   assert.deepEqual([await load(10), await load(25)], [[0], [10]]);
 });
 
-test("strangers at the control port are cut, whatever they send, and the services go on", async () => {
+test("strangers at the control port are disconnected, and the services keep running", async () => {
   const dataDir = join(folder.path, "strangers");
   await using services = await useServices({ dataDir, mysql: true, kafka: false, say: () => {} });
   assert.ok(services.mysql);
@@ -210,7 +210,7 @@ test("strangers at the control port are cut, whatever they send, and the service
   assert.deepEqual(await Promise.all([supervisor, ...children].map(({ pid }) => runs(pid))), [true, true]);
 });
 
-test("a supervisor that sends a line without an end, or no JSON, ends the command with an error", async () => {
+test("a supervisor that sends an endless line, or no JSON, gives an error", async () => {
   const dataDir = join(folder.path, "babbler");
   const services = join(dataDir, "services");
   await mkdir(services, { recursive: true });
@@ -236,7 +236,7 @@ test("a supervisor that sends a line without an end, or no JSON, ends the comman
   }
 });
 
-test("of a server that answers without end no more than 4 MB are read", async () => {
+test("at most 4 MB of an endless answer are read", async () => {
   const server = createServer((socket) => socket.on("error", () => {}).end("x".repeat(20_000_000)));
   server.listen(0, "127.0.0.1");
   try {
@@ -248,7 +248,7 @@ test("of a server that answers without end no more than 4 MB are read", async ()
   }
 });
 
-test("the credentials file goes with the database, however the services end", async () => {
+test("the credentials file is deleted with the database, however the services end", async () => {
   const dataDir = join(folder.path, "creds");
   const services = join(dataDir, "services");
   const use = () => useServices({ dataDir, mysql: true, kafka: false, say: () => {} });
@@ -266,7 +266,7 @@ test("the credentials file goes with the database, however the services end", as
   process.kill(pids().database, "SIGKILL");
   assert.ok(await unused(), "the database ended by itself");
 
-  // The supervisor dies of an error when it cannot write its state.
+  // The supervisor fails if it cannot write its state.
   await use();
   const failed = pids();
   await mkdir(join(services, "state.json.unfinished"));
@@ -284,7 +284,7 @@ test("the credentials file goes with the database, however the services end", as
   assert.ok(!existsSync(used.credsFile), "the supervisor was killed");
 });
 
-test("where Java and Maven are missing, one error names the ways out", async () => {
+test("without Java and Maven, one error lists the remedies", async () => {
   const bin = join(folder.path, "bin");
   await mkdir(bin);
   await symlink("/bin/sh", join(bin, "sh"));
@@ -301,7 +301,7 @@ test("where Java and Maven are missing, one error names the ways out", async () 
     assert.ok(stderr.includes(word), stderr);
 });
 
-test("a download whose checksum is wrong is refused", async () => {
+test("a download with a wrong checksum is refused", async () => {
   const repository = join(folder.path, "repository");
   const plugin = "org/apache/maven/plugins/maven-dependency-plugin/3.8.1";
   const pom = join(repository, plugin, "maven-dependency-plugin-3.8.1.pom");
@@ -322,7 +322,7 @@ test("a download whose checksum is wrong is refused", async () => {
   assert.match(stderr, /Error: Cannot download MariaDB with Maven: .*Checksum validation failed/);
 });
 
-test("classes that could not be kept are tried again the next day and with another version, and no empty archive stays", async () => {
+test("a failed class archive is retried after a day or with another version, and leaves no empty file", async () => {
   const services = join(folder.path, "classes");
   await mkdir(services);
   const said: string[] = [];
@@ -334,7 +334,7 @@ test("classes that could not be kept are tried again the next day and with anoth
     assert.ok(!existsSync(archive));
     return said.length > before;
   };
-  await writeFile(join(services, "java-17.jsa"), ""); // as earlier versions left it
+  await writeFile(join(services, "java-17.jsa"), ""); // earlier versions left empty ones
   assert.equal(await tries("17"), true);
   assert.match(said.join("\n"), /Cannot prepare Kafka for quick starts: .* exit code 1.*; it starts more slowly/);
   assert.equal(await tries("17"), false);

@@ -1,4 +1,4 @@
-"""Checks the bundle's job, given as a file of JSON, with Databricks' own classes, and its parameters with the job's."""
+"""Checks the bundle's job, given as a JSON file, with Databricks' classes, and its parameters against those of the job."""
 
 import json
 import sys

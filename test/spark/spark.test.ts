@@ -31,12 +31,12 @@ before(async () => {
 });
 after(() => folder.remove());
 
-/** Left open is the text of a number with point or exponent, or of a nested value; a reject's detail may show one. */
+/** The spec leaves open the text of numbers with point or exponent and of nested values, which a reject's detail may show. */
 const detail = `CASE WHEN NOT starts_with(detail, 'value: ')
     AND regexp_matches(detail, '^\\w+: "?(-?\\d*[.eE0-9+-]*[.eE]|-?Infinity|[[{])')
   THEN split_part(detail, ':', 1) ELSE detail END AS detail`;
 
-/** Fails where a lake of the program and the Delta tables hold other rows. */
+/** Fails if the rows of a lake differ from those of the Delta tables. */
 async function sameTables(lake: string, tables: string): Promise<void> {
   for (const table of tableNames) {
     const [one, other] = [`'${lake}/silver/${table}/*.parquet'`, deltaTable(`${tables}/silver_${table}`)];
@@ -58,7 +58,7 @@ async function sameTables(lake: string, tables: string): Promise<void> {
   }
 }
 
-/** Makes a lake of so many hostile messages of each table, cleaned and with its report. */
+/** Creates a lake from a number of hostile messages per table, cleaned and with a report. */
 async function reportedLake(lake: string, counts: Record<Table, number>, perFile: number): Promise<void> {
   await makeLake(
     lake,
@@ -78,7 +78,7 @@ test("one SQL, two engines: thousands of hostile messages give the same silver, 
   await makeLake(lake, messages, { perFile: 500 });
   await report({ lake, signal: new AbortController().signal });
   const tables = `${folder.path}/tables é`;
-  // One more answer needs no more than its file.
+  // An additional answer needs only its file.
   const withAnswer = join(folder.path, "sql");
   await cp(sql, withAnswer, { recursive: true });
   const kinds = "SELECT is_image_or_video AS kind, CAST(count(*) AS BIGINT) AS post_count FROM pin GROUP BY 1";
@@ -95,7 +95,7 @@ test("one SQL, two engines: thousands of hostile messages give the same silver, 
   assert.deepEqual(found.map(({ reason }) => reason).sort(), [...reasons].sort());
 });
 
-test("killed between batches and inside them, the job on the topics gives what the program's own clean gives", async (t) => {
+test("killed between batches and inside them, the job on the topics gives the same result as clean", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const services = await openServices({ rows: 1 });
   try {
@@ -115,7 +115,7 @@ test("killed between batches and inside them, the job on the topics gives what t
     await struck(1, "finished pin");
     await produce(services, 2);
     await struck(2, "rejecting pin");
-    // Without it Spark gives all of the topic again, which the tables know to be done.
+    // Without the checkpoint Spark reads the whole topic again; the tables know that it is done.
     rmSync(`${folder.path}/checkpoint/geo`, { recursive: true });
     const job = await runJob(spark, args, { folder: folder.path });
     assert.equal(job.code, 0, job.said.slice(-20_000));
@@ -129,7 +129,7 @@ test("killed between batches and inside them, the job on the topics gives what t
     const lake = join(services.data, "lake");
     await sameTables(lake, tables);
 
-    // What came from the topics is known by its offsets, wherever it comes from the next time.
+    // Messages are recognized by their offsets, even if they come from another source the next time.
     const again = await runJob(spark, ["--bronze", `${lake}/bronze`, "--tables", tables], { folder: folder.path });
     assert.equal(again.code, 0, again.said.slice(-20_000));
     assert.doesNotMatch(again.said, /messages applied/);
@@ -139,7 +139,7 @@ test("killed between batches and inside them, the job on the topics gives what t
   }
 });
 
-test("broken off at every step of a batch, rows and deletes are merged once", async (t) => {
+test("interrupted at every step of a batch, rows and deletes are merged once", async (t) => {
   t.diagnostic(`repeat with SEED=${seed}`);
   const lake = `${folder.path}/stops`;
   await reportedLake(lake, { pin: 100, geo: 600, user: 100 }, 70);
@@ -158,7 +158,7 @@ test("broken off at every step of a batch, rows and deletes are merged once", as
   await sameTables(lake, tables);
 });
 
-/** Posts hostile messages to all topics, and some in a transaction that is given up. */
+/** Posts hostile messages to all topics, and some in an aborted transaction. */
 async function produce({ kafka }: Services, round: number): Promise<void> {
   const producer = await openProducer(kafka, { transactionalId: "spark-test" });
   try {
@@ -178,7 +178,7 @@ async function produce({ kafka }: Services, round: number): Promise<void> {
   }
 }
 
-test("of two jobs at once each message is counted by one, and the next run finishes what they left", async () => {
+test("two concurrent jobs count each message once, and the next run finishes their work", async () => {
   const lake = `${folder.path}/twice`;
   await reportedLake(lake, { pin: 400, geo: 400, user: 400 }, 100);
   const tables = `${folder.path}/twice-tables`;
@@ -193,7 +193,7 @@ test("of two jobs at once each message is counted by one, and the next run finis
   await sameTables(lake, tables);
 });
 
-test("the bundle's job has only fields that Databricks knows, and parameters that the job takes", async () => {
+test("the bundle's job has only fields that Databricks knows and parameters that the job accepts", async () => {
   const bundle = parse(readFileSync(join(deploy, "databricks.yml"), "utf8"));
   const job = bundle.resources.jobs.pinterest;
   const check = async (job: unknown) => {

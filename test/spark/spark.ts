@@ -1,5 +1,5 @@
 /**
- * The job of deploy/databricks on a real Spark, and its Delta tables read without it.
+ * Runs the job of deploy/databricks on a real Spark, and reads its Delta tables without Spark.
  *
  * @module
  */
@@ -15,16 +15,16 @@ import { query, start } from "../support/support.ts";
 
 /** The folder of the job. */
 export const deploy = fileURLToPath(new URL("../../deploy/databricks", import.meta.url));
-/** The program's own folder of SQL. */
+/** The program's folder of SQL. */
 export const sql = fileURLToPath(new URL("../../sql", import.meta.url));
 
-/** What the job needs to run, downloaded once per user and version. */
+/** Dependencies of the job, downloaded once per user and version. */
 export interface Spark {
   python: string;
   jars: string;
 }
 
-/** Finds pyspark, and the jars that it lacks. */
+/** Finds pyspark and the jars that are not part of it. */
 export async function findSpark(): Promise<Spark> {
   const python = await findPython(join(deploy, "requirements.txt"));
   const pom = join(deploy, "pom.xml");
@@ -52,9 +52,9 @@ export async function findSpark(): Promise<Spark> {
 }
 
 /**
- * Runs the job to its end, on two cores and 2 GB; all that Spark leaves lies in `folder`.
+ * Runs the job to its end, on two cores and 2 GB. Spark writes all its files to `folder`.
  *
- * @returns how it ended, and what it said: spark-submit puts what Python writes to stderr on its own stdout
+ * @returns exit code and output; spark-submit writes Python's stderr to stdout
  */
 export async function runJob(
   { python, jars }: Spark,
@@ -72,7 +72,7 @@ export async function runJob(
     "spark.driver.extraClassPath": join(jars, "*"),
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    // Runs of a minute are no place for Java's second compiler, and tables of one file none for 50 tasks.
+    // Short runs do not profit from Java's optimizing compiler, nor small tables from 50 tasks.
     "spark.driver.extraJavaOptions": `-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:-UsePerfData -Djava.io.tmpdir=${tmp}`,
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
@@ -91,7 +91,7 @@ export async function runJob(
       PYTHONDONTWRITEBYTECODE: "1",
       ...(strike && { PIPELINE_STRIKE: strike, PIPELINE_STEPS: join(folder, "steps") }),
     },
-    // A process group of its own, which a strike kills whole.
+    // A separate process group, so that all of it can be killed.
     program: [
       ...["setsid", "--wait", join(bin, "spark-submit"), "--master", "local[2]", "--driver-memory", "2g"],
       ...Object.entries(settings).flatMap(([name, value]) => ["--conf", `${name}=${value}`]),
@@ -101,7 +101,7 @@ export async function runJob(
   return { code, said: stderr + stdout };
 }
 
-/** A Delta table as DuckDB reads it: the files that its log names. */
+/** A Delta table for DuckDB: the files in its log. */
 export function deltaTable(folder: string): string {
   const log = join(folder, "_delta_log");
   const live = new Set<string>();
@@ -123,7 +123,7 @@ export function deltaTable(folder: string): string {
   return `read_parquet([${files.join(", ")}], hive_partitioning = true)`;
 }
 
-/** Fails where two queries give other rows, and shows some of them; their order does not count. */
+/** Fails if two queries return different rows in any order, and shows some of them. */
 export async function sameRows(what: string, one: string, other: string): Promise<void> {
   const [missing, extra] = [
     await query(`${one} EXCEPT ALL ${other} LIMIT 3`),

@@ -1,6 +1,6 @@
 /**
- * Hostile messages: rows as MySQL gives them, and every way that was thought of to spoil them at the edges of the
- * cleaning rules, the same ones for the same seed.
+ * Generates hostile messages from a seed: rows as MySQL returns them, damaged in many ways at the edges of the cleaning
+ * rules.
  *
  * @module
  */
@@ -9,9 +9,8 @@ import { Random } from "../../runtime/random.ts";
 import type { Message } from "./oracle.ts";
 
 /**
- * Messages in three partitions, offsets rising with gaps. There are half as many inds as messages, the same ones in
- * every table, and few posted times, so that rows and deletes supersede each other, ties included, and the tables
- * join.
+ * Messages in three partitions, with gaps between offsets. There are half as many inds as messages, equal in all tables,
+ * and few posted times, so that rows and deletes supersede each other, with ties, and the tables join.
  */
 export function hostileMessages(table: Table, count: number, seed: number): Message[] {
   const dice = new Random(seed * tableNames.length + tableNames.indexOf(table));
@@ -35,7 +34,7 @@ const oddKeys = (ind: number): (string | null)[] => [
 
 const oddTimes = [null, null, null, 0, 1, -1, -1000, 253402300799999, 253402300800000, Number.MAX_SAFE_INTEGER];
 
-/** Messages at and just over the limit of 16 MB. */
+/** Messages at and just above the limit of 16 MB. */
 export function bigMessages(table: Table): Message[] {
   const limit = 16 * 1024 * 1024;
   const row = randomRow(table, 7, new Random(7));
@@ -48,7 +47,7 @@ export function bigMessages(table: Table): Message[] {
     Buffer.concat([short, filled(limit - short.length, "\n"), filled(1)]),
     further("x".repeat(rest)),
     further("x".repeat(rest + 1)),
-    further("é".repeat(limit / 2)), // too many bytes, though not characters
+    further("é".repeat(limit / 2)), // too many bytes, not too many characters
     Buffer.concat([short.subarray(0, -1), filled(limit - short.length + 1)]), // the last brace is missing
     filled(limit),
     filled(limit + 1),
@@ -62,7 +61,7 @@ export function bigMessages(table: Table): Message[] {
 type Row = [column: string, json: string][];
 
 const words = (text: string): string[] => text.split(/\s+/);
-/** Texts between bars, also such with blanks; a line may end after a bar. */
+/** Texts separated by bars, which may contain spaces; a line may end after a bar. */
 const list = (text: string): string[] => text.split(/\|(?:\n {2,4}(?! ))?/);
 const people = ["Ada Byron", "Алан Тьюринг", "User Info Error", "小林 一茶", "🦊 Fox", "O'Neil", "Zoë", "zoe", "A,B"];
 const countries = ["Albania", "Aruba", "Côte d'Ivoire", "Ａ", "😀", "albania", "Åland", "Z", "\u{10ffff}", "\uffee"];
@@ -126,7 +125,7 @@ function escaped(text: string): string {
   return `"${units.map((unit) => `\\u${unit}`).join("")}"`;
 }
 
-/** The row as one object, its names as `name` writes them, with `gap` between all tokens. */
+/** The row as one JSON object, with names formatted by `name` and `gap` between all tokens. */
 function write(row: Row, name: (column: string) => string = json, gap = () => ""): string {
   const pairs = row.map(([column, value]) => `${gap()}${name(column)}${gap()}:${gap()}${value}${gap()}`);
   return `${gap()}{${pairs.join(",")}}${gap()}`;
@@ -146,7 +145,7 @@ function hostileValue(table: Table, ind: number, dice: Random): Buffer | null {
 
 // ---- Columns
 
-/** The columns to spoil, the more often the more rules they have. */
+/** The columns to damage; columns with more rules occur more often. */
 const aims: Record<Table, string[]> = {
   pin: words(`index follower_count follower_count follower_count follower_count follower_count tag_list tag_list title
     description poster_name image_src save_location unique_id category is_image_or_video downloaded`),
@@ -291,7 +290,7 @@ const badValues = [
     1/**/ # ;1 0. 00 -01 １ “a” - -a 1a . 1.2.3 "a`),
   ...list('"a\nb"|"a\tb"|"\u0000"|"\u001f"|"a\rb"|1 2|\u00a01|\f1|\v1|1\u2028|"a\\\nb"'),
 ];
-/** What the spec leaves open to the readers, each at its two sides. */
+/** Inputs that the spec leaves open to the reader, on both sides of each limit. */
 const openValues = [
   ...words(`NaN Infinity -Infinity -0 [NaN] "\\ud83d" "\\ude00\\ud83d" "\\ud83dx\\ude00" "\\ud83d\\ude00" [1,] {"a":1,} -0.0 1.0
     {"a":1,"a":2} {"A":1,"a":2} [{}] ${nested(500)} ${nestedObjects(501)} ${nested(3000)} ${"9".repeat(501)} 0.${"1".repeat(501)}`),
@@ -330,7 +329,7 @@ const shapes: ((row: Row, dice: Random) => Row)[] = [
   (row, dice) => [...row, row[at(row, dice)] ?? ["a", "1"]],
 ];
 
-// ---- Messages that are no rows
+// ---- Messages that are not rows
 
 const scalars = words(`[] [{}] [1] [[]] 1 0 -1.5e3 "" "a" "{}" true false null 1e400 ${nested(500)} [1,"a",null]`);
 
@@ -349,7 +348,7 @@ const brokenBytes = words(
 );
 const afterwards = list("{}|x|,|null|]|}| 1|\u00a0|\u0000|;| // c|\f|\u001e|\ufeff|\n{}|\u2028|\u0085");
 
-/** Puts bytes into a text, mostly within a string. */
+/** Inserts bytes into a text, mostly inside a string. */
 function insert(text: string, bytes: Buffer | string, dice: Random): Buffer {
   const quotes = [...text.matchAll(/"/g)].map((match) => Buffer.byteLength(text.slice(0, match.index + 1)));
   const whole = Buffer.from(text);
@@ -381,7 +380,7 @@ const damages: ((text: string, dice: Random) => Buffer)[] = [
   (_, dice) => Buffer.from(`${"[".repeat(499)}${dice.pick(["", "x", "[", "01"])}${"]".repeat(499)}`),
 ];
 
-/** Bytes with one to three of them changed, dropped or doubled. */
+/** Bytes with one to three of them changed, removed or duplicated. */
 function flip(bytes: Buffer, dice: Random): Buffer {
   let flipped = bytes;
   for (let times = 1 + dice.below(3); times > 0; times--) {

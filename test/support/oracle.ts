@@ -1,6 +1,6 @@
 /**
- * The oracle: cleaning (section 3) and the nine answers (section 5) of the data contract once more, row by row and
- * in plain TypeScript, an independent reading against which the SQL is held. Obvious before fast.
+ * The oracle: an independent implementation of cleaning (section 3) and the nine answers (section 5) of the data
+ * contract, row by row in plain TypeScript, which the SQL is compared with. Clarity comes before speed.
  *
  * Cells: BIGINT and TIMESTAMP (microseconds since 1970, UTC) are bigint; INT, DOUBLE and years are number.
  *
@@ -22,13 +22,13 @@ export interface Message {
 /** The keys of messages, as text. */
 export const keysOf = (messages: Message[]): (string | undefined)[] => messages.map((m) => m.key?.toString());
 
-/** The reject reasons in the order in which they are looked for. */
+/** The reject reasons, in the order of the checks. */
 export const reasons = [
   ...(["empty_message", "too_big", "not_json", "not_an_object", "missing_column", "bad_key"] as const),
   ...(["bad_follower_count", "bad_coordinates", "bad_timestamp", "bad_age"] as const),
 ] as const;
 
-/** Why a message is rejected, and by which column, where one is to blame. */
+/** Why a message is rejected, and for which column, if for one. */
 export interface Reject {
   reason: (typeof reasons)[number];
   column?: string;
@@ -38,8 +38,8 @@ export interface Reject {
 export type Row<T extends Table> = { ind: bigint } & ReturnType<(typeof rules)[T]> & ReturnType<typeof origin>;
 
 /**
- * Cleans all messages of a table; `deletes` are those of the inds whose newest message is one, `superseded` counts the
- * clean messages and the deletes that another message with their ind outdid.
+ * Cleans all messages of a table. `deletes` are the inds whose newest message is a delete; `superseded` counts clean
+ * messages and deletes that a newer message of the same ind replaced.
  */
 export function cleanTable<T extends Table>(table: T, messages: Iterable<Message>) {
   const newest = new Map<bigint, { delete: Delete } | { row: Row<T> }>();
@@ -69,7 +69,7 @@ export function cleanTable<T extends Table>(table: T, messages: Iterable<Message
 /** A message that deletes the row of an ind. */
 type Delete = { ind: bigint } & ReturnType<typeof origin>;
 
-/** The ind that a message deletes: the digits of its key, where it has no value. */
+/** The ind that a message without a value deletes: the digits of its key. */
 function deletedKey({ key, value }: Message): bigint | undefined {
   const text = key?.toString("latin1") ?? "";
   if (value !== null || text === "" || [...text].some((digit) => digit < "0" || digit > "9")) return undefined;
@@ -84,7 +84,7 @@ function isNewer(one: ReturnType<typeof origin>, other: ReturnType<typeof origin
   return one._offset > other._offset;
 }
 
-/** Cleans one message to its silver row, or says why it is rejected. */
+/** Cleans one message. @returns its silver row, or the reason of its rejection */
 export function cleanMessage<T extends Table>(table: T, message: Message): { row: Row<T> } | { reject: Reject } {
   try {
     const columns = readColumns(table, message.value);
@@ -106,8 +106,8 @@ class Rejection extends Error {
 }
 
 /**
- * Says whether the result hangs on something that the spec leaves open: a reader may refuse the message or read
- * another one out of it, or a column that decides the result holds a value whose text is left open.
+ * Whether the result depends on something that the spec leaves open: readers may refuse the message or read it
+ * differently, or a column that decides the result has a value whose text is left open.
  */
 export function leftOpen(table: Table, message: Message): boolean {
   const { value } = message;
@@ -133,7 +133,7 @@ const maxInt64 = 2n ** 63n - 1n;
 const maxPostedAt = 253402300799999; // 9999-12-31 23:59:59.999
 
 function readColumns(table: Table, value: Buffer | null): Columns {
-  // Bytes that are not UTF-8 become U+FFFD here, which is no blank.
+  // Bytes that are not UTF-8 become U+FFFD here, which is not a blank.
   if (value === null || trim(value.toString()) === "") throw new Rejection("empty_message");
   if (value.length > sizeLimit) throw new Rejection("too_big");
   const json = readJsonOf(value);
@@ -149,7 +149,7 @@ function wanted(table: Table): string[] {
   return Object.keys(tables[table].columns).filter((column) => column !== "downloaded");
 }
 
-/** Pin's key may be called `ind`, which counts only where `index` is absent. */
+/** A pin's key may be called `ind`, which is used only if `index` is absent. */
 function keyColumn(table: Table, columns: Columns): string {
   return table === "pin" && columns.has("index") ? "index" : "ind";
 }
@@ -186,7 +186,7 @@ const rules = {
     timestamp: readTimestamp(columns, "timestamp"),
   }),
   user: (columns: Columns) => {
-    const date_joined = readTimestamp(columns, "date_joined"); // before age: the first reason that applies counts
+    const date_joined = readTimestamp(columns, "date_joined"); // before age, because the first reason counts
     const names = [readText(columns, "first_name"), readText(columns, "last_name")];
     const user_name = names.filter((name) => name !== null).join(" ");
     return { user_name: user_name === "" ? null : user_name, age: readAge(columns), date_joined };
@@ -272,7 +272,7 @@ function readAge(columns: Columns): number | null {
   return years === undefined ? null : Number(years);
 }
 
-/** The whole number that a JSON number or text spells in digits only. */
+/** The integer of a JSON number or text with digits only. */
 function digits({ type, text }: Json): bigint | undefined {
   return (type === "number" || type === "string") && /^\d+$/.test(text) ? BigInt(text) : undefined;
 }
@@ -291,7 +291,7 @@ interface Json {
   text: string;
 }
 
-/** What {@link readJson} reads in the bytes of a message, kept: a message is judged and then cleaned. */
+/** Cache of {@link readJson}, because each message is read twice. */
 function readJsonOf(value: Buffer): ReturnType<typeof readJson> {
   if (!known.has(value)) known.set(value, isUtf8(value) ? readJson(value.toString()) : undefined);
   return known.get(value);
@@ -353,7 +353,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** Strings, brackets, colons, commas, and what else stands between them and the JSON blanks. */
+/** Tokens: strings, brackets, colons, commas, and other text between them and JSON white space. */
 function tokenize(text: string): string[] {
   const tokens: string[] = [];
   for (let at = 0; at < text.length; ) {
@@ -378,8 +378,8 @@ function tokenize(text: string): string[] {
 // ---- The nine answers
 
 /**
- * The nine answers of the report. A null category is a category too and stands last; a group without any follower
- * count has the median null; people with a null in them are people, two nulls being the same.
+ * The nine answers of the report. A null category is a category and sorts last. The median of a group without follower
+ * counts is null. People with nulls count, and two nulls are equal.
  */
 export function answers(pinRows: Iterable<Row<"pin">>, geoRows: Iterable<Row<"geo">>, userRows: Iterable<Row<"user">>) {
   const pins = [...pinRows];
@@ -442,7 +442,7 @@ const isBetween = (value: number | null, first: number, last: number) =>
 
 const greatest = (values: bigint[]): bigint => values.reduce((one, other) => (one > other ? one : other), -1n);
 
-/** Rows with the same values in the columns; nulls are the same. */
+/** Groups rows by the values of columns; nulls are equal. */
 function groupBy<R extends object, C extends keyof R>(rows: R[], columns: C[]): { key: Pick<R, C>; rows: R[] }[] {
   const groups = new Map<string, { key: Pick<R, C>; rows: R[] }>();
   for (const row of rows) {
@@ -460,7 +460,7 @@ function countCategories<R extends { category: unknown }, C extends keyof R>(row
   return groups.map(({ key, rows: members }) => ({ ...key, category_count: BigInt(members.length) }));
 }
 
-/** Of the rows of each group those with the group's greatest measure, ties included. */
+/** The rows of each group with the group's greatest measure, with ties. */
 function topOfEach<M extends string, R extends Record<M, bigint>>(rows: R[], group: keyof R, measure: M): R[] {
   return groupBy(rows, [group]).flatMap(({ rows: members }) => {
     const most = greatest(members.map((row) => row[measure]));
@@ -479,7 +479,7 @@ function medians<R extends { follower_count: bigint | null }, C extends keyof R>
   });
 }
 
-/** Orders rows by their columns from the first to the last: text by its UTF-8 bytes, null after all else. */
+/** Sorts rows by their columns in order: text by its UTF-8 bytes, nulls last. */
 function byColumns(one: object, other: object): number {
   const cells: unknown[] = Object.values(other);
   const differences = Object.values(one).map((cell: unknown, at) => compare(cell, cells[at]));
