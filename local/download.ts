@@ -145,7 +145,7 @@ function cannotDownload(service: ServiceName, reason: string): string {
   // Maven names the artifact, then the server, then the cause, each with all of the former in front.
   const [, url, transfer] = /from[/]to \S+ \((\S+)\): (?:transfer failed for \S+: )?(.*)/s.exec(reason) ?? [];
   const remedy = /No space left|Disk quota/i.test(reason)
-    ? `Make room on that disk (${name} needs ${service === "mysql" ? 500 : 50} MB in the cache, "${cacheFolder()}"), or choose another one with XDG_CACHE_HOME`
+    ? `Make room on that disk (${name} needs ${service === "mysql" ? 400 : 100} MB in the cache, "${cacheFolder()}"), or choose another one with XDG_CACHE_HOME`
     : /offline mode/.test(reason)
       ? `Let Maven go online (its settings.xml says offline) and run the same command again, or ${another}`
       : `Check the network and Maven's settings.xml (proxy, mirror) and run the same command again, or ${another}`;
