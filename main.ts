@@ -147,14 +147,14 @@ async function runAll(context: Context, connections: Connections): Promise<Outco
   const flagsOf = (...left: string[]) => new Set([...context.flags].filter((flag) => !left.includes(flag)));
   const once = { ...context, flags: flagsOf("follow") };
   const posted = await runPost(once, connections);
-  const { messages, rejected } = await runClean(once, connections);
+  const { messages, rejected, reasons } = await runClean(once, connections);
   const reported = await runReport(once, connections);
   context.terminal.say("");
   context.terminal.say(`Done in ${seconds(context.started)}: ${summary(reported.ledger)}`);
   sayNext(context);
   if (context.flags.has("follow")) await followAll({ ...context, flags: flagsOf("full") }, connections);
   const result = { posted, cleaned: { messages, rejected }, ...reported };
-  return { result, ledger: reported.ledger, rejected };
+  return { result, ledger: reported.ledger, rejected, reasons };
 }
 
 /** The ledger of all tables in one line. */
@@ -199,15 +199,17 @@ async function runRebuild(context: Context): Promise<Outcome> {
   if (context.flags.has("dry-run")) return runPreview(context);
   const { lake, signal } = context;
   const rejectsOf = (ledger: LedgerRow[]) => sum(ledger, (row) => row.rejected);
-  // A damaged file cannot be counted: it is what the rebuild is to mend.
+  // A damaged file cannot be counted; the rebuild replaces it.
   const before = await lakeState(lake).then(
-    (states) => rejectsOf(Object.values(states).map((state) => state.ledger)),
-    () => 0,
+    (states) => Object.values(states).map((state) => state.ledger),
+    () => [],
   );
   const result = await runClean(context, undefined);
   await report({ lake, signal });
   printLedger(context, result);
-  return { result, ledger: result.ledger, rejected: rejectsOf(result.ledger) - before };
+  const earlier = (reason: string) => sum(before, (row) => row.reasons[reason] ?? 0);
+  const reasons = Object.entries(result.reasons).map(([reason, n]) => [reason, n - earlier(reason)] as const);
+  return { result, rejected: rejectsOf(result.ledger) - rejectsOf(before), reasons: Object.fromEntries(reasons) };
 }
 
 /** What a command leaves to {@link main}. */
@@ -216,8 +218,9 @@ interface Outcome {
   result?: unknown;
   /** Must be balanced. */
   ledger?: LedgerRow[];
-  /** New rejects. */
+  /** New rejects, and how many of each reason. */
   rejected?: number;
+  reasons?: Record<string, number>;
   /** It was told already what is wrong. */
   failed?: boolean;
 }
@@ -256,7 +259,7 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
     run: async (context, connections) => {
       const result = await runClean(context, connections);
       printLedger(context, result);
-      return { result, ledger: result.ledger, rejected: result.rejected };
+      return { result, rejected: result.rejected, reasons: result.reasons };
     },
   },
   rebuild: { run: runRebuild },
@@ -279,28 +282,24 @@ function commandOf({ command, flags }: Arguments): keyof typeof commands {
   return command === "emulate" && flags.has("changes") ? "changes" : command;
 }
 
-/** What exit code 3 means: how many rejects are new, the most frequent reason of all, and where they are. */
-function whereRejectsAre(rejected: number, ledger: LedgerRow[], lake: string): string {
-  const reasons = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => ({ ...row, reason, n })));
-  const [most] = reasons.sort((a, b) => b.n - a.n);
-  const all = sum(ledger, (row) => row.rejected);
-  const main = most
-    ? `; the main reason of all ${count(all)} is ${most.reason} in ${most.table} (${count(most.n)})`
-    : "";
+/** Says how many rejects are new, their main reason, and where they are. */
+function whereRejectsAre(rejected: number, reasons: Record<string, number>, lake: string): string {
+  const [[reason, most] = []] = Object.entries(reasons).sort(([, one], [, other]) => other - one);
+  const main = most && most > 0 ? `, mainly ${reason} (${count(most)})` : "";
   const files = join(lake, "rejects", "*.parquet");
-  return `${some(rejected, "new reject")}${main}. "${files}" has each message with its reason and detail`;
+  return `${some(rejected, "new reject")}${main}: "${files}" has each message with its reason and detail`;
 }
 
 /** Runs a command; returns the exit code. */
 async function main(args: Arguments, signal: AbortSignal): Promise<number> {
   const terminal = openTerminal({ quiet: args.flags.has("quiet") });
   const context: Context = { ...args, signal, terminal, started: Date.now() };
-  const finish = ({ result, ledger = [], rejected = 0, failed = false }: Outcome = {}): number => {
+  const finish = ({ result, ledger = [], rejected = 0, reasons = {}, failed = false }: Outcome = {}): number => {
     if (args.flags.has("json") && result !== undefined) terminal.print(JSON.stringify(result));
     checkLedger(ledger, args.lake);
     if (failed) return 1;
     if (rejected <= 0) return 0;
-    terminal.warn(whereRejectsAre(rejected, ledger, args.lake));
+    terminal.warn(whereRejectsAre(rejected, reasons, args.lake));
     return 3;
   };
   if (args.sql) {

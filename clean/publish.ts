@@ -80,7 +80,9 @@ export async function publishRejects(
     parts.push("SELECT * FROM rejected");
     const counts = await connection.runAndReadAll("SELECT reason, count(*) FROM rejected GROUP BY reason");
     for (const [reason, count] of counts.getRows()) {
-      reasons[String(reason)] = (reasons[String(reason)] ?? 0) + Number(count);
+      for (const sums of [reasons, run.cleaned.reasons]) {
+        sums[String(reason)] = (sums[String(reason)] ?? 0) + Number(count);
+      }
     }
   }
   const empty = `SELECT '' AS "table", 0::INT AS _partition, 0::BIGINT AS _offset, now() AS _posted_at, ''::BLOB AS key,

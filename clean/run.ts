@@ -47,6 +47,8 @@ export interface CleanOptions {
 export interface CleanResult {
   messages: number;
   rejected: number;
+  /** Rejects of this run by reason. */
+  reasons: Record<string, number>;
   ledger: LedgerRow[];
 }
 
@@ -61,7 +63,7 @@ export interface CleanRun {
   /** In the order of `io.ts`. */
   tables: TableRun[];
   /** Messages that this run has cleaned, rejects included, and rejects. */
-  cleaned: { messages: number; rejected: number };
+  cleaned: Omit<CleanResult, "ledger">;
   /** Time spent rewriting existing silver blocks. */
   rewriting: ReturnType<typeof stopwatch>;
   /** Runs a query on an unused connection; at most one per core concurrently. */
@@ -113,7 +115,7 @@ export async function openRun(lake: string, options: LandedOptions, root = lake)
   const run: CleanRun = {
     ...{ lake, root, signal, onFact, batches },
     tables: [],
-    cleaned: { messages: 0, rejected: 0 },
+    cleaned: { messages: 0, rejected: 0, reasons: {} },
     rewriting: stopwatch(),
     onFreeConnection: await connectionPool(connect),
     close() {
