@@ -1,8 +1,8 @@
 /**
- * Group commit: what many callers want sent at once goes to the broker together, one transaction after the other.
+ * Group commit: sends the messages of many callers in shared transactions, one transaction after the other.
  *
- * While one transaction is on its way the next one gathers, so that a lone caller waits for no one and thousands of
- * small ones share a few transactions. A caller's messages are stored whole or not at all.
+ * The next transaction collects while one is being committed: a single caller never waits for others, and thousands of
+ * small callers share a few transactions. A caller's messages are stored all or none.
  *
  * @module
  */
@@ -18,10 +18,10 @@ import {
   type SendResult,
 } from "../kafka/publisher.ts";
 
-/** Messages and bytes of one transaction, about; a larger piece goes alone. */
+/** About the most messages and bytes of one transaction; a larger piece gets its own transaction. */
 const most = { messages: 5_000, bytes: 8_000_000 };
 
-/** What one transaction did. */
+/** The result of one transaction. */
 export interface Batch {
   outcome: SendResult["outcome"];
   messages: number;
@@ -32,14 +32,14 @@ export interface Batch {
 /** Settings of {@link openBatches}. */
 interface BatchOptions {
   publisher: Publisher;
-  /** How long a caller waits at most, ms, about. */
+  /** About the longest that a caller waits, ms. */
   waitMs: number;
-  /** Ends all waiting; what is not being committed then is not stored. */
+  /** Ends all waiting; messages that are not being committed then are not stored. */
   signal: AbortSignal;
   onBatch: (batch: Batch) => void;
 }
 
-/** Takes pieces of one or more messages; how many may wait is the caller's to bound. */
+/** A queue of pieces of one or more messages; the caller must limit how many wait. */
 interface Batches {
   add(messages: ProducerRecord[]): Promise<SendResult>;
 }
@@ -48,18 +48,18 @@ interface Piece {
   messages: ProducerRecord[];
   bytes: number;
   deadline: number;
-  /** It was in a transaction that was refused for good: perhaps another piece's fault. */
+  /** Sent in its own transaction, because one that it shared was refused for good: perhaps another piece's fault. */
   alone: boolean;
   answer: (outcome: SendResult) => void;
 }
 
-/** Opens an empty queue; it sends while anything waits. */
+/** Opens an empty queue, which sends while pieces wait. */
 export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions): Batches {
   let queue: Piece[] = [];
   let sending = false;
-  // What a driver says of it would not help those who post.
-  const away = new Error("Kafka is away");
-  const stops = new Error("The server stops");
+  // The driver's own message would not help the clients.
+  const away = new Error("Kafka is unavailable");
+  const stops = new Error("The server is stopping");
 
   const send = async (): Promise<void> => {
     for (let fails = 0; ; ) {
@@ -82,7 +82,7 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
       const again = outcome.outcome === "not_stored" && !signal.aborted;
       const transient = isTransientKafka(outcome.error) || outcome.error instanceof NoAnswer;
       if (again && (transient || pieces.length > 1)) {
-        // What is refused for good is tried once more by itself, so that it does not take others with it.
+        // Retry each piece by itself, so that the one that is refused for good does not fail the others.
         if (!transient) for (const piece of pieces) piece.alone = true;
         queue = [...pieces, ...queue];
         if (transient) await sleep(Math.min(100 * 2 ** fails++, 1_000));
@@ -111,13 +111,13 @@ export function openBatches({ publisher, waitMs, signal, onBatch }: BatchOptions
         queue.push({ messages, bytes, deadline: Date.now() + waitMs, alone: false, answer: done });
         if (sending) return;
         sending = true;
-        // In the next turn: those that arrived together go together.
+        // In the next turn, so that pieces that arrived together share a transaction.
         setImmediate(send);
       }),
   };
 }
 
-/** Removes from the queue what goes into the next transaction. */
+/** Removes the pieces of the next transaction from the queue. */
 function takeBatch(queue: Piece[]): Piece[] {
   let bytes = 0;
   let messages = 0;
@@ -132,7 +132,7 @@ function takeBatch(queue: Piece[]): Piece[] {
   return queue.splice(0, count);
 }
 
-/** Gives each piece the places of its own messages. */
+/** Answers each piece with the partitions and offsets of its messages. */
 function answerStored(pieces: Piece[], places: RecordMetadata[]): void {
   let at = 0;
   for (const { messages, answer } of pieces) {

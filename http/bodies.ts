@@ -1,6 +1,6 @@
 /**
- * Reads bodies. A body counts by the memory that it holds, not by the length that its head claims: a client that sends
- * nothing takes nothing.
+ * Reads request bodies within bounds of memory. A body counts by the bytes received, not by the Content-Length that its
+ * client claims.
  *
  * @module
  */
@@ -8,16 +8,16 @@ import type { FastifyRequest } from "fastify";
 import { bounds } from "./bounds.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 
-/** A body that has been silent for so long makes room for others when there is none left, ms. */
+/** When memory runs out, a body that received nothing for so long is refused to make room, ms. */
 const stalledMs = 1_000;
 
-/** How a body is read. */
+/** Settings of reading one body. */
 interface BodyOptions {
-  /** A longer one is refused, bytes. */
+  /** Most bytes; a longer body is refused. */
   limit: number;
-  /** A slower one is refused, ms. Default: the server's own deadline for a request. */
+  /** Most ms; a slower body is refused. Default: the server's timeout of a request. */
   waitMs?: number;
-  /** Until this settles the body counts among all that are open. Default: it does not count. */
+  /** The body counts as open until this settles. Default: it does not count. */
   until?: Promise<unknown>;
 }
 
@@ -27,7 +27,7 @@ interface Body {
   refuse: (reason: Error) => void;
 }
 
-/** Returns a function that reads the body of a request; it throws `Refusal` when it is too long, too slow or too much. */
+/** Returns a function that reads the body of a request; it throws `Refusal` if it is too long or too slow, or if too many are open. */
 export function openBodies(): (request: FastifyRequest, options: BodyOptions) => Promise<Buffer> {
   const receiving = new Set<Body>();
   let openRequests = 0;
@@ -37,7 +37,7 @@ export function openBodies(): (request: FastifyRequest, options: BodyOptions) =>
     openBytes += bytes - body.held;
     body.held = bytes;
   };
-  /** Whether there is room for what has come of `body`, if need be after others have been refused. */
+  /** Whether `body` fits into memory; refuses stalled bodies if necessary. */
   const hasRoom = (body: Body): boolean => {
     for (const other of receiving) {
       if (openBytes <= bounds.openBytes) break;
@@ -65,7 +65,7 @@ export function openBodies(): (request: FastifyRequest, options: BodyOptions) =>
       const onData = (chunk: Buffer) => {
         if (bytes + chunk.length > limit) return refuse(tooLarge(limit));
         if (bytes + chunk.length > buffer.length) {
-          // One buffer that grows: a list of chunks of one byte each would take a hundred times their bytes.
+          // A list of chunks of one byte each would take a hundred times their bytes.
           const size = Math.max(bytes + chunk.length, Math.min(2 * buffer.length, length || limit));
           const grown = Buffer.allocUnsafeSlow(size);
           buffer.copy(grown, 0, 0, bytes);
@@ -76,7 +76,7 @@ export function openBodies(): (request: FastifyRequest, options: BodyOptions) =>
         if (!until) return;
         body.heardAt = performance.now();
         hold(body, buffer.length);
-        // The one that was silent longest comes first.
+        // The body that received nothing for longest comes first.
         receiving.delete(body);
         receiving.add(body);
         if (!hasRoom(body)) refuse(tooMany());
@@ -99,6 +99,6 @@ export function openBodies(): (request: FastifyRequest, options: BodyOptions) =>
 }
 
 const tooLarge = (limit: number) =>
-  new Refusal(413, `The body is larger than ${limit} bytes, which is the most that is taken at once; send less`);
+  new Refusal(413, `The body is larger than ${limit} bytes, the limit of one request; send less at a time`);
 
 const tooMany = () => new Refusal(503, "Too many requests are open: nothing was stored; try again", retryAfter(1));

@@ -1,5 +1,5 @@
 /**
- * Which connections stay open: those of clients who were let in come first, strangers have a part that is theirs.
+ * Limits the open connections: clients that were let in are preferred, and strangers have a share of their own.
  *
  * @module
  */
@@ -12,28 +12,28 @@ import { bounds } from "./bounds.ts";
 
 interface Peer {
   address: string;
-  /** One of its requests was allowed to do more than read public pages. */
+  /** Whether one of its requests was allowed to do more than read public pages. */
   letIn: boolean;
-  /** Such requests that are complete and wait for their answer. */
+  /** Complete requests of that kind that wait for their answer. */
   working: number;
 }
 
-/** What the guard reports of a connection. */
+/** Events of a connection, which the guard reports. */
 export interface Connections {
   letIn(socket: Socket): void;
   /** Keeps the connection until the answer is sent. */
   work(socket: Socket, answer: ServerResponse): void;
 }
 
-/** Bounds the connections that the process accepts until the server closes. */
+/** Limits the connections that the process accepts, until the server closes. */
 export function boundConnections(app: FastifyInstance): Connections {
-  /** Those that were let in longest ago come first, strangers stand in the order of their arrival. */
+  /** In order of arrival; a peer that is let in moves to the end. */
   const peers = new Map<Socket, Peer>();
   const drop = (socket: Socket) => {
     peers.delete(socket);
     socket.destroy();
   };
-  // An honest stranger sends its request at once: the oldest is the one to go, so that newcomers always get in.
+  // An honest stranger sends its request immediately, so the oldest stranger is dropped and newcomers always get in.
   const accept = (message: unknown) => {
     const { socket } = message as { socket: Socket };
     const address = socket.remoteAddress ?? "";
@@ -49,7 +49,7 @@ export function boundConnections(app: FastifyInstance): Connections {
       drop(idle?.[0] ?? socket);
     }
   };
-  // Not the server's own event: Fastify listens on "localhost" with a second server that it shows to nobody.
+  // Not the server's own event: on "localhost" Fastify listens with a second server that it does not expose.
   diagnostics.subscribe("net.server.socket", accept);
   app.addHook("onClose", async () => void diagnostics.unsubscribe("net.server.socket", accept));
   return {

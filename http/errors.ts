@@ -5,10 +5,10 @@
  */
 import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
 
-/** A request that is refused. */
+/** An error response with its status. */
 export class Refusal extends Error {
   statusCode: number;
-  /** `proxyCode`: what the Kafka REST proxy calls it, where that is not the status itself. */
+  /** `proxyCode`: the error code of the Kafka REST proxy, where it differs from the status. */
   more: { headers?: Record<string, string>; proxyCode?: number };
 
   constructor(statusCode: number, message: string, more: Refusal["more"] = {}) {
@@ -18,18 +18,18 @@ export class Refusal extends Error {
   }
 }
 
-/** For answers that another try may better, after so many seconds. */
+/** The header that asks the client to retry after so many seconds. */
 export const retryAfter = (seconds: number) => ({ headers: { "retry-after": String(seconds) } });
 
-/** What the Kafka REST proxy answers with. */
+/** The content type of the Kafka REST proxy's answers. */
 export const proxyType = "application/vnd.kafka.v2+json";
 
-/** Answers `{"error"}`, below /topics the proxy's `{"error_code", "message"}`. */
+/** Answers `{"error"}`; below /topics the REST proxy's `{"error_code", "message"}`. */
 export function answerError(error: FastifyError & Partial<Refusal>, request: FastifyRequest, reply: FastifyReply) {
   const status = error.statusCode ?? 500;
-  // What nobody foresaw may name paths or rows.
+  // The message of an unexpected error may show paths or rows.
   const message = status === 500 ? "The server failed" : error.message;
-  // What was refused unread would be taken for the next request.
+  // The unread rest of a refused body would be taken for the next request.
   if (request.method === "POST" && status !== 404) reply.header("connection", "close");
   reply.code(status).headers(error.more?.headers ?? {});
   if (!/^\/topics(\/|\?|$)/.test(request.url)) return reply.send({ error: message });

@@ -15,17 +15,17 @@ import { boundConnections } from "./connections.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 
 const sessionHours = 12;
-/** One more ends the oldest. */
+/** A session beyond these ends the oldest. */
 const mostSessions = 1_000;
 const cookieName = "pipeline_session";
 const cookieRules = "Path=/; HttpOnly; SameSite=Strict";
-/** Wrong tokens that wait for their answer. */
+/** Most wrong tokens that wait for their answer. */
 const guesses = 20;
 
-/** What needs no token: nothing of it shows rows. */
+/** Paths that need no token; none of them shows rows. */
 const publicPaths = new Set(["/healthz", "/readyz", "/openapi.json", "/login", "/logout", "/page/:file"]);
 
-/** Not by @fastify/helmet: its hooks take a third more CPU for each POST to set the same headers. */
+/** Without @fastify/helmet: its hooks take a third more CPU for each POST to set the same headers. */
 const safeHeaders = {
   "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
   "x-content-type-options": "nosniff",
@@ -37,22 +37,22 @@ const safeHeaders = {
 };
 
 export interface Guard {
-  /** Reads the body. @throws `Refusal` where it is too long or too slow, or too many are open */
+  /** Reads the body. @throws `Refusal` if it is too long or too slow, or if too many are open */
   receive(request: FastifyRequest): Promise<Buffer>;
-  /** Counts the request as open until this has settled, also when its client is gone. */
+  /** Counts the request as open until this settles, even if its client disconnects. */
   hold(request: FastifyRequest, until: Promise<unknown>): void;
-  /** The answer carries a cookie that stands for the token. @throws `Refusal` where the token is wrong */
+  /** Sets a session cookie for the right token. @throws `Refusal` if the token is wrong */
   logIn(token: unknown, reply: FastifyReply): Promise<void>;
   /** Ends the session of the request's cookie. */
   logOut(request: FastifyRequest, reply: FastifyReply): void;
-  /** Whether the request may still be answered: its session may have ended since it began. */
+  /** Whether the request may still be answered; its session may have ended since it began. */
   isLoggedIn(request: FastifyRequest): boolean;
 }
 
-/** Sets the checks up: own names and pages only, the token, the number of open requests. */
+/** Adds the checks: the server's own names and pages only, the token, the number of open requests. */
 export function protect(app: FastifyInstance, { host, token }: { host: string; token?: string }): Guard {
   const ownNames = new Set(["localhost", host.toLowerCase(), hostname().toLowerCase()]);
-  /** When each session ends, by the digest of its cookie, so that no lookup takes longer for a better guess. */
+  /** When each session ends, by the digest of its cookie: a lookup takes the same time for every guess. */
   const sessions = new Map<string, number>();
 
   const isLoggedIn = ({ headers }: FastifyRequest): boolean => {
@@ -76,19 +76,19 @@ export function protect(app: FastifyInstance, { host, token }: { host: string; t
   const connections = boundConnections(app);
   const readBody = openBodies();
   const held = new WeakMap<FastifyRequest, Promise<unknown>>();
-  /** The answers to those who were let in. */
+  /** The answers to the requests that were let in. */
   const answers = new WeakMap<FastifyRequest, FastifyReply["raw"]>();
 
   app.addHook("onRequest", async (request, reply) => {
     const { method, headers, routeOptions } = request;
     reply.headers(safeHeaders);
     const name = /^(\[[^\]]*\]|[^:]*)(:\d+)?$/.exec(headers.host ?? "")?.[1]?.toLowerCase() ?? "";
-    // A page of a foreign name that was made to point here would otherwise count as ours.
+    // Otherwise a foreign host name that was made to resolve to this address would count as ours (DNS rebinding).
     if (!ownNames.has(name) && isIP(name.replace(/^\[|\]$/g, "")) === 0) {
-      throw new Refusal(403, `"${name.slice(0, 100)}" is no name of this server: use its address`);
+      throw new Refusal(403, `"${name.slice(0, 100)}" is not a name of this server: use its address`);
     }
     if (headers.origin !== undefined && headers.origin.replace(/^https?:\/\//, "") !== headers.host) {
-      throw new Refusal(403, `Pages of "${headers.origin.slice(0, 100)}" may not use this server`);
+      throw new Refusal(403, `Pages of "${headers.origin.slice(0, 100)}" must not use this server`);
     }
     if (publicPaths.has(routeOptions.url ?? "")) return undefined;
     if (!isLoggedIn(request)) {

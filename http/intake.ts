@@ -1,7 +1,7 @@
 /**
- * Rows that come in by POST: the original's /send-data, and /topics as the Kafka REST proxy v2 has it.
+ * The routes that accept rows: /send-data of the original course, and /topics of the Kafka REST proxy v2.
  *
- * Only the shape of a request is checked here; what a row holds is for the cleaning to judge.
+ * They check only the form of a request; cleaning judges the values of a row.
  *
  * @module
  */
@@ -17,10 +17,10 @@ import { error, json, list, maybe, object, ok, proxyError, ref, retry, text, who
 import { isObject, rawArray, rawObject } from "./raw_json.ts";
 import type { Topics } from "./topics.ts";
 
-/** What the routes stand on. */
+/** What the routes need. */
 interface IntakeOptions {
   kafka: KafkaSettings;
-  /** Takes `<anything>.pin` as this prefix's topic of pins, and so on. */
+  /** Whether `<anything>.pin` means this prefix's topic of pins, and so on. */
   anyPrefix: boolean;
   topics: Topics;
   guard: Guard;
@@ -52,7 +52,7 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
       "413": error("Body over 4 MB, over 10,000 rows, or a row that is too large for the topic"),
       "415": error("Content-Type is not application/json"),
       "503": error(
-        "Nothing was stored: Kafka is away, or too many requests are open. Or, where the message says so, it is not known whether the rows were stored",
+        "Nothing was stored: Kafka is unavailable, or too many requests are open. If the message says so, it is unknown whether the rows were stored",
         retry,
       ),
     },
@@ -74,7 +74,7 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
   });
 
   const names = {
-    summary: "The topics, as the Kafka REST proxy v2 has it",
+    summary: "The topics, in the format of the Kafka REST proxy v2",
     response: ok("Names", list(text), proxyType),
   };
   app.get("/topics", { schema: names }, async (_request, reply) =>
@@ -82,7 +82,7 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
   );
 
   const produce = {
-    summary: "Stores records, all or none, as the Kafka REST proxy v2 has it",
+    summary: "Stores records, all or none, in the format of the Kafka REST proxy v2",
     body: json(ref("Records"), recordsType),
     response: {
       ...ok("Stored; offsets in the order of the records", ref("ProxyStored"), proxyType),
@@ -90,7 +90,7 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
       "404": proxyError("40401 unknown topic, 40402 unknown partition"),
       "413": proxyError("Body over 4 MB, over 10,000 records, or a record that is too large for the topic"),
       "415": proxyError("Content-Type is not application/vnd.kafka.json.v2+json"),
-      "422": proxyError("Not of this form, or a delete without a row's key"),
+      "422": proxyError("Not of this form, or a delete without a valid key"),
       "503": proxyError("50003 as 503 of /send-data", retry),
     },
   };
@@ -107,7 +107,7 @@ export function addIntake(app: FastifyInstance, options: IntakeOptions): void {
   });
 }
 
-/** Describes rows, records and what is answered to them. */
+/** Describes rows, records and their answers. */
 function addSchemas(app: FastifyInstance): void {
   const columns = tableNames.map((table) => `${table}: ${Object.keys(tables[table].columns).join(", ")}`).join("; ");
   const open = { additionalProperties: true };
@@ -120,7 +120,7 @@ function addSchemas(app: FastifyInstance): void {
   add("Place", object({ partition: whole, offset: whole }));
   add("Stored", object({ topic: text, stored: whole, offsets: list(ref("Place")) }));
   const record = {
-    key: { description: "The row's key, as text or number. Without one the row's own counts; a delete must have one" },
+    key: { description: "The row's key, as text or number. Default: the key in the row; a delete must have a key" },
     value: { description: "The row; null deletes the row with that key" },
     partition: maybe("integer"),
   };
@@ -130,7 +130,7 @@ function addSchemas(app: FastifyInstance): void {
   add("ProxyStored", object({ offsets: list(place), key_schema_id: none, value_schema_id: none }));
 }
 
-/** Route options for a body of this type, which stays as it came: neither parsed nor validated by Fastify. */
+/** Route options for a body of this type that Fastify neither parses nor validates. */
 export const rawBody = (type: string) => ({ preParsing: takes(type), validatorCompiler: () => () => true });
 
 /** A hook that refuses bodies of another type before they are read. */
@@ -167,7 +167,7 @@ function tableOf(name: string, { kafka, anyPrefix }: IntakeOptions): Table {
   if (table) return table;
   const known = tableNames.map((table) => `"${topicOf(kafka, table)}"`).join(", ");
   const remedy = tableNames.some((table) => name.endsWith(`.${table}`))
-    ? "; start serve with --any-prefix to take it"
+    ? "; start serve with --any-prefix to accept it"
     : "";
   throw new Refusal(404, `Topic "${name.slice(0, 100)}" not found; there are ${known}${remedy}`, { proxyCode: 40401 });
 }
@@ -177,7 +177,7 @@ function checkCount(count: number, what: string, status: number): void {
   if (count > mostRecords) throw new Refusal(413, `${what} has ${count} rows; send ${mostRecords} at most`);
 }
 
-/** A row's key as decimal text, as `post` writes it; null where the row has none. */
+/** A row's key as decimal text, as `post` writes it; null if the row has none. */
 function keyOf(table: Table, row: string): string | null {
   const columns = rawObject(row);
   return keyText(columns.get(tables[table].key) ?? columns.get("ind"));
@@ -188,10 +188,10 @@ function keyText(raw: string | undefined): string | null {
   return raw !== undefined && /^-?\d+$/.test(raw) ? raw : null;
 }
 
-/** The greatest that silver's keys can hold. */
+/** The greatest key that silver can hold. */
 const greatestKey = 2n ** 63n - 1n;
 
-/** Whether a row can have this key, as the cleaning sees it: digits that fit 64 bits. */
+/** Whether cleaning accepts this key: digits that fit 64 bits. */
 const isRowKey = (key: string | null) => key !== null && /^0*\d{1,19}$/.test(key) && BigInt(key) <= greatestKey;
 
 async function readRecord(text: string, at: number, table: Table, topics: Topics): Promise<Row> {
@@ -199,7 +199,7 @@ async function readRecord(text: string, at: number, table: Table, topics: Topics
   const value = record.get("value");
   if (!isObject(text) || value === undefined) throw new Refusal(422, `Record ${at} must be an object with a "value"`);
   const given = record.get("key");
-  // Text and whole numbers stand as they are, as in post's own keys; others as their JSON.
+  // Text and whole numbers are kept unchanged, as in the keys that post writes; other keys become their JSON.
   const key = given === undefined || given === "null" ? keyOf(table, value) : (keyText(given) ?? given);
   const isDelete = value === "null";
   if (isDelete && !isRowKey(key)) {
@@ -214,7 +214,7 @@ async function readRecord(text: string, at: number, table: Table, topics: Topics
     throw new Refusal(422, `"partition" of record ${at} must be a whole number`);
   }
   const partitions = await topics.partitions(table, partition);
-  if (partitions === undefined) throw new Refusal(503, "Kafka is away: nothing was stored", retryAfter(5));
+  if (partitions === undefined) throw new Refusal(503, "Kafka is unavailable: nothing was stored", retryAfter(5));
   if (partition < 0 || partition >= partitions) {
     throw new Refusal(404, `Partition ${partition} of record ${at} not found; there are ${partitions}`, {
       proxyCode: 40402,
@@ -223,7 +223,7 @@ async function readRecord(text: string, at: number, table: Table, topics: Topics
   return { ...row, partition };
 }
 
-/** Stores rows, all or none, and tells where they stand. */
+/** Stores rows, all or none, and returns their partitions and offsets. */
 async function put(
   request: FastifyRequest,
   table: Table,
@@ -234,7 +234,7 @@ async function put(
   const topic = topicOf(kafka, table);
   const most = topics.maxMessageBytes(table);
   const big = rows.findIndex((row) => messageBytes(row) > most);
-  if (big >= 0) throw new Refusal(413, `Row ${big} is larger than topic "${topic}" takes, ${most} bytes`);
+  if (big >= 0) throw new Refusal(413, `Row ${big} is larger than topic "${topic}" accepts, ${most} bytes`);
   const storing = store(rows.map((row) => ({ ...row, topic })));
   guard.hold(request, storing);
   const result = await storing;
@@ -246,7 +246,7 @@ async function put(
   }
   throw new Refusal(
     503,
-    `It is not known whether the rows were stored, all or none: ${reason}. Sending them again may double them in the topic; silver holds one row per ind all the same`,
+    `It is unknown whether the rows were stored, all or none: ${reason}. Sending them again may duplicate them in the topic; silver still holds one row for each ind`,
     { ...retryAfter(5), proxyCode: 50003 },
   );
 }

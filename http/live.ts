@@ -191,7 +191,7 @@ type Found = Pick<Snapshot, "tables" | "trouble">;
 
 const noReport: ReportAge = { at: null, rows_at: null };
 
-/** The last known numbers of MySQL and the lake; what is in Kafka is not known while a poll fails. */
+/** The last known numbers of MySQL and the lake; Kafka's are unknown while a poll fails. */
 const withoutKafka = (tables: Snapshot["tables"]): Snapshot["tables"] =>
   tables && byTable((table) => ({ ...tables[table], in_topic: null, lag: null, in_kafka: null, waiting: null }));
 

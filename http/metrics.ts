@@ -13,7 +13,7 @@ import type { Snapshot } from "./live.ts";
 export interface Metrics {
   contentType: string;
   text(): Promise<string>;
-  /** Notes how long each request takes. */
+  /** Measures how long each request takes. */
   watch(app: FastifyInstance): void;
   onBatch(batch: Batch): void;
   onRows(table: Table, rows: number, outcome: SendResult["outcome"]): void;
@@ -22,7 +22,7 @@ export interface Metrics {
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const batchSizes = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000];
 
-/** Makes the registry; the tables' gauges are taken from a snapshot at the time of asking. */
+/** Creates the registry; each scrape reads the tables' gauges from a snapshot. */
 export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
   const registry = new Registry();
   const registers = [registry];
@@ -33,7 +33,7 @@ export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
   const histogram = <Label extends string>(name: string, help: string, buckets: number[], labelNames: Label[] = []) =>
     new Histogram({ name, help, buckets, labelNames, registers });
   collectDefaultMetrics({ register: registry });
-  const rows = counter("pipeline_http_rows_total", "Rows that came in over HTTP, by outcome", ["table", "outcome"]);
+  const rows = counter("pipeline_http_rows_total", "Rows received over HTTP, by outcome", ["table", "outcome"]);
   const batches = counter("pipeline_transactions_total", "Kafka transactions of the HTTP API, by outcome", ["outcome"]);
   const batchSeconds = histogram("pipeline_transaction_seconds", "How long a Kafka transaction took", seconds);
   const batchRows = histogram("pipeline_transaction_rows", "Rows that shared a Kafka transaction", batchSizes);
@@ -45,8 +45,12 @@ export function openMetrics(takeSnapshot: () => Promise<Snapshot>): Metrics {
   );
   const stages = "in MySQL, posted by post, landed in bronze, in silver, superseded, deleted, rejected";
   const tableRows = gauge("pipeline_rows", `Rows at a stage: ${stages}`, ["table", "stage"]);
-  const lag = gauge("pipeline_lag_offsets", "Offsets of the topic that are not cleaned yet", ["table"]);
-  const about = "from the table's next change on; 0: there is none";
+  const lag = gauge(
+    "pipeline_lag_offsets",
+    "Offsets of the topic that are not cleaned yet, transaction markers included",
+    ["table"],
+  );
+  const about = "from the table's next change on; 0 if there is none";
   const behindSeconds = gauge("pipeline_behind_seconds", `Seconds that posting is behind MySQL, ${about}`, ["table"]);
   const behindBytes = gauge("pipeline_behind_bytes", `Bytes of MySQL's log that are not posted, ${about}`, ["table"]);
   for (const table of tableNames) rows.inc({ table, outcome: "stored" }, 0);

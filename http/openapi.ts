@@ -1,7 +1,7 @@
 /**
- * `/openapi.json`, OpenAPI 3.1 from the schemas beside the routes, and the parts that those schemas share.
+ * `/openapi.json`: OpenAPI 3.1 from the schemas of the routes, and the parts that these schemas share.
  *
- * The schemas describe answers and bodies, they do not change them: Fastify validates only parameters by them.
+ * The schemas only describe answers and bodies. Fastify validates parameters by them, nothing else.
  *
  * @module
  */
@@ -13,12 +13,12 @@ import { proxyType } from "./errors.ts";
 
 type Json = Record<string, unknown>;
 
-/** A schema that was added under this name. */
+/** A reference to the schema that was added under this name. */
 export const ref = (name: string): Json => ({ $ref: `${name}#` });
 export const object = (properties: Record<string, Json>, required = Object.keys(properties)): Json => ({
   ...{ type: "object", properties, required, additionalProperties: false },
 });
-/** Several properties of one kind. */
+/** Several properties with one schema. */
 export const each = (schema: Json, ...names: string[]): Record<string, Json> =>
   Object.fromEntries(names.map((name) => [name, schema]));
 export const list = (items: Json): Json => ({ type: "array", items });
@@ -37,27 +37,27 @@ export const error = (description: string, more: Json = {}) => ({ description, .
 export const proxyError = (description: string, more: Json = {}) => ({
   ...{ description, ...more, ...json(ref("ProxyError"), proxyType) },
 });
-/** For errors that carry the header. */
+/** The header of errors that say when to retry. */
 export const retry: Json = { headers: { "Retry-After": { description: "seconds", ...whole } } };
 
-/** What the check of a token answers with. */
+/** The answers of the token check. */
 export const tokenErrors = (answer = error) => ({
   "401": answer("A token is needed"),
   "429": answer("Too many wrong tokens", retry),
 });
 
-/** Adds the refusals that the guard may answer with on any path. */
+/** Adds the refusals of the guard, which are possible on any path. */
 function addRefusals(schema: FastifySchema, url: string): FastifySchema {
   const answer = url.startsWith("/topics") ? proxyError : error;
   const response = {
     ...(schema.response as Json),
     ...(schema.security ? {} : tokenErrors(answer)),
-    "403": answer("A foreign Host or Origin"),
+    "403": answer("The Host or Origin is foreign"),
   };
   return { ...schema, response };
 }
 
-/** Adds `/openapi.json`, for topics with this prefix. Routes that are added before are not described. */
+/** Adds `/openapi.json` for topics with this prefix. It describes the routes that are added afterwards. */
 export async function addOpenApi(app: FastifyInstance, prefix: string): Promise<void> {
   const topics = tableNames.map((name) => `${prefix}.${name}`).join(", ");
   app.setSerializerCompiler(() => JSON.stringify);
@@ -67,12 +67,12 @@ export async function addOpenApi(app: FastifyInstance, prefix: string): Promise<
       info: {
         title: packageJson.name,
         version: packageJson.version,
-        description: `Takes rows for the topics ${topics}. An answer 200 means that the broker has stored them.`,
+        description: `Accepts rows for the topics ${topics}. An answer 200 means that the broker has stored them.`,
       },
       security: [{ token: [] }, { session: [] }, {}],
       components: {
         securitySchemes: {
-          token: { type: "http", scheme: "bearer", description: "Where the server was started with a token" },
+          token: { type: "http", scheme: "bearer", description: "If the server was started with a token" },
           session: { type: "apiKey", in: "cookie", name: "pipeline_session" },
         },
       },

@@ -1,5 +1,5 @@
 /**
- * The live page's routes: its files, its login, and what it asks for while it is open.
+ * The routes of the live page: its files, its login, and the data that it requests while it is open.
  *
  * @module
  */
@@ -22,7 +22,7 @@ const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: 
 const scripts = ["page.js", "dom.js", "charts.js", "state.js", "rejects.js", "login.js"];
 const files = ["index.html", "login.html", "no-report.html", "page.css", ...scripts, "icon.svg"];
 
-/** Nothing but the page's own files, and no text ever becomes markup. */
+/** Allows only the page's own files, and never lets text become markup. */
 const pagePolicy = [
   "default-src 'none'",
   ...["script", "style", "img", "connect"].map((kind) => `${kind}-src 'self'`),
@@ -33,11 +33,11 @@ const pagePolicy = [
   "trusted-types 'none'",
 ].join("; ");
 
-/** The report is one file with its styles and pictures in it. It runs no script. */
+/** The report is one file that contains its styles and pictures and runs no script. */
 const reportPolicy =
   "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; sandbox allow-popups";
 
-/** Pages that may watch at once; what one has not read yet, bytes, before it is dropped. */
+/** Most pages that watch at the same time, and most bytes that one leaves unread before it is dropped. */
 const mostWatchers = 50;
 const mostUnread = 1_000_000;
 
@@ -55,7 +55,7 @@ export interface Commands {
   serve: string;
 }
 
-/** What the routes stand on. */
+/** What the routes need. */
 export interface PageOptions {
   lake: string;
   live: LiveStatus;
@@ -82,7 +82,7 @@ export async function addPage(app: FastifyInstance, options: PageOptions): Promi
   return addEvents(app, options);
 }
 
-/** Adds the files, and returns what sends one of them. */
+/** Adds the files, and returns a function that sends one of them. */
 async function addFiles(app: FastifyInstance): Promise<SendFile> {
   const contents = new Map<string, Buffer>();
   for (const name of files) contents.set(name, ownFile(`http/static/${name}`));
@@ -94,7 +94,7 @@ async function addFiles(app: FastifyInstance): Promise<SendFile> {
   };
   const index = {
     summary: "The live page",
-    response: { ...html("HTML"), "303": empty("To /login, where a token is needed") },
+    response: { ...html("HTML"), "303": empty("To /login, if a token is needed") },
   };
   app.get("/", { schema: index }, async (_request, reply) => sendFile(reply, "index.html"));
   const one = {
@@ -113,7 +113,7 @@ function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, send
   const page = {
     summary: "The login page",
     security: [],
-    response: { ...html("HTML"), "303": empty("To /, where no token is needed") },
+    response: { ...html("HTML"), "303": empty("To /, if no token is needed") },
   };
   app.get("/login", { schema: page }, async (_request, reply) =>
     needsToken ? sendFile(reply, "login.html") : reply.redirect("/", 303),
@@ -124,7 +124,7 @@ function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, send
     "413": error("Body over 4 kB"),
   };
   const logIn = {
-    summary: "Gives a cookie for the token",
+    summary: "Sets a session cookie for the token",
     security: [],
     body: json(object({ token: text })),
     response: { "204": empty("Logged in"), "400": error("Not JSON"), "415": error("Not JSON"), ...refusals },
@@ -145,7 +145,7 @@ function addLogin(app: FastifyInstance, { guard, needsToken }: PageOptions, send
   });
 }
 
-/** Adds the stream of snapshots; the function returned ends all that are open. */
+/** Adds the stream of snapshots; the returned function ends all open streams. */
 function addEvents(app: FastifyInstance, { live, guard, commands }: PageOptions): { endStreams: () => void } {
   const streams = new Set<FastifyReply>();
   const schema = {
@@ -193,9 +193,9 @@ function addRejects(app: FastifyInstance, { lake }: PageOptions): void {
   addRejectSchemas(app);
   const table = { enum: tableNames };
   const digits = (most: number) => ({ ...text, pattern: `^[0-9]{1,${most}}$` });
-  const busy = { "503": error("Too many look at once", retry) };
+  const busy = { "503": error("Too many requests wait", retry) };
   const newest = {
-    summary: "The newest messages that could not be read, 100 at most",
+    summary: "The newest rejected messages, 100 at most",
     querystring: { type: "object", properties: { table, reason: { ...text, pattern: "^[a-z_]{1,40}$" } } },
     response: {
       ...ok("Rejects", object({ rejects: list(ref("Reject")) })),
@@ -215,7 +215,7 @@ function addRejects(app: FastifyInstance, { lake }: PageOptions): void {
   );
   const unknown = () => new Refusal(404, "There is no such reject");
   const one = {
-    summary: "One of them with the message as it came",
+    summary: "One reject with its message unchanged",
     params: object({ table, partition: digits(9), offset: digits(18) }),
     response: { ...ok("The reject", ref("RejectWithMessage")), "404": error("No such reject"), ...busy },
   };
@@ -256,7 +256,7 @@ function addReport(app: FastifyInstance, { lake }: PageOptions, sendFile: SendFi
     response: {
       ...html("HTML"),
       "404": {
-        description: "No report yet; a page says so where HTML is accepted",
+        description: "No report yet; an HTML page if the client accepts HTML",
         content: { ...error("").content, ...json(text, "text/html").content },
       },
     },
@@ -267,7 +267,7 @@ function addReport(app: FastifyInstance, { lake }: PageOptions, sendFile: SendFi
     });
     if (!page) {
       if (headers.accept?.includes("text/html")) return sendFile(reply.code(404), "no-report.html");
-      throw new Refusal(404, "There is no report yet: run report first");
+      throw new Refusal(404, "There is no report yet: run the command report first");
     }
     return reply
       .headers({ "content-type": "text/html; charset=utf-8", "content-security-policy": reportPolicy })

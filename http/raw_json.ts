@@ -1,6 +1,6 @@
 /**
- * JSON whose parts are kept as they were written: parsing and writing anew would change numbers (`-0`, 20 digits) and
- * drop repeated keys.
+ * Splits JSON and keeps its parts unchanged: parsing and writing it would change numbers (`-0`, 20 digits) and drop
+ * repeated keys.
  *
  * ```ts
  * const body = rawObject('{"data": {"ind": 12345678901234567890}}');
@@ -11,9 +11,9 @@
  */
 
 /**
- * The members of a JSON object, each value as its text; of repeated names the last one counts.
+ * The members of a JSON object, each value as its text; the last of repeated names counts.
  *
- * The text must be valid JSON. No object: no members.
+ * The text must be valid JSON. A text that is not an object has no members.
  */
 export function rawObject(text: string | undefined): Map<string, string> {
   const members = new Map<string, string>();
@@ -30,7 +30,7 @@ export function rawObject(text: string | undefined): Map<string, string> {
   return members;
 }
 
-/** The elements of a JSON array, each as its text; `undefined` where the text, which must be valid, is no array. */
+/** The elements of a JSON array, each as its text; `undefined` if the text, which must be valid JSON, is not an array. */
 export function rawArray(text: string | undefined): string[] | undefined {
   if (text === undefined || text[skipBlanks(text, 0)] !== "[") return undefined;
   const elements: string[] = [];
@@ -54,7 +54,7 @@ function skipBlanks(text: string, from: number): number {
   return at;
 }
 
-/** Past the closing quote of the string that begins here. */
+/** The place after the closing quote of the string that begins at `from`. */
 function skipString(text: string, from: number): number {
   for (let at = from + 1; ; at++) {
     at = text.indexOf('"', at);

@@ -15,34 +15,34 @@ import { withDuckDb } from "../runtime/duckdb.ts";
 import { Refusal, retryAfter } from "./errors.ts";
 import { maybe, object, text, whole } from "./openapi.ts";
 
-/** A message that could not be read. */
+/** A message that cleaning rejected. */
 export interface Reject {
   table: Table;
   partition: number;
-  /** As decimal text, as DuckDB gives 64 bits. */
+  /** As decimal text, because it has 64 bits. */
   offset: string;
-  /** ISO 8601, or null for a message without a time. */
+  /** ISO 8601; null for a message without a time. */
   posted_at: string | null;
   reason: string;
   /** Column and value. */
   detail: string | null;
 }
 
-/** A reject with the message as it came. */
+/** A reject with its message unchanged. */
 export interface RejectWithMessage extends Reject {
   key: string | null;
-  /** The text, cut at `rawCharacters`; what is not UTF-8 shows as U+FFFD. Null for a tombstone. */
+  /** The text, cut at `rawCharacters`; bytes that are not UTF-8 become U+FFFD. Null for a tombstone. */
   raw: string | null;
   /** Size of the message, bytes. */
   bytes: number;
   utf8: boolean;
 }
 
-/** Questions about a lake's rejects. */
+/** Queries over a lake's rejects. */
 export interface Rejects {
-  /** The newest first, 100 at most. @throws {@link Refusal} when too many ask at once */
+  /** The newest first, 100 at most. @throws {@link Refusal} if too many queries wait */
   newest(which: { table?: Table; reason?: string }): Promise<Reject[]>;
-  /** @throws {@link Refusal} when too many ask at once */
+  /** @throws {@link Refusal} if too many queries wait */
   find(table: Table, partition: number, offset: string): Promise<RejectWithMessage | undefined>;
 }
 
@@ -64,7 +64,7 @@ export function addRejectSchemas(app: FastifyInstance): void {
 const rawCharacters = 200_000;
 const waitingQueries = 8;
 
-/** Opens the queries; a lake without rejects answers with none. */
+/** Opens the queries; a lake without rejects gives none. */
 export function openRejects(lake: string): Rejects {
   const query = rejectQueries(lake);
   return {
@@ -100,7 +100,7 @@ export function openRejects(lake: string): Rejects {
   };
 }
 
-/** Queries over a view `rejects`, one after the other on one thread: whoever asks can't take the machine. */
+/** Runs queries over a view `rejects` one after the other on one thread, so that they cannot take the whole machine. */
 function rejectQueries(lake: string): (sql: string) => Promise<Record<string, unknown>[]> {
   const limit = pLimit(1);
   const run = async (sql: string) => {
@@ -113,9 +113,9 @@ function rejectQueries(lake: string): (sql: string) => Promise<Record<string, un
   };
   return (sql) => {
     if (limit.pendingCount >= waitingQueries) {
-      throw new Refusal(503, "Too many look at the rejects at once; try again", retryAfter(1));
+      throw new Refusal(503, "Too many requests for rejects wait; try again", retryAfter(1));
     }
-    // Once more: clean may have put a file in another's place meanwhile.
+    // Retry: clean may have replaced a file meanwhile.
     return limit(() => run(sql).catch(() => run(sql)));
   };
 }

@@ -1,7 +1,7 @@
 /**
- * The HTTP server: the API that takes rows, the live page, health and metrics.
+ * The HTTP server: the API that accepts rows, the live page, health checks and metrics.
  *
- * It trusts no client: bodies, records, open requests, connections and times are bounded, and a foreign page in the
+ * It trusts no client: bodies, records, open requests, connections and times are limited, and a foreign page in the
  * user's browser can neither post nor read.
  *
  * @module
@@ -28,7 +28,7 @@ import { addOpenApi, error, object, ok, retry, text } from "./openapi.ts";
 import { addPage, type Commands } from "./page.ts";
 import { openTopics } from "./topics.ts";
 
-/** What the server tells, in the past tense. */
+/** An event of the server. */
 export type ServeFact = { fact: "listening"; url: string } | Notice;
 
 /** Settings of {@link serve}. */
@@ -36,28 +36,28 @@ interface ServeOptions {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   lake: string;
-  /** An address of this machine; others than loopback need a token. */
+  /** An address of this machine; all but loopback need a token. */
   host: string;
-  /** 0 takes a free one. */
+  /** 0 chooses a free port. */
   port: number;
-  /** What clients must show, as `Authorization: Bearer` or by the page's login. Default: none. */
+  /** Clients must show it as `Authorization: Bearer` or by the page's login. Default: none. */
   token?: string;
-  /** Takes `<anything>.pin` as this prefix's topic of pins, and so on. */
+  /** Whether `<anything>.pin` means this prefix's topic of pins, and so on. */
   anyPrefix: boolean;
   commands: Commands;
   signal: AbortSignal;
   onFact: (fact: ServeFact) => void;
 }
 
-/** How long a request waits for the broker, ms, about. */
+/** About how long a request waits for the broker, ms. */
 const waitMs = 10_000;
-/** When stopped: how long requests may go on until what is not being committed is given up, ms. */
+/** After a stop, requests continue for so long; then those whose commit has not begun are refused, ms. */
 const drainMs = 1_200;
 
 /**
- * Serves until stopped; then it finishes what it has begun, within 3 s.
+ * Serves until the signal aborts, then finishes open requests within 3 s.
  *
- * @throws `UsageError` where other machines could come in without a token, or the address can't be used
+ * @throws `UsageError` if other machines could connect without a token, or the address cannot be used
  */
 export async function serve(options: ServeOptions): Promise<void> {
   const { kafka, lake, host, port, token, commands, signal, onFact } = options;
@@ -73,7 +73,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   });
   const hardStop = new AbortController();
   const stopping = new Error("The server stops");
-  // The address is this server's alone, and so is the transactional id that it makes.
+  // No other server has this address, and so none has this transactional id.
   const transactionalId = () => `${kafka.prefix}.serve.${hostname()}.${app.listeningOrigin.replace(/^.*\//, "")}`;
   await using publisher = openPublisher({ kafka, transactionalId });
   await using live = openLiveStatus(options);
@@ -91,11 +91,11 @@ export async function serve(options: ServeOptions): Promise<void> {
     addHealth(app, { live, metrics, signal });
     refuseMethods();
     app.setNotFoundHandler(({ method, url }) => {
-      throw new Refusal(404, `There is no ${method} ${url.slice(0, 100)}; /openapi.json says what there is`);
+      throw new Refusal(404, `There is no ${method} ${url.slice(0, 100)}; /openapi.json lists all paths`);
     });
     await app.listen({ host, port }).catch(refuseAddress(options));
     onFact({ fact: "listening", url: app.listeningOrigin });
-    void live.snapshot(0); // connects, so that the first page has its numbers at once
+    void live.snapshot(0); // connects, so that the first page shows numbers sooner
     const onWait = (text: string) => onFact({ fact: "waited", text: text.replace(/; waiting up to.*/, "; waiting") });
     const preparing = topics.prepare({ signal, onWait }).then(
       (warnings) => {
@@ -142,7 +142,7 @@ export async function checkAddress(address: Address): Promise<void> {
 function checkToken({ host, token }: Pick<Address, "host" | "token">): void {
   if (token !== undefined || /^(localhost|127(\.\d+){3}|::1)$/.test(host)) return;
   throw new UsageError(
-    `Cannot serve on "${host}" without a token: other machines could post; set PIPELINE_TOKEN or --token-file, or leave --host out`,
+    `Cannot serve on "${host}" without a token: other machines could post; set PIPELINE_TOKEN or --token-file, or omit --host`,
   );
 }
 
@@ -150,7 +150,7 @@ const refuseAddress =
   ({ host, port }: Address) =>
   (error: NodeJS.ErrnoException): never => {
     const inUse = error.code === "EADDRINUSE";
-    const reason = inUse ? "another program listens there; choose another by --port" : error.message;
+    const reason = inUse ? "another program listens there; choose another port with --port" : error.message;
     throw new UsageError(`Cannot listen on ${host}, port ${port}: ${reason}`);
   };
 
@@ -163,9 +163,9 @@ function addHealth(
   app.get("/healthz", { schema: { summary: "Alive", security: [], response: ok("Alive", status("alive")) } }, () => ({
     status: "alive",
   }));
-  const away = "Kafka is away, or the server stops";
+  const away = "Kafka is unavailable, or the server is stopping";
   const ready = {
-    summary: "Kafka and the topics are there",
+    summary: "Kafka and the topics are available",
     security: [],
     response: { ...ok("Ready", status("ready")), "503": error(away, retry) },
   };
@@ -175,13 +175,13 @@ function addHealth(
     if (known && tableNames.every((table) => known[table].in_topic !== null)) return { status: "ready" };
     throw new Refusal(503, away, retryAfter(5));
   });
-  const schema = { summary: "Prometheus' text format", response: ok("Metrics", text, "text/plain") };
+  const schema = { summary: "Metrics in Prometheus' text format", response: ok("Metrics", text, "text/plain") };
   app.get("/metrics", { schema }, async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.text()),
   );
 }
 
-/** Notes every route, so that other methods of its path can be answered with those it has. */
+/** Collects the methods of every path; the returned function refuses the others with status 405. */
 function collectMethods(app: FastifyInstance): () => void {
   const methods = new Map<string, Set<string>>();
   app.addHook("onRoute", ({ url, method }) => {
@@ -196,7 +196,7 @@ function collectMethods(app: FastifyInstance): () => void {
         (name) => !known.has(name),
       );
       const refuse = async () => {
-        throw new Refusal(405, `${url} takes ${allow}`, { headers: { allow } });
+        throw new Refusal(405, `${url} accepts only ${allow}`, { headers: { allow } });
       };
       app.route({ method: others, url, schema: { hide: true }, onRequest: refuse, handler: refuse });
     }

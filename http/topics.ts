@@ -1,5 +1,5 @@
 /**
- * The three topics as the server knows them: made where they are missing, and what they take.
+ * The topics of the tables as the server needs them: created if they are missing, with their partitions and limits.
  *
  * @module
  */
@@ -11,11 +11,11 @@ import { ensureTopics, listOffsets } from "../kafka/topics.ts";
 import { retry } from "../runtime/retry.ts";
 
 export interface Topics {
-  /** Tries until Kafka is there or the signal says stop; returns what the topics' settings risk. */
+  /** Retries until Kafka is available or the signal aborts; returns warnings about the topics' settings. */
   prepare(options: { signal: AbortSignal; onWait: (text: string) => void }): Promise<string[]>;
-  /** How many partitions the topic has; `undefined` while Kafka is away. It asks again when `wanted` is beyond. */
+  /** How many partitions the topic has; `undefined` while Kafka is unavailable. Asks Kafka again if `wanted` is beyond them. */
   partitions(table: Table, wanted: number): Promise<number | undefined>;
-  /** The largest message the topic takes, bytes. */
+  /** The largest message that the topic accepts, bytes. */
   maxMessageBytes(table: Table): number;
 }
 

@@ -152,13 +152,13 @@ const pictures = {
   },
   top_country(rows) {
     const names = rows.map((row) => text(row[0]));
-    const told = names.length > 4 ? [...names.slice(0, 3), `${names.length - 3} more`] : names;
+    const list = names.length > 4 ? [...names.slice(0, 3), `${names.length - 3} more`] : names;
     return el(
       "p",
       { class: "figure" },
       el("strong", {}, short(rows[0][1])),
       " followers in ",
-      el("bdi", {}, oneLine(told.join(", ").replace(/, ([^,]*)$/, " and $1"))),
+      el("bdi", {}, oneLine(list.join(", ").replace(/, ([^,]*)$/, " and $1"))),
     );
   },
   top_category_by_age_group: (rows) =>

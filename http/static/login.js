@@ -1,4 +1,4 @@
-// Gives the token to the server, which answers with a cookie that no script can read.
+// Sends the token to the server, which answers with a cookie that no script can read.
 const form = document.getElementById("login");
 const token = document.getElementById("token");
 const wrong = document.getElementById("wrong");
@@ -13,7 +13,7 @@ form.addEventListener("submit", async (event) => {
   }).catch(() => undefined);
   if (answer?.ok) location.assign("/");
   else {
-    wrong.textContent = answer?.status === 401 ? "This is not the token." : "The server can't be asked now; try again.";
+    wrong.textContent = answer?.status === 401 ? "This token is wrong." : "Cannot reach the server; try again.";
     token.select();
   }
 });

@@ -1,4 +1,4 @@
-/** The report page in a real browser: skipped where there is none. */
+/** The report page in a real browser; skipped without one. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";

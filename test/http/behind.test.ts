@@ -1,4 +1,4 @@
-/** How far each table is behind MySQL, as the program tells it everywhere. */
+/** How far each table is behind MySQL: by status, the HTTP API and the metrics. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,7 +9,7 @@ import { openClient, startServer } from "../support/http_api.ts";
 import { shareServices } from "../support/services.ts";
 import { ok, run } from "../support/support.ts";
 
-test("status, the HTTP API and the metrics tell how far each table is behind MySQL", async () => {
+test("status, the HTTP API and the metrics report how far each table is behind MySQL", async () => {
   const services = await shareServices({ rows: 20, name: "behind" });
   const at = [...services.at, "--prefix", "behind"];
   const db = await connectMysql(services.mysql);
@@ -51,7 +51,7 @@ test("status, the HTTP API and the metrics tell how far each table is behind MyS
       user.gauges.every((value) => Number(value) > 0),
       String(user.gauges),
     );
-    // What is written to another table does not concern them.
+    // A write to another table does not put them behind.
     assert.deepEqual(others, { pin: even, geo: even });
     ok(await run(["post", ...at]));
     assert.deepEqual(

@@ -1,5 +1,5 @@
 /**
- * The live page in a real browser, while posts are emulated and cleaned: skipped where there is no browser.
+ * The live page in a real browser while posts are emulated and cleaned; skipped without a browser.
  */
 import assert from "node:assert/strict";
 import { readdir, readFile, rename } from "node:fs/promises";
@@ -83,12 +83,12 @@ const audit = async (where: Page, what: string) => {
 const number = async (table: string, stage: string) =>
   Number((await page.locator(`[data-table="${table}"][data-stage="${stage}"]`).textContent())?.replace(/,/g, ""));
 
-test("the login takes the token alone, by keyboard, and leads to the page", { skip }, async () => {
+test("the login accepts only the token, works by keyboard, and leads to the page", { skip }, async () => {
   await page.goto(url);
   assert.equal(new URL(page.url()).pathname, "/login");
   await page.keyboard.type("not the token at all");
   await page.keyboard.press("Enter");
-  await page.getByText("This is not the token.").waitFor();
+  await page.getByText("This token is wrong.").waitFor();
   await page.keyboard.type(token);
   await page.keyboard.press("Enter");
   await page.waitForURL(`${url}/`);
@@ -96,7 +96,7 @@ test("the login takes the token alone, by keyboard, and leads to the page", { sk
   assert.equal(await page.evaluate("document.cookie"), "");
 });
 
-test("the numbers move while posts are emulated and cleaned, and end right", { skip }, async () => {
+test("the numbers move while posts are emulated and cleaned, and are equal at the end", { skip }, async () => {
   const { at } = services;
   await noRejects("No message has been cleaned yet.");
   const empty = await stateIs(/^Nothing is posted yet$/);
@@ -143,8 +143,8 @@ test("the numbers move while posts are emulated and cleaned, and end right", { s
     const even = await stateIs(/^Up to date$/);
     assert.deepEqual([even.state, even.command], ["good", null]);
     const clock = String.raw`\d\d:\d\d:\d\d`;
-    const told = `^All ${(3 * posts).toLocaleString("en-US")} messages are cleaned; clean is running since ${clock} \\(process ${cleaning.pid}\\)$`;
-    assert.match(even.text, new RegExp(told));
+    const expected = `^All ${(3 * posts).toLocaleString("en-US")} messages are cleaned; clean is running since ${clock} \\(process ${cleaning.pid}\\)$`;
+    assert.match(even.text, new RegExp(expected));
     assert.equal(await page.locator("#posts li").count(), 12);
     await noRejects("No message was rejected.");
   } finally {
@@ -181,18 +181,18 @@ test("a deleted post is shown as deleted", { skip }, async () => {
   assert.equal((await run(["clean", ...services.at, "--quiet"])).code, 0);
 });
 
-test("hostile rows are shown and nothing of them runs; a reject opens by keyboard and shows its message", {
+test("hostile rows are shown as text and never run; a reject opens by keyboard and shows its message", {
   skip,
 }, async () => {
   for (const [table, value] of hostileRows) assert.equal(await produce(table, `[{"value":${value}}]`), 200);
-  // Neither a row nor a delete: the HTTP API does not take it, but whoever else writes to the topic can.
+  // Neither a row nor a delete: the HTTP API refuses it, but another producer can write it to the topic.
   const producer = kafkaClient(services.kafka).producer({ allowAutoTopicCreation: false });
   await producer.connect();
   await producer.send({ topic: "pinterest.pin", messages: [{ key: null, value: null }] });
   await producer.disconnect();
   await page.getByText("<script>document.title='hacked'</script><img").first().waitFor();
   await page.getByText('"><svg onload=alert(1)>').first().waitFor();
-  // Of this post only the place has come: what its title is nobody knows.
+  // Only the place of this post was posted, so its title is unknown.
   const placeOnly = page.locator("#posts li", { hasText: "900003" }).locator(".title");
   assert.equal(await placeOnly.textContent(), "…");
   assert.equal((await run(["clean", ...services.at, "--quiet"])).code, 3);
@@ -205,7 +205,7 @@ test("hostile rows are shown and nothing of them runs; a reject opens by keyboar
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await page.locator("dialog[open]").waitFor();
-  // The list is made anew while the dialog is open, as news makes it.
+  // The list is rebuilt while the dialog is open, as new rejects would do.
   await page.evaluate("document.querySelector('#rejects button').id = 'old'");
   await page.evaluate("document.querySelector('#filter').dispatchEvent(new Event('change'))");
   await page.locator("#old").waitFor({ state: "detached" });
@@ -254,7 +254,7 @@ test("axe finds no violation: the page, a reject, the login; light, dark and nar
   }
 });
 
-test("of many rejects the newest are shown, and how many there are", { skip }, async () => {
+test("the newest of many rejects are shown, with the number of all", { skip }, async () => {
   const records = Array.from({ length: 1_100 }, () => ({ value: "no object" }));
   assert.equal(await produce("user", records), 200);
   assert.equal((await run(["clean", ...services.at, "--quiet"])).code, 3);
@@ -312,7 +312,7 @@ test("a ledger that is not balanced is shown by the page, by status and by repor
   const tampered = name.replace(/-(\d+)\.tsv$/, (_, messages: string) => `-${Number(messages) - 1}.tsv`);
   assert.notEqual(tampered, name);
   await rename(join(bronze, name), join(bronze, tampered));
-  const told =
+  const message =
     /The ledger is not balanced: geo: \d+ messages, but \d+ clean \+ \d+ superseded \+ \d+ deleted \+ \d+ rejected\./;
   try {
     await wrong.waitFor();
@@ -320,10 +320,10 @@ test("a ledger that is not balanced is shown by the page, by status and by repor
     assert.equal(await isBalanced(), "pin true, geo false, user true");
     assert.match((await run(["status", ...at])).stdout, /balanced +yes +NO +yes\n/);
     const cleaned = await run(["clean", ...at]);
-    assert.deepEqual([cleaned.code, told.test(cleaned.stderr)], [1, true], cleaned.stderr);
+    assert.deepEqual([cleaned.code, message.test(cleaned.stderr)], [1, true], cleaned.stderr);
     for (const json of [[], ["--json"]]) {
       const { code, stdout, stderr } = await run(["report", ...json, ...at]);
-      assert.deepEqual([code, told.test(stderr)], [1, true], stderr);
+      assert.deepEqual([code, message.test(stderr)], [1, true], stderr);
       if (json.length > 0) assert.ok("ledger" in JSON.parse(stdout));
       else assert.match(stdout, /balanced +yes +NO +yes\n/);
     }
@@ -335,7 +335,7 @@ test("a ledger that is not balanced is shown by the page, by status and by repor
   await wrong.waitFor({ state: "hidden" });
 });
 
-test("a table that is behind MySQL says so, until it is posted", { skip }, async () => {
+test("the page shows how far a table is behind MySQL until it is posted", { skip }, async () => {
   const { at, mysql } = services;
   const behind = (table: string, text: RegExp) =>
     page.locator(`td:has([data-table="${table}"][data-stage="mysql"]) .note`, { hasText: text });
@@ -408,6 +408,6 @@ test("the page with its scripts is under 100 kB", { skip }, async () => {
   await view.close();
 });
 
-test("the page asks nobody but its server, and nothing broke its policy", { skip }, () => {
+test("the page requests only from its server, and never violates its policy", { skip }, () => {
   watched.isQuiet(url);
 });

@@ -39,7 +39,7 @@ after(async () => {
   await services?.close();
 });
 
-test("send-data takes short and full names, one row or a list, and tells where each row stands, byte for byte", async () => {
+test("send-data accepts short and full names, one row or a list, and answers with the offset of each row, which is stored byte for byte", async () => {
   const odd =
     '{"index": 12345678901234567890,\n\t"title":"\\u00e9\\ud83d\\ude00 \\"}],[{", "latitude":-0, "latitude":1e-7}';
   const one = await sendData(`{"topic_name":"pin","data":${odd} }`);
@@ -65,7 +65,7 @@ test("send-data takes short and full names, one row or a list, and tells where e
   );
 });
 
-test("topics answers as the Kafka REST proxy does, with keys and partitions as given, for any prefix when told so", async () => {
+test("topics answers like the Kafka REST proxy, keeps keys and partitions, and accepts any prefix with --any-prefix", async () => {
   assert.deepEqual((await ask("/topics")).body, ["api.pin", "api.geo", "api.user"]);
   const records = [
     { value: { ind: 7 } },
@@ -98,7 +98,7 @@ test("topics answers as the Kafka REST proxy does, with keys and partitions as g
   );
 });
 
-test("a record with a key and no value deletes: its key is stored, and no value", async () => {
+test("a record with a key and no value is a delete: its key is stored without a value", async () => {
   const greatest = "9223372036854775807";
   const keys = `7, "8", "007", 0, ${greatest}, "${greatest}"`.split(", ");
   const { status, body } = await produce("api.user", `{"records": [${keys.map(deletes).join()}]}`);
@@ -111,10 +111,10 @@ test("a record with a key and no value deletes: its key is stored, and no value"
   );
 });
 
-/** A record that deletes, as text: its key is JSON. */
+/** A record that deletes, as text; the key is JSON. */
 const deletes = (key: string) => `{"key": ${key}, "value": null}`;
 
-test("what is wrong is told, and nothing of it is stored", async () => {
+test("an invalid request is refused with its reason, and nothing of it is stored", async () => {
   const count = async () => {
     const all = [];
     for (const table of tableNames) all.push((await readTopic(services.kafka, `api.${table}`)).length);
@@ -146,7 +146,7 @@ test("what is wrong is told, and nothing of it is stored", async () => {
     [typed("/send-data", undefined), 415, /must be application\/json, but none was given$/],
     [typed("/send-data", proxy["content-type"]), 415, /must be application\/json, not "application\/vnd/],
     [typed("/login", "text/plain"), 415, /must be application\/json, not "text\/plain"$/],
-    [ask("/send-data", { method: "PUT" }), 405, /takes POST/],
+    [ask("/send-data", { method: "PUT" }), 405, /accepts only POST/],
     [ask("/nothing"), 404, /no GET \/nothing/],
     [produce("api.pins", { records: [{ value: {} }] }), 404, /not found/, 40401],
     [produce("pin", {}), 422, /"records" must be a list/, 422],
@@ -189,17 +189,17 @@ test("what is wrong is told, and nothing of it is stored", async () => {
   assert.deepEqual(await count(), earlier);
 });
 
-test("a topic of another prefix is refused, with what to do", async () => {
+test("a topic of another prefix is refused with a remedy", async () => {
   const { server: own, url: at } = await startServer("own");
   try {
-    const remedy = "; start serve with --any-prefix to take it";
-    for (const [name, told] of [
+    const remedy = "; start serve with --any-prefix to accept it";
+    for (const [name, hint] of [
       ["0a5e6ec37a2f.pin", remedy],
       ["0a5e6ec37a2f.pins", ""],
     ] as const) {
       const { status, body } = await produce(name, { records: [{ value: {} }] }, at);
       assert.equal(status, 404);
-      assert.equal(body.message, `Topic "${name}" not found; there are "own.pin", "own.geo", "own.user"${told}`);
+      assert.equal(body.message, `Topic "${name}" not found; there are "own.pin", "own.geo", "own.user"${hint}`);
     }
   } finally {
     own.kill("SIGTERM");
@@ -207,7 +207,7 @@ test("a topic of another prefix is refused, with what to do", async () => {
   }
 });
 
-test("foreign pages stay out: a foreign Origin, a name that was made to point here", async () => {
+test("foreign pages are refused: a foreign Origin, a foreign name that resolves to this server", async () => {
   const { host } = new URL(url);
   const status = (headers: Record<string, string>) =>
     new Promise<number | undefined>((resolve, reject) => {
@@ -231,7 +231,7 @@ test("foreign pages stay out: a foreign Origin, a name that was made to point he
   assert.equal(await status({ host: `evil.example:${port}`, origin: `http://evil.example:${port}` }), 403);
 });
 
-test("many at once share transactions, and every answer is true", async () => {
+test("concurrent requests share transactions, and every answer is true", async () => {
   const transactions = async () =>
     Number(/^pipeline_transactions_total\{outcome="stored"\} (\d+)/m.exec((await ask("/metrics")).text)?.[1]);
   const earlier = await transactions();
@@ -257,7 +257,7 @@ test("many at once share transactions, and every answer is true", async () => {
 /** COURSE_TRIPLES=1000 takes a minute. */
 const triples = Number(process.env.COURSE_TRIPLES ?? 60);
 
-test("the course's own kind of script posts its triples to both endpoints", async (t) => {
+test("a script like the course's posts its triples to both endpoints", async (t) => {
   const python = spawnSync("python3", ["-c", "import requests"]);
   if (python.status !== 0) return t.skip("python3 with requests is not installed");
   const { server: own, url: at } = await startServer("course", ["--any-prefix"]);
@@ -291,7 +291,7 @@ test("the course's own kind of script posts its triples to both endpoints", asyn
   }
 });
 
-test("without a token no other machine is served; with one, nothing is told without it", async () => {
+test("without a token the server listens on loopback only; with one, it answers nobody without it", async () => {
   const open = await run(["serve", ...services.at, "--host", "0.0.0.0", "--port", "0"]);
   assert.equal(open.code, 2);
   assert.match(open.stderr, /Cannot serve on "0.0.0.0" without a token/);
@@ -327,7 +327,7 @@ test("without a token no other machine is served; with one, nothing is told with
     const other = (await logIn(token)).headers.get("set-cookie")?.split(";")[0] as string;
     const withCookie = async (cookie: string) => (await ask("/status", { at, headers: { cookie } })).status;
     assert.deepEqual([await withCookie(forged), await withCookie(other)], [401, 200]);
-    // A logout ends its session on the server, and what that session watches; another session goes on.
+    // A logout ends its session on the server and its event streams; another session continues.
     const watch = (cookie: string) => fetch(`${at}/events`, { headers: { cookie } });
     const [ending, going] = [await watch(session), await watch(other)];
     const out = await ask("/logout", { at, method: "POST", headers: { cookie: session } });
@@ -350,7 +350,7 @@ test("without a token no other machine is served; with one, nothing is told with
   assert.deepEqual([both.code, /two tokens/.test(both.stderr)], [2, true], both.stderr);
 });
 
-test("the description names every route that Fastify has, and no other", async () => {
+test("the description names exactly the routes that Fastify has", async () => {
   const routes: RouteOptions[] = [];
   const collect = (message: unknown) =>
     void (message as { fastify: FastifyInstance }).fastify.addHook("onRoute", (route) => void routes.push(route));
@@ -390,7 +390,7 @@ test("the description names every route that Fastify has, and no other", async (
   assert.deepEqual(hidden.sort(), paths.map((url) => `${url} 405`).sort());
 });
 
-test("health, metrics and the page's own questions are answered as described", async () => {
+test("health, metrics and the requests of the page are answered as described", async () => {
   for (const path of ["/healthz", "/readyz", "/metrics", "/status", "/rejects", "/", "/page/page.js"]) {
     assert.equal((await ask(path)).status, 200, path);
   }
@@ -405,7 +405,7 @@ test("health, metrics and the page's own questions are answered as described", a
   assert.match((await ask("/metrics")).text, /^pipeline_http_rows_total\{table="pin",outcome="stored"\} \d+$/m);
 });
 
-test("the latest posts are the newest by time, whichever topic they came by, with what each topic says of them", async () => {
+test("the latest posts are the newest by time over all topics, with the fields of each topic", async () => {
   const { server: first, url: at } = await startServer("latest");
   for (const [topic_name, ind] of [
     ["geo", 1],
@@ -418,7 +418,7 @@ test("the latest posts are the newest by time, whichever topic they came by, wit
     await sendData({ topic_name, data: { ind } }, at);
     await sleep(5);
   }
-  // A post's rows are found behind many newer messages of one topic, each with the mark of its transaction.
+  // A post's rows are found behind many newer messages of one topic, each with its transaction marker.
   for (const topic_name of tableNames) await sendData({ topic_name, data: { ind: 6, title: "six" } }, at);
   for (let n = 0; n < 60; n++) await sendData({ topic_name: "pin", data: { ind: 7 } }, at);
   first.kill("SIGTERM");
@@ -444,7 +444,7 @@ test("the latest posts are the newest by time, whichever topic they came by, wit
   }
 });
 
-/** Keeps so many raw connections open, each with `text` sent; those that the server closes are opened again. */
+/** Keeps so many raw connections open and sends `text` on each; reopens those that the server closes. */
 function besiege(at: string, { count, text, from }: { count: number; text: string; from?: string }) {
   const port = Number(new URL(at).port);
   const sockets = new Set<Socket>();
@@ -476,7 +476,7 @@ function besiege(at: string, { count, text, from }: { count: number; text: strin
   };
 }
 
-/** Posts one row, over a connection of its own unless an agent keeps one. */
+/** Posts one row over a new connection, unless an agent keeps one. */
 const postRow = (at: string, headers: Record<string, string>, agent: Agent | false = false) =>
   new Promise<number | string>((resolve) => {
     const options = { method: "POST", headers: { ...json, ...headers }, agent };
@@ -490,7 +490,7 @@ const postRow = (at: string, headers: Record<string, string>, agent: Agent | fal
 const startOf = (path: string, length: number, body = "") =>
   `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`;
 
-test("whoever is not let in yet, and whoever sends nothing, takes nothing from those who post", async () => {
+test("clients that show no token or send nothing do not slow down those that post", async () => {
   const env = { PIPELINE_TOKEN: "a-token-against-sieges" };
   const { server: own, url: closed } = await startServer("besieged", [], env);
   const attacks = {
@@ -528,7 +528,7 @@ test("whoever is not let in yet, and whoever sends nothing, takes nothing from t
   }
 });
 
-test("many connections of one address end one another, not those of another address, earlier or later", async () => {
+test("too many connections of one address end one another, never those of another address", async () => {
   const port = Number(new URL(url).port);
   const ask = async (socket: Socket) => {
     let answer = "";
@@ -552,7 +552,7 @@ test("many connections of one address end one another, not those of another addr
   }
 });
 
-test("a head or a login that is too slow or too large is ended, a login beside them goes well", async () => {
+test("a head or a login that is too slow or too large is ended, and a login beside them succeeds", async () => {
   const env = { PIPELINE_TOKEN: "a-token-against-sieges" };
   const { server: own, url: at } = await startServer("slow", [], env);
   const slow = ["", "POST /send-data HTTP/1.1\r\n", startOf("/login", 4_000, "{"), startOf("/logout", 4_000, "{")].map(
@@ -574,10 +574,10 @@ test("a head or a login that is too slow or too large is ended, a login beside t
   }
 });
 
-test("a flood of bodies is refused, not kept, and those that stop coming make room", async () => {
+test("a flood of bodies is refused, and bodies that stall make room", async () => {
   const flood = besiege(url, { count: 10, text: startOf("/send-data", 3_900_000, "[".repeat(3_899_999)) });
   try {
-    // Eight of them are all that is kept: 32 MB.
+    // Memory holds eight of them: 32 MB.
     for (let tries = 0; tries < 100 && flood.closed() === 0; tries++) await sleep(50);
     assert.match(flood.answers(), /^HTTP\/1.1 503 [\s\S]*retry-after: 1\r\n[\s\S]*Too many requests are open/i);
     assert.equal((await ask("/healthz")).status, 200);
@@ -599,7 +599,7 @@ test("a flood of bodies is refused, not kept, and those that stop coming make ro
   }
 });
 
-test("stopped, it answers what it has begun and ends within 3 s, with exit code 143", async () => {
+test("after SIGTERM the server answers open requests and ends within 3 s with exit code 143", async () => {
   const { server: own, url: at } = await startServer("ended");
   const events = await fetch(`${at}/events`);
   const asked = Array.from({ length: 50 }, (_, n) => sendData({ topic_name: "pin", data: { index: n } }, at));

@@ -144,7 +144,7 @@ test("while Kafka is unavailable, rows are refused after a while with a message 
       api.produce("geo", { records: [{ value: { ind: 1 } }] }),
     ]);
     for (const { status, headers, body } of answers) {
-      assert.deepEqual([status, body.error ?? body.message], [503, "Nothing was stored: Kafka is away"]);
+      assert.deepEqual([status, body.error ?? body.message], [503, "Nothing was stored: Kafka is unavailable"]);
       assert.equal(headers.get("retry-after"), "5");
     }
   } finally {
