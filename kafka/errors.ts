@@ -37,7 +37,7 @@ export function explainKafka(error: unknown, settings: KafkaSettings): Error {
   const why = [cause.message, ...new Set(failures.map(({ message }) => message))].join(": ");
   if ([cause as Error & { type?: string }, ...failures].some(({ type }) => type?.includes("AUTHORIZATION"))) {
     return new UsageError(
-      `Kafka at ${where} refuses: ${why}; grant the user of KAFKA.SASL the permissions that topics ${settings.prefix}.* need (see deploy/README.md)`,
+      `Kafka at ${where} refuses: ${why}; grant the user of KAFKA.SASL the permissions that topics ${settings.prefix}.* need (see docs/own-services.md)`,
       { cause: error },
     );
   }
