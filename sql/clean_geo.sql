@@ -1,5 +1,5 @@
--- Every message of the geo topic as a row of silver; where a rule is broken, why, and the bytes as they came.
--- judged has the reasons in their order, after those of message_fault; cleaned has the rules of the columns.
+-- Every message of the geo topic as a row of silver. If it breaks a rule: the reason, and the unchanged bytes.
+-- cleaned: the rules of the columns. judged: the reasons in their order, after those of message_fault.
 WITH parsed AS (
   SELECT *, message_fields(value_is, value, 'ind, timestamp, latitude, longitude, country') AS f
   FROM bronze

@@ -1,5 +1,5 @@
--- Every message of the pin topic as a row of silver; where a rule is broken, why, and the bytes as they came.
--- judged has the reasons in their order, after those of message_fault; trimmed and cleaned have the columns' rules.
+-- Every message of the pin topic as a row of silver. If it breaks a rule: the reason, and the unchanged bytes.
+-- trimmed, cleaned: the rules of the columns. judged: the reasons in their order, after those of message_fault.
 WITH parsed AS (
   SELECT *,
     message_fields(value_is, value, 'index, unique_id, title, description, poster_name, follower_count, tag_list, '
@@ -31,7 +31,7 @@ trimmed AS (
 cleaned AS (
   SELECT *,
     whole_number(key_text) AS ind,
-    -- In digits, as a product of doubles would not be exact: k, M and B append zeros, which a fraction fills.
+    -- As text, because a product of doubles is not exact: k, M and B append zeros, and fraction digits replace them.
     TRY_CAST(CASE
       WHEN full_match(followers, '[0-9]+[kKmMbB]?')
         THEN replace(replace(replace(lower(followers), 'k', '000'), 'm', '000000'), 'b', '000000000')

@@ -1,4 +1,4 @@
--- What the answers leave out, counted over the clean rows of each table.
+-- Counts of clean rows that the answers leave out.
 SELECT *
 FROM (
   SELECT CAST(count(*) AS BIGINT) AS pins,

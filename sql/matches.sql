@@ -1,4 +1,4 @@
--- How many pins there are, and how many have a row in the other tables.
+-- The number of pins, and of pins with a row in the other tables.
 SELECT CAST(count(*) AS BIGINT) AS pins, CAST(count(geo.ind) AS BIGINT) AS with_geo,
   CAST(count(users.ind) AS BIGINT) AS with_user,
   CAST(count(CASE WHEN geo.ind IS NOT NULL AND users.ind IS NOT NULL THEN 1 END) AS BIGINT) AS with_both

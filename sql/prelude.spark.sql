@@ -1,8 +1,8 @@
--- The functions of the dialect that sql/ is written in, for Spark 4.1; prelude.duckdb.sql defines the same for DuckDB.
--- To be run once per session; spark.sql.session.timeZone must be UTC, and for files that others read as well
--- spark.sql.parquet.outputTimestampType TIMESTAMP_MICROS.
+-- The functions that the SQL in sql/ uses, for Spark 4.1; prelude.duckdb.sql defines the same for DuckDB.
+-- Run it once per session. spark.sql.session.timeZone must be UTC; for files that other programs read, set
+-- spark.sql.parquet.outputTimestampType to TIMESTAMP_MICROS.
 
--- A key or value of bronze as text (null if there is none), as the bytes that came, and its size in bytes.
+-- A key or value of bronze as text (null if it is not text), as bytes, and its size in bytes.
 CREATE OR REPLACE TEMPORARY FUNCTION text_of(kind STRING, s STRING) RETURNS STRING RETURN
   CASE kind WHEN 't' THEN coalesce(s, '') WHEN 'u' THEN decode(unbase64(s), 'UTF-8') END;
 CREATE OR REPLACE TEMPORARY FUNCTION bytes_of(kind STRING, s STRING) RETURNS BINARY RETURN
@@ -23,31 +23,31 @@ CREATE OR REPLACE TEMPORARY FUNCTION blanks() RETURNS STRING RETURN decode(unhex
   '090A0B0C0D20C285C2A0E19A80E28080E28081E28082E28083E28084E28085E28086E28087E28088E28089E2808AE2808B'
   || 'E280A8E280A9E280AFE2819FE281A0E38080EFBBBF'), 'UTF-8');
 CREATE OR REPLACE TEMPORARY FUNCTION trim_text(s STRING) RETURNS STRING RETURN nullif(trim(BOTH blanks() FROM s), '');
--- No trim_text here, as a SQL function can't take a lambda's variable.
+-- Without trim_text, because an SQL function does not accept the variable of a lambda.
 CREATE OR REPLACE TEMPORARY FUNCTION split_tags(s STRING) RETURNS ARRAY<STRING> RETURN nullif(
   filter(transform(split(s, ','), tag -> trim(BOTH blanks() FROM tag)), tag -> tag <> ''), array());
 
--- Spark's JSON functions don't mind what follows the first value; in brackets, alone and with a second, it shows.
+-- Spark's JSON functions ignore text after the first value; as an array, with and without a second value, it shows.
 CREATE OR REPLACE TEMPORARY FUNCTION json_ok(s STRING) RETURNS BOOLEAN RETURN
   try_parse_json('[' || s || ']') IS NOT NULL
     AND json_array_length('[' || s || ']') = 1 AND json_array_length('[' || s || ',0]') = 2;
--- The columns of a JSON object as texts, null if s is none.
+-- The columns of a JSON object as texts; null if s is not an object.
 CREATE OR REPLACE TEMPORARY FUNCTION json_fields(s STRING, columns STRING) RETURNS MAP<STRING, STRING> RETURN
   CASE WHEN trim_text(s) LIKE '{%' AND json_ok(s) THEN from_json(s, 'map<string,string>') END;
--- Those of the columns that are missing in a JSON object, null if there is none.
+-- The columns that are missing in a JSON object; null if none is.
 CREATE OR REPLACE TEMPORARY FUNCTION absent(s STRING, columns STRING) RETURNS STRING RETURN
   nullif(array_join(array_except(split(columns, ', '), json_object_keys(s)), ', '), '');
 
--- The named columns of a message as texts, null if the message is no JSON object of at most 16 MB.
+-- The named columns of a message as texts; null if the message is not a JSON object of at most 16 MB.
 CREATE OR REPLACE TEMPORARY FUNCTION message_fields(value_is STRING, value STRING, columns STRING)
   RETURNS MAP<STRING, STRING> RETURN
   json_fields(CASE WHEN size_of(value_is, value) <= 16777216 THEN text_of(value_is, value) END, columns);
--- Those of the columns that are missing in the message of f, null if there is none.
+-- The columns that are missing in the message of f; null if none is.
 CREATE OR REPLACE TEMPORARY FUNCTION missing_columns(f MAP<STRING, STRING>, value_is STRING, value STRING,
   columns STRING) RETURNS STRING RETURN CASE
   WHEN exists(split(columns, ', '), name -> f[name] IS NULL) AND f IS NOT NULL
     THEN absent(text_of(value_is, value), columns) END;
--- Why the whole message is rejected, null if it is not.
+-- The reason to reject the whole message; null if there is none.
 CREATE OR REPLACE TEMPORARY FUNCTION message_fault(f MAP<STRING, STRING>, value_is STRING, value STRING, missing STRING,
   ind BIGINT) RETURNS STRING RETURN CASE
   WHEN f IS NULL THEN CASE
@@ -67,7 +67,7 @@ CREATE OR REPLACE TEMPORARY FUNCTION message_detail(reason STRING, value_is STRI
   WHEN value_is = 'b' THEN 'value: not UTF-8'
   ELSE 'value: ' || text_of(value_is, value) END;
 
--- A column's text as a number or an instant, null if it is none.
+-- The text of a column as a number or an instant; null if it is neither.
 CREATE OR REPLACE TEMPORARY FUNCTION whole_number(s STRING) RETURNS BIGINT RETURN
   CASE WHEN full_match(s, '[0-9]+') THEN TRY_CAST(s AS BIGINT) END;
 CREATE OR REPLACE TEMPORARY FUNCTION decimal_number(s STRING) RETURNS DOUBLE RETURN CASE

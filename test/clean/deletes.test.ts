@@ -1,4 +1,4 @@
-/** Deletes: messages with a key and no value, held against an independent count of them. */
+/** Deletes: messages with a key and no value, against an independent implementation. */
 import assert from "node:assert/strict";
 import { copyFileSync, existsSync } from "node:fs";
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
@@ -24,7 +24,7 @@ after(() => folder.remove());
 
 const settings = (lake: string) => ({ lake, signal: new AbortController().signal, onFact: () => {} });
 
-/** A message of the geo topic: the row of `ind`, or with the value null its delete. */
+/** A message of the geo topic: a row of `ind`, or its delete if the value is null. */
 const message = (offset: number, ind: number, more: Partial<Message> = {}): Message => ({
   ...{ partition: 0, offset, postedAt: 1_700_000_000_000 + offset, key: Buffer.from(`${ind}`) },
   value: Buffer.from(JSON.stringify(validRow("geo", ind))),
@@ -32,14 +32,14 @@ const message = (offset: number, ind: number, more: Partial<Message> = {}): Mess
 });
 const gone = { value: null };
 
-/** All that a lake says of the geo topic. */
+/** Silver, deletes and rejects of geo in a lake. */
 const contents = async (lake: string) => ({
   silver: await readSilver(lake, "geo"),
   deletes: await readDeletes(lake, "geo"),
   rejects: await readRejects(lake, "geo"),
 });
 
-/** Fails where a lake, or what rebuild makes of it, is not what the oracle makes of the messages. */
+/** Asserts that a lake, also after a rebuild, equals the result of the oracle. */
 async function checkLake(lake: string, messages: Message[], ledger: object | undefined): Promise<void> {
   const wanted = cleanTable("geo", messages);
   const found = await contents(lake);
@@ -65,7 +65,7 @@ async function checkLake(lake: string, messages: Message[], ledger: object | und
   assert.deepEqual(gold, [numbers]);
 }
 
-// What is posted of an ind, in this order, and what wins; the number after @ is the time, otherwise it rises.
+// The messages of an ind in order, and the winner. The number after @ is the time; otherwise times rise.
 const stories: [what: string, story: string, wins: "row" | "delete"][] = [
   ["a row that is deleted", "row delete", "delete"],
   ["a delete of an ind that never was", "delete", "delete"],
@@ -85,7 +85,7 @@ const stories: [what: string, story: string, wins: "row" | "delete"][] = [
   ["a delete without a time", "row@0 delete@none", "row"],
 ];
 
-test("the newest message of an ind wins, be it a row or a delete, in batches of any size", async () => {
+test("the newest row or delete of an ind wins, in batches of any size", async () => {
   const messages = stories.flatMap(([, story], i) =>
     story.split(" ").map((event, at) => {
       const [kind, time = `${at}`] = event.split("@");
@@ -93,7 +93,7 @@ test("the newest message of an ind wins, be it a row or a delete, in batches of 
       return message(i * 10 + at, i, { postedAt, ...(kind === "delete" && gone) });
     }),
   );
-  // A block with nothing but a delete.
+  // A block with only a delete.
   messages.push(message(1000, 2 ** 28, gone));
   for (const size of [1, 4, 100]) {
     const lake = join(folder.path, `stories-${size}`);
@@ -110,7 +110,7 @@ test("the newest message of an ind wins, be it a row or a delete, in batches of 
   }
 });
 
-test("a delete has a key of digits that fit 64 bits; other messages without a value, and blanks, are rejects", async () => {
+test("a delete has a key of digits that fit 64 bits; other messages without a value, and of blanks, are rejects", async () => {
   const keys: [key: string | null, ind?: bigint][] = [
     ...([
       ["0", 0n],
@@ -147,7 +147,7 @@ test("a delete has a key of digits that fit 64 bits; other messages without a va
   }
 });
 
-/** Rows, deletes and rejects of a few inds in two blocks, of two partitions, with times that repeat. */
+/** Rows, deletes and rejects of a few inds in two blocks and two partitions, with repeated times. */
 function someMessages(dice: Random, count: number): Message[] {
   const next = [0, 0];
   return Array.from({ length: count }, (_, i) => {
@@ -164,7 +164,7 @@ function someMessages(dice: Random, count: number): Message[] {
   });
 }
 
-test("batches of any size, and a rebuild, give what an independent count of rows and deletes gives", async (t) => {
+test("batches of any size, and a rebuild, give the result of an independent implementation", async (t) => {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e6));
   t.diagnostic(`repeat with SEED=${seed}`);
   for (const [i, perFile] of [1, 5].entries()) {
@@ -180,7 +180,7 @@ test("batches of any size, and a rebuild, give what an independent count of rows
   }
 });
 
-/** Groups files at random, those of a partition in order. */
+/** Groups files at random, in the order of each partition. */
 function grouped(files: BronzeFile[], dice: Random): BronzeFile[][] {
   const left = [0, 1].map((partition) => files.filter((file) => file.partition === partition));
   const groups: BronzeFile[][] = [];
@@ -191,7 +191,7 @@ function grouped(files: BronzeFile[], dice: Random): BronzeFile[][] {
   return groups;
 }
 
-test("stopped at each rename and grouped anew, every file shows at any moment what the messages up to there give", async (t) => {
+test("after a stop at each rename, with other groups of files, each file equals the result of the messages applied to it", async (t) => {
   const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e6));
   t.diagnostic(`repeat with SEED=${seed}`);
   const kept = join(folder.path, "kept");
@@ -230,7 +230,7 @@ test("stopped at each rename and grouped anew, every file shows at any moment wh
   }
 });
 
-/** Fails where a file of silver or of deletes does not hold what the oracle makes of the messages applied to it. */
+/** Asserts that each file of silver and deletes equals the result of the oracle for the messages applied to it. */
 async function checkFile(file: string, messages: Message[]): Promise<void> {
   const [{ applied } = {}] = await query(
     `SELECT decode(value) AS applied FROM parquet_kv_metadata('${file}') WHERE decode(key) = 'applied'`,
@@ -251,7 +251,7 @@ async function checkFile(file: string, messages: Message[]): Promise<void> {
 
 const block = (ind: bigint) => (ind < 2n ** 28n ? ind / 65_536n : 4096n + ((ind / 65_536n) % 64n));
 
-test("without deletes there is no folder for them, and deletes.sql is not looked at", async () => {
+test("without deletes there is no folder for them, and deletes.sql is not run", async () => {
   const lake = join(folder.path, "none");
   const seen: string[] = [];
   const onStep = (step: unknown) => void seen.push((step as Step).name);
@@ -263,7 +263,7 @@ test("without deletes there is no folder for them, and deletes.sql is not looked
   assert.ok(!existsSync(paths(lake).deletes("geo")));
 });
 
-test("what an earlier version has rejected stays a reject and is balanced, until a rebuild takes it as deletes", async () => {
+test("rejects of an earlier version stay rejects, and balanced, until a rebuild turns them into deletes", async () => {
   const sql = await Promise.all(
     ["earlier", "own"].map(async (name) => {
       const path = join(folder.path, `sql-${name}`);
@@ -285,7 +285,7 @@ test("what an earlier version has rejected stays a reject and is balanced, until
     assert.ok(Number(after.ledger[1]?.deleted) > 0);
     const rebuilt = await rebuild(settings(lake));
     await checkLake(lake, messages, rebuilt.ledger[1]);
-    // The other way round the deletes go, and the rows that they had taken are there again.
+    // With the old SQL the deletes disappear, and the rows that they had removed are back.
     useSqlFolder(earlier);
     const back = await rebuild(settings(lake));
     assert.deepEqual([back.ledger[1]?.deleted, back.ledger[1]?.rejected], [0, 10]);
@@ -295,7 +295,7 @@ test("what an earlier version has rejected stays a reject and is balanced, until
   }
 });
 
-test("a file of deletes that is lost shows in the ledger, and a rebuild makes it again", async () => {
+test("a lost file of deletes shows in the ledger, and a rebuild recreates it", async () => {
   const lake = join(folder.path, "lost");
   const messages = Array.from({ length: 20 }, (_, i) => message(i, i % 8, i % 3 === 0 ? gone : {}));
   await makeLake(lake, { geo: messages }, { perFile: 7 });
