@@ -114,7 +114,7 @@ async function inspect(reader: TableReader, { table, mysql }: Job, emit: Posting
 async function placeInLog(db: Database, { table, mysql }: Job, emit: Posting["emit"]): Promise<LogTable | undefined> {
   const why = await canFollow(db, table);
   if (why) {
-    emit({ fact: "warned", text: `${why}; until then post sees only new rows with keys above the last one` });
+    emit({ fact: "warned", text: `${why}; post sees only new rows with keys above the last one` });
     return undefined;
   }
   for (const text of await unloggedChanges(db, table)) emit({ fact: "warned", text });

@@ -183,7 +183,7 @@ test("if the log cannot be read, post says in one line what to grant, and sees o
   const args = ["post", "--creds", path, "--data", services.data, "--prefix", "log-limited"];
   const warnings = ({ stderr }: { stderr: string }) => stderr.split("\n").filter((line) => line.startsWith("Warning"));
   assert.deepEqual(warnings(ok(await run(args))), [
-    "Warning: Cannot follow the binary log of MySQL: run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'limited'; until then post sees only new rows with keys above the last one",
+    "Warning: Cannot follow the binary log of MySQL: run GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'limited'; post sees only new rows with keys above the last one",
   ]);
   await sql("INSERT INTO user_data VALUES (-2, 'Below', 'All', 30, NULL), (9500, 'Above', 'All', 30, NULL)");
   const { stderr } = ok(await run(args));
