@@ -154,6 +154,7 @@ async function showAnswers({ report }) {
   }
   const { answers = [] } = (await answer?.json()) ?? {};
   $("answers").replaceChildren(...answers.map(answerCard));
+  $("no-answers").hidden = answers.length > 0;
 }
 
 // ---- the connection
