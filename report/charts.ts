@@ -1,6 +1,6 @@
 /**
- * The charts of the report: SVG text made by ECharts, without a browser. Colours are the page's CSS variables, so that
- * one chart serves light and dark.
+ * The charts of the report: ECharts draws SVG text, without a browser. Colours are the page's CSS variables, so that one
+ * chart serves light and dark.
  *
  * @module
  */
@@ -8,16 +8,16 @@ import { createRequire } from "node:module";
 import type { EChartsOption } from "echarts";
 import { asHtml, type Html, html, oneLine } from "./html.ts";
 
-// The bundle: importing the package's hundreds of modules takes 20 times as long.
+// The bundle, because importing the hundreds of modules of the package takes 20 times as long.
 const echarts = createRequire(import.meta.url)("echarts/dist/echarts.min.js") as typeof import("echarts");
 
-/** A value with its name; null where there is none. */
+/** A value with its name; null if there is no value. */
 export interface Point {
   name: string;
   value: number | null;
 }
 
-/** What every chart is given besides its data: the text that stands for it, and its size in units of its own. */
+/** The text alternative of a chart, and its size in the units of its view box. */
 interface Frame {
   label: string;
   width: number;
@@ -31,20 +31,17 @@ const noTicks = { axisTick: { show: false } };
 
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 
-/** Numbers as axes and labels show them: 50k, 1.5M. */
+/** A number in the short form of axes and labels: 50k, 1.5M. */
 export const short = (n: number): string => compact.format(n).replace("K", "k");
 
-/** A text that fits a label of so many characters. */
+/** A text cut to the characters of a label. */
 const label = (text: string, most: number): string => {
   const characters = [...oneLine(text)];
   return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : characters.join("");
 };
 
-/** Upright bars from 0, each with its number; `max` is where the axis ends, so that charts can be compared. */
-export function columns(
-  points: Point[],
-  { max, color = "var(--accent)", ...frame }: Frame & { max?: number; color?: string },
-): Html {
+/** Vertical bars from 0, each with its number. */
+export function columns(points: Point[], frame: Frame): Html {
   return draw(frame, {
     grid: { left: 2, right: 2, top: 16, bottom: 20 },
     xAxis: {
@@ -54,13 +51,13 @@ export function columns(
       axisLine: hairline,
       axisLabel: { ...quiet, interval: 0, margin: 5 },
     },
-    yAxis: { type: "value", show: false, min: 0, ...(max !== undefined && { max: Math.max(1, max) }) },
+    yAxis: { type: "value", show: false, min: 0 },
     series: [
       {
         type: "bar",
         barWidth: "72%",
         data: points.map((p) => p.value),
-        itemStyle: { color },
+        itemStyle: { color: "var(--accent)" },
         label: {
           show: true,
           position: "top",
@@ -73,7 +70,7 @@ export function columns(
   });
 }
 
-/** Parts of a whole, one lying bar for each row; all rows have one scale. */
+/** Parts of a whole, one horizontal bar for each row; all rows have the same scale. */
 export function stacks(
   rows: { name: string; parts: number[] }[],
   { colors, ...frame }: Omit<Frame, "height"> & { colors: string[] },
@@ -103,22 +100,22 @@ export function stacks(
   );
 }
 
-/** A line of a chart; `faint` ones are there to compare with. */
+/** A line of a chart; a `faint` one is for comparison. */
 interface Line {
   points: Point[];
   faint?: boolean;
 }
 
 /**
- * Points over names on a logarithmic scale, joined by lines where `join` is set. `domain` is the range of values, to
- * compare charts. A value of 0 has no place on such a scale and is left out.
+ * Points over names on a logarithmic scale, joined by lines. `domain` is the range of values, so that charts can be
+ * compared. A value of 0 is left out, because the scale cannot show it.
  */
 export function logarithmic(
   lines: Line[],
-  { domain: [least, greatest], join = true, ...frame }: Frame & { domain: [number, number]; join?: boolean },
+  { domain: [least, greatest], ...frame }: Frame & { domain: [number, number] },
 ): Html {
   const close = steps(least, greatest);
-  // Room around values that lie close together, or small differences look large.
+  // Room around close values, so that small differences do not look large.
   const ticks = close.length < 4 ? steps(least / 2, greatest * 2) : close;
   const names = lines.find((line) => !line.faint)?.points.map((p) => p.name) ?? [];
   const data = ({ points, faint }: Line) =>
@@ -126,7 +123,7 @@ export function logarithmic(
       const isDip = [points[i - 1], points[i + 1]].every(
         (next) => (next?.value ?? Number.POSITIVE_INFINITY) > (value ?? 0),
       );
-      const position: "bottom" | "top" = isDip && join && !faint ? "bottom" : "top";
+      const position: "bottom" | "top" = isDip && !faint ? "bottom" : "top";
       return { value: value !== null && value > 0 ? value : "-", label: { position } };
     });
   return draw(frame, {
@@ -156,7 +153,7 @@ export function logarithmic(
       symbol: "circle",
       showSymbol: !line.faint,
       symbolSize: 8,
-      lineStyle: { color: line.faint ? "var(--faint)" : "var(--accent)", width: join ? (line.faint ? 1.5 : 2) : 0 },
+      lineStyle: { color: line.faint ? "var(--faint)" : "var(--accent)", width: line.faint ? 1.5 : 2 },
       itemStyle: { color: "var(--accent)" },
       label: {
         show: !line.faint,
@@ -193,7 +190,7 @@ export function steps(least: number, greatest: number): number[] {
   return covering.find((few) => few.length <= 8) ?? [];
 }
 
-/** A number as its label: a narrow chart has no room for long ones. */
+/** A number as a label; a narrow chart has no room for long ones. */
 const number = (value: number | null | undefined, width: number): string => {
   if (value === null || value === undefined) return "";
   return value > 999 && width < 240 ? short(value) : value.toLocaleString("en-US");
@@ -204,7 +201,7 @@ function draw({ label, width, height }: Frame, option: EChartsOption): Html {
   try {
     const series = (option.series as object[]).map((one) => ({ ...one, silent: true, emphasis: { disabled: true } }));
     chart.setOption({ animation: false, textStyle: { fontFamily: "inherit", fontSize: 12 }, ...option, series });
-    // What is left out serves scripts, which the page has none of.
+    // Removes what only scripts use; the page has no scripts.
     const drawing = chart
       .renderToSVGString()
       .replace(/^<svg[^>]*>|<style[\s\S]*<\/style>|<\/svg>\s*$| (class|pointer-events|ecmeta_\w+)="[^"]*"/g, "");

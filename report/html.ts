@@ -1,5 +1,5 @@
 /**
- * HTML from templates: what is put into one is escaped, unless it is HTML made by one.
+ * HTML templates that escape every value, except HTML made by a template.
  *
  * @module
  */
@@ -10,18 +10,18 @@ export interface Html {
   readonly html: string;
 }
 
-/** What a template takes; nothing comes of null, undefined and false. */
+/** A value in a template; null, undefined and false give no text. */
 export type Piece = Html | string | number | null | undefined | false | readonly Piece[];
 
-/** A template tag: pieces of text are escaped, lists joined. */
+/** A template tag that escapes text and joins lists. */
 export function html(parts: TemplateStringsArray, ...pieces: Piece[]): Html {
   return { html: parts.reduce((text, part, i) => text + write(pieces[i - 1]) + part) };
 }
 
-/** HTML that comes from elsewhere and is known to be escaped. */
+/** HTML from another source, which must be escaped already. */
 export const asHtml = (text: string): Html => ({ html: text });
 
-/** Text on one line, without characters that steer a terminal or turn the direction of what follows. */
+/** Text on one line, without control characters and characters that change the direction of text. */
 export const oneLine = (text: string): string => printable(text.replace(/\s+/gu, " "));
 
 const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };

@@ -19,14 +19,14 @@ export interface Question {
   tables: Table[];
 }
 
-/** Names that an answer cannot have: other tables of the lake and of Spark, and ids of the page. */
+/** Reserved names: other tables of the lake and of Spark, and ids on the page. */
 const taken = /^(ledger|matches|progress|rejects|rejects_by_reason|silver_.*|gaps|limits|land|sphere|c\d+)$/;
 
 /**
- * Reads the questions from `sql/answers/`. A file is called `<number>_<name>.sql`: the number is its place in the report.
- * Its first line is a comment with the title.
+ * Reads the questions from `sql/answers/`. A file is named `<number>_<name>.sql`; the numbers give the order in the report.
+ * The first line is a comment with the title.
  *
- * @throws where a file has another name, a name that is taken, or no title
+ * @throws if a file has another name, a reserved name, or no title
  */
 export function readQuestions(): Question[] {
   const found = new Map<string, Question & { place: number }>();
@@ -52,7 +52,7 @@ function tablesOf(sql: string): Table[] {
   return tableNames.filter((table) => words.has(tables[table].view));
 }
 
-/** A value as it is shown: text, a number, or nothing. Numbers beyond 2^53 are text. */
+/** A value of an answer. Numbers beyond 2^53 are text. */
 export type Cell = string | number | null;
 
 /** The rows of one query. */
@@ -61,10 +61,10 @@ export interface Answer {
   rows: Cell[][];
 }
 
-/** What {@link report} found. */
+/** The result of {@link report}. */
 export interface Report {
   ledger: LedgerRow[];
   matches: Answer;
-  /** By the names of the questions, in their order. */
+  /** By the names of the questions, in the order of the questions. */
   answers: Record<string, Answer>;
 }

@@ -1,5 +1,5 @@
 /**
- * The answers, the match rates and the ledger, from silver to gold.
+ * Computes the answers and the match rates from silver and writes them to gold.
  *
  * @module
  */
@@ -20,9 +20,9 @@ import { type Answer, type Cell, type Question, type Report, readQuestions } fro
 
 /**
  * Answers the questions of `sql/answers/` from silver, writes each to `gold/<name>.parquet`, and all of them to `gold/report.html`.
- * It works beside a running clean.
+ * It works while clean is running.
  *
- * @throws where nothing has been cleaned yet
+ * @throws if nothing has been cleaned yet
  */
 export async function report({ lake, signal }: { lake: string; signal: AbortSignal }): Promise<Report> {
   const questions = readQuestions();
@@ -34,7 +34,7 @@ export async function report({ lake, signal }: { lake: string; signal: AbortSign
       try {
         return await answerAll(connection, { lake, questions, signal });
       } catch (error) {
-        // A silver file that clean replaces while it is read gives an error, never wrong rows.
+        // If clean replaces a silver file during a read, the read fails; it never returns wrong rows.
         if (tries === 10 || !/No files found|Could not|IO Error|Invalid Input Error/i.test((error as Error).message))
           throw error;
         await sleep(100 * tries, undefined, { signal });
@@ -48,7 +48,7 @@ export async function report({ lake, signal }: { lake: string; signal: AbortSign
 
 const nothingIn = (lake: string) => new Error(`There is nothing to report in "${lake}" yet: run clean first`);
 
-/** @throws where nothing has been cleaned yet: no services need to be started for that */
+/** @throws if nothing has been cleaned yet, so that no services are started for nothing */
 export async function needLake(lake: string): Promise<void> {
   if (!(await readIdentity(lake))) throw nothingIn(lake);
 }
@@ -97,20 +97,20 @@ async function readRows(
       const text = String(value).replace(/\.0+$/, "");
       return Number.isSafeInteger(Math.trunc(Number(text))) ? Number(text) : text;
     }
-    // DuckDB gives BIGINT as text, since a JS number may not hold it.
+    // DuckDB returns BIGINT as text, because a JS number cannot hold every value.
     const isCount = types[i]?.typeId === DuckDBTypeId.BIGINT && Number.isSafeInteger(Number(value));
     return isCount ? Number(value) : String(value);
   };
   return { columns: rows.columnNames(), rows: rows.getRowsJson().map((row) => row.map(cell)) };
 }
 
-/** Writes `gold/report.html`, in one step for readers. */
+/** Replaces `gold/report.html` atomically. */
 async function writePage(
   connection: DuckDBConnection,
   lake: string,
   found: Report & { questions: Question[] },
 ): Promise<void> {
-  // Imported here: what draws charts and maps takes a moment to load, and only this needs it.
+  // Imported here, because charts and maps are slow to load and only the page needs them.
   const { openWorld } = await import("./world.ts");
   const { reportPage } = await import("./page.ts");
   const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
@@ -122,7 +122,7 @@ async function writePage(
     const box = world.find(country)?.box;
     return box ? [{ country, box }] : [];
   });
-  // A country across the date line has its west east of its east. The outlines are coarse, hence the margin.
+  // Across the date line west is greater than east. The margin is for coarse outlines.
   const inside = `coordinates[1] BETWEEN south - 1 AND north + 1 AND CASE WHEN west <= east
     THEN coordinates[2] BETWEEN west - 1 AND east + 1 ELSE coordinates[2] >= west - 1 OR coordinates[2] <= east + 1 END`;
   const coordinates = await readRows(

@@ -1,5 +1,5 @@
 /**
- * The map of the world: which of its countries a name means, where that is, and what it looks like.
+ * The world map: finds countries by name, and draws them in an equal-area projection.
  *
  * @module
  */
@@ -13,20 +13,20 @@ import { type Html, html } from "./html.ts";
 export interface Place {
   /** The id of its shape in {@link World.shapes}. */
   id: string;
-  /** West, south, east and north of the smallest box around it, degrees; across the date line west is the greater. */
+  /** West, south, east and north of the bounding box, degrees; across the date line west is greater than east. */
   box: [number, number, number, number];
 }
 
 export interface World {
-  /** The country that a name means, if the map has it. */
+  /** The country with a name, if it is on the map. */
   find(name: string): Place | undefined;
-  /** All shapes, to stand once in a page; each map shows them by {@link World.map}. */
+  /** The shapes of all countries, once in a page; the maps of {@link World.map} refer to them. */
   shapes: Html;
-  /** A map; `marks` are drawn above the grey land, each in one of the page's colours. */
+  /** A map with `marks` above the grey land; each has a colour of the page and a hover text. */
   map(marks: { place: Place; color: string; title: string }[], label: string): Html;
 }
 
-/** Names that differ from the atlas' by more than {@link plain} evens out. Korea and the like, which may be two, are none. */
+/** Names by those of the atlas, if {@link plain} does not make them equal. Ambiguous names, such as Korea, are left out. */
 const otherNames: Record<string, string> = {
   Antarctica: "Antarctica (the territory South of 60 deg S)",
   "Antigua and Barb.": "Antigua and Barbuda",
@@ -61,7 +61,7 @@ const otherNames: Record<string, string> = {
   "Wallis and Futuna Is.": "Wallis and Futuna",
 };
 
-/** A name without marks, capitals and signs, its usual abbreviations written out. */
+/** A name in lower case without marks and punctuation, and with the usual abbreviations replaced. */
 const plain = (name: string): string =>
   name
     .normalize("NFD")
@@ -75,13 +75,13 @@ const plain = (name: string): string =>
     .replace(/\brep$/, "republic");
 
 const [width, height] = [720, 352];
-/** Shapes smaller than this, in square units of a map 720 wide, are drawn as a dot. */
+/** Smaller shapes, in square units of a map 720 wide, are drawn as dots. */
 const smallest = 8;
 
 type Topology = Parameters<typeof feature>[0];
 type Country = ExtendedFeature & { properties: { name: string } };
 
-/** Reads the atlas: outlines that are good enough at this size, and a finer one for the small countries. */
+/** Reads the atlas: coarse outlines, and finer ones for the countries that the coarse atlas does not have. */
 export function openWorld(): World {
   const coarse = new Map(readAtlas("countries-110m.json").map((country) => [country.name, country]));
   const projection = geoEqualEarth().fitExtent(
@@ -114,7 +114,7 @@ export function openWorld(): World {
     const [x, y] = path.centroid(shape);
     return html`<circle id="${id}" cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="3"/>`;
   });
-  // Dots last, or a big neighbour covers them.
+  // Dots come last, so that large neighbours do not cover them.
   shapes.sort((a, b) => Number(a.html.startsWith("<circle")) - Number(b.html.startsWith("<circle")));
   return {
     find: (name) => places.get(plain(name)),
@@ -129,7 +129,7 @@ export function openWorld(): World {
   };
 }
 
-/** The countries of an atlas; their outlines are made when asked for. */
+/** The countries of an atlas; outlines are computed when used. */
 function readAtlas(file: string): { name: string; shape: Country }[] {
   const atlas = JSON.parse(ownText(`node_modules/world-atlas/${file}`)) as Topology;
   const { countries } = atlas.objects as { countries: { type: "GeometryCollection"; geometries: Geometry[] } };
