@@ -305,3 +305,9 @@ export async function keysAt(db: Database, source: SourceTable, fractions: numbe
   for (const [i, value] of missing.entries()) found.set(value, after[i] ?? source.keys.greatest);
   return from.map((value) => found.get(value) as string);
 }
+
+/** Reads the rows of a page, each column's text. */
+export async function readPageRows(db: Database, source: SourceTable, page: PageRows): Promise<Row[]> {
+  const { where, values } = pageQuery(source, page);
+  return await ask(db, `${selectOf(source).select} ${where}`, { values });
+}

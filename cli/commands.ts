@@ -1,5 +1,5 @@
 /**
- * The commands besides post, clean and report: explore, emulate, up, down and reset.
+ * The commands besides post, clean and report: emulate, doctor, up, down and reset.
  *
  * @module
  */
@@ -11,9 +11,9 @@ import { createInterface } from "node:readline/promises";
 import { type EmulateFact, type EmulateResult, emulate } from "../api/emulate.ts";
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { ask } from "../db_conn/query.ts";
-import { connectMysql, inspectTable, keysAt, readRows, tryMs } from "../db_conn.ts";
+import { connectMysql, tryMs } from "../db_conn.ts";
 import { count, printable, some, sum } from "../io/text.ts";
-import { rowToJson, tableNames, tables } from "../io.ts";
+import { tableNames } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
 import { type ChangeFact, type ChangeResult, changeRows, type Session } from "../local/sample/changes.ts";
@@ -82,35 +82,6 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
     return result;
   } catch (error) {
     throw explainMysql(error, mysql);
-  }
-}
-
-export async function explore(context: Context, { mysql }: Connections): Promise<void> {
-  const { terminal, flags, waitMs } = context;
-  const db = await connectMysql(mysql, { waitMs });
-  try {
-    const pin = await inspectTable(db, mysql.database, "pin");
-    const index = context.index ?? (await keysAt(db, pin, [Math.random()]))[0];
-    if (index === undefined) throw new Error(`Table "${tables.pin.source}" is empty`);
-    const parts: string[] = [];
-    let found = false;
-    for (const table of tableNames) {
-      const source = table === "pin" ? pin : await inspectTable(db, mysql.database, table);
-      const [row] = (await readRows(db, source, [index])).values();
-      found ||= row !== undefined;
-      parts.push(`"${table}_result":${row ? rowToJson(source.columns, row) : "null"}`);
-      if (flags.has("json")) continue;
-      terminal.print(`${table}_result${row ? "" : `: no row with ${tables[table].key} ${index}`}`);
-      for (const [i, { name }] of source.columns.entries()) {
-        if (row) terminal.print(`  ${name.padEnd(18)} ${row[i] === null ? "NULL" : printable(String(row[i]))}`);
-      }
-    }
-    if (flags.has("json")) terminal.print(`{${parts.join(",")}}`);
-    if (!found) throw new Error(`No table has a row of the post ${index}`);
-  } catch (error) {
-    throw explainMysql(error, mysql);
-  } finally {
-    db.destroy();
   }
 }
 

@@ -74,8 +74,12 @@ export const commands = {
     ],
   },
   explore: {
-    text: "show one post: pin_result, geo_result, user_result",
-    examples: [["explore --index 4711", "the post with this key"]],
+    text: "show the columns of the tables from a sample of rows, and one post",
+    more: "It counts nulls, values, and what cleaning would change or reject.",
+    examples: [
+      ["explore --json", "the same as one JSON object"],
+      ["explore --index 4711", "only the post with this key"],
+    ],
   },
   emulate: {
     text: "post random rows as users would, or change rows with --changes",

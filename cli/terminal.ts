@@ -276,6 +276,9 @@ const pad = (text: string, columns: number, toTheRight: boolean): string => {
   return toTheRight ? gap + text : text + gap;
 };
 
+/** Text in exactly so many columns: control characters are replaced, a long text is cut, a short one is padded. */
+export const fit = (text: string, columns: number): string => pad(cut(printable(text), columns), columns, false);
+
 /** Rows as an aligned table, numbers to the right; texts are cut where a terminal is too narrow. */
 export function formatTable(
   columns: string[],

@@ -257,7 +257,34 @@ test("explore shows one post of all three tables, readable and as JSON with MySQ
   const geo = (await sourceMessages(db, "geo")).get("1234") as string;
   assert.ok(json.stdout.includes(`"geo_result":${geo}`));
   assert.deepEqual(Object.keys(JSON.parse(json.stdout)), ["pin_result", "geo_result", "user_result"]);
-  ok(await run(["explore", ...at]));
+});
+
+test("explore without a key counts each column and what cleaning would change, in 80 columns and as JSON", async () => {
+  const { stdout } = ok(await run(["explore", ...at]));
+  assert.match(stdout, /^pinterest_data: sample of 2,000 rows/m);
+  assert.match(stdout, /^ {2}category +text +0 +\d+ {2}\S/m);
+  assert.match(stdout, /^ {2}poster_name +"User Info Error" becomes null +\d+ /m);
+  assert.match(stdout, /^pin_result$/m);
+  const tables = stdout.slice(0, stdout.indexOf("pin_result"));
+  assert.deepEqual(
+    tables.split("\n").filter((line) => [...line].length > 80),
+    [],
+  );
+  const json = JSON.parse(ok(await run(["explore", ...at, "--json"])).stdout);
+  assert.deepEqual(Object.keys(json), ["pin_result", "geo_result", "user_result", "columns"]);
+  const posts = [...(await sourceMessages(db, "pin")).values()].map((text) => JSON.parse(text));
+  const { columns, dirt } = json.columns.pin;
+  assert.equal(
+    dirt.find(
+      (found: { column: string; example: string }) =>
+        `${found.column} ${found.example}` === "poster_name User Info Error",
+    ).rows,
+    posts.filter((post) => post.poster_name === "User Info Error").length,
+  );
+  assert.equal(
+    columns.find((column: { name: string }) => column.name === "category").distinct,
+    new Set(posts.map((post) => post.category)).size,
+  );
 });
 
 test("status shows each table at every stage, also as JSON", async () => {
