@@ -1,5 +1,5 @@
 /**
- * The command line: arguments, signals, terminal and exit code. It runs the stages; nobody imports it.
+ * The entry point: reads the command line, runs a command, handles signals and sets the exit code.
  *
  * @module
  */
@@ -35,7 +35,7 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
   const [full, follow] = [flags.has("full"), flags.has("follow")];
   const progress = terminal.progress("post", { follow });
   const all = { rows: 0, deleted: 0 };
-  const told = ({ rows, deleted }: typeof all) =>
+  const summaryOf = ({ rows, deleted }: typeof all) =>
     [...(rows > 0 || deleted === 0 ? [count(rows)] : []), ...(deleted > 0 ? [some(deleted, "delete")] : [])].join(
       " and ",
     );
@@ -45,18 +45,18 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
       progress.add(fact.table, fact.rows + fact.deleted);
       all.rows += fact.rows;
       all.deleted += fact.deleted;
-      if (follow && !terminal.isInteractive) terminal.say(`post    ${fact.table} ${told(fact)}`);
+      if (follow && !terminal.isInteractive) terminal.say(`post    ${fact.table} ${summaryOf(fact)}`);
     }
     if (fact.fact === "done" || fact.fact === "upToDate") progress.finish(fact.table);
     terminal.notice(fact);
   };
   try {
     const results = await post({ mysql, kafka, full, follow, waitMs, signal, onFact });
-    terminal.say(`post    ${results.map((r) => `${r.table} ${told(r)}`).join(", ")} in ${seconds(started)}`);
+    terminal.say(`post    ${results.map((r) => `${r.table} ${summaryOf(r)}`).join(", ")} in ${seconds(started)}`);
     return results;
   } finally {
     progress.end();
-    if (follow) terminal.say(`post    ${told(all)} in ${seconds(started)}`);
+    if (follow) terminal.say(`post    ${summaryOf(all)} in ${seconds(started)}`);
   }
 }
 
@@ -66,7 +66,7 @@ async function runClean(context: Context, connections: Connections | undefined):
   const follow = flags.has("follow");
   const progress = terminal.progress("clean", { unit: "messages", follow });
   const all = { messages: 0, rejected: 0 };
-  const told = ({ messages, rejected }: typeof all) =>
+  const summaryOf = ({ messages, rejected }: typeof all) =>
     `${some(messages, "message")}${rejected > 0 || !follow ? `, ${count(rejected)} rejected` : ""}`;
   const onFact = (fact: CleanFact) => {
     if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
@@ -74,7 +74,8 @@ async function runClean(context: Context, connections: Connections | undefined):
       progress.add(fact.table, fact.messages);
       all.messages += fact.messages;
       all.rejected += fact.rejected;
-      if (follow && (fact.rejected > 0 || !terminal.isInteractive)) terminal.say(`clean   ${fact.table} ${told(fact)}`);
+      if (follow && (fact.rejected > 0 || !terminal.isInteractive))
+        terminal.say(`clean   ${fact.table} ${summaryOf(fact)}`);
     }
     if (fact.fact === "done") progress.finish(fact.table);
     terminal.notice(fact);
@@ -85,11 +86,11 @@ async function runClean(context: Context, connections: Connections | undefined):
     const result = connections
       ? await clean({ ...options, kafka: connections.kafka, ...database, follow, waitMs })
       : await rebuild(options);
-    terminal.say(`clean   ${told(result)} in ${seconds(started)}`);
+    terminal.say(`clean   ${summaryOf(result)} in ${seconds(started)}`);
     return result;
   } finally {
     progress.end();
-    if (follow) terminal.say(`clean   ${told(all)} in ${seconds(started)}`);
+    if (follow) terminal.say(`clean   ${summaryOf(all)} in ${seconds(started)}`);
   }
 }
 
@@ -141,7 +142,7 @@ function printLedger({ terminal, flags }: Context, { ledger }: CleanResult): voi
   if (!flags.has("json")) terminal.print(formatLedger(ledger));
 }
 
-/** Posts, cleans and reports, one after the other; with --follow, goes on with the first two until stopped. */
+/** Posts, cleans and reports in turn; with --follow, then keeps posting and cleaning until stopped. */
 async function runAll(context: Context, connections: Connections): Promise<Outcome> {
   context.terminal.say(`start   services in ${seconds(context.started)}`);
   await checkLake(context, connections);
@@ -165,9 +166,9 @@ function summary(ledger: LedgerRow[]): string {
   return `${some(all("messages"), "message")}, ${some(all("clean"), "clean row")}, ${count(all("rejected"))} rejected; the ledger is ${balanced}`;
 }
 
-/** Posts and cleans at the same time, and with --changes has users change rows; the first that fails stops all. */
+/** Posts and cleans concurrently, with --changes also changes rows; the first failure stops all. */
 async function followAll(context: Context, connections: Connections): Promise<void> {
-  context.terminal.say("follow  MySQL to silver; Ctrl+C stops");
+  context.terminal.say("follow  posting and cleaning changes; Ctrl+C stops");
   const failed = new AbortController();
   const each = { ...context, signal: AbortSignal.any([context.signal, failed.signal]) };
   const stages: Promise<unknown>[] = [runPost(each, connections), runClean(each, connections)];
@@ -195,12 +196,12 @@ async function runPreview({ terminal, lake, signal, flags, started }: Context): 
   return { result: { tables } };
 }
 
-/** Makes silver, rejects and gold again from bronze; only rejects that were not there before count as new. */
+/** Rebuilds silver, rejects and gold from bronze; only additional rejects count as new. */
 async function runRebuild(context: Context): Promise<Outcome> {
   if (context.flags.has("dry-run")) return runPreview(context);
   const { lake, signal } = context;
   const rejectsOf = (ledger: LedgerRow[]) => sum(ledger, (row) => row.rejected);
-  // A damaged file cannot be counted; the rebuild replaces it.
+  // Damaged files cannot be counted; the rebuild repairs them.
   const before = await lakeState(lake).then(
     (states) => Object.values(states).map((state) => state.ledger),
     () => [],
@@ -213,7 +214,7 @@ async function runRebuild(context: Context): Promise<Outcome> {
   return { result, rejected: rejectsOf(result.ledger) - rejectsOf(before), reasons: Object.fromEntries(reasons) };
 }
 
-/** What a command leaves to {@link main}. */
+/** The outcome of a command, for {@link main}. */
 interface Outcome {
   /** Printed with `--json`. */
   result?: unknown;
@@ -222,7 +223,7 @@ interface Outcome {
   /** New rejects, and how many of each reason. */
   rejected?: number;
   reasons?: Record<string, number>;
-  /** It was told already what is wrong. */
+  /** The command failed and has said why. */
   failed?: boolean;
 }
 
@@ -230,7 +231,7 @@ type Runnable =
   | { needs?: undefined; run: (context: Context) => Promise<Outcome | undefined> }
   | {
       needs: Needs;
-      /** Refuses to start services for nothing. */
+      /** Fails before services are started. */
       check?: (context: Context) => Promise<void>;
       run: (context: Context, connections: Connections) => Promise<Outcome | undefined>;
     };
@@ -238,7 +239,7 @@ type Runnable =
 const both = { mysql: true, kafka: true };
 const mysql = { mysql: true, kafka: false };
 const kafka = { mysql: false, kafka: true };
-/** By command, or by the option that makes another one of it. */
+/** The commands, and the options that act as one. */
 const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> = {
   run: { needs: both, run: runAll },
   up: { needs: both, run: async (...given) => ({ result: await up(...given) }) },
@@ -277,7 +278,7 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
   status: { run: async (context) => ({ result: await status(context) }) },
 };
 
-/** Two flags make another command of theirs. */
+/** Maps the two options that act as a command. */
 function commandOf({ command, flags }: Arguments): keyof typeof commands {
   if (flags.has("rebuild")) return "rebuild";
   return command === "emulate" && flags.has("changes") ? "changes" : command;
@@ -314,7 +315,7 @@ async function main(args: Arguments, signal: AbortSignal): Promise<number> {
   return finish(await command.run(context, connections));
 }
 
-/** How long a stop may take before it is cut short, ms: the process then still has to end, and has 3 s in all. */
+/** Deadline of a stop, ms. The process must end within 3 s in all. */
 const stopWithin = 2_500;
 const stopping = new AbortController();
 let firstSignal: number | undefined;
@@ -323,7 +324,7 @@ for (const [name, code] of [
   ["SIGTERM", 143],
 ] as const) {
   process.on(name, () => {
-    // tsx passes on what the terminal has already sent to both of us: within a moment it is the same Ctrl+C.
+    // tsx forwards the Ctrl+C that the terminal has already sent to both: within 300 ms it is the same one.
     if (firstSignal !== undefined && Date.now() - firstSignal > 300) process.exit(code);
     if (firstSignal !== undefined) return;
     firstSignal = Date.now();
@@ -333,14 +334,14 @@ for (const [name, code] of [
   });
 }
 
-/** What a user may wonder about after a stop. */
-const goesOn = "; the same command continues where this one stopped";
+/** The second half of the message after a stop. */
+const continues = "; the same command continues where this one stopped";
 const afterStop: Partial<Record<Arguments["command"], string>> = {
-  ...{ run: goesOn, post: goesOn, clean: goesOn },
-  up: "; services that have started keep running until down",
+  ...{ run: continues, post: continues, clean: continues },
+  up: "; services that have started run until down",
 };
 
-/** Prints a text that needs no command. */
+/** Prints a help text or the like. */
 const print = (text: string) => openTerminal({ quiet: true }).print(text.trimEnd());
 
 const licences = () =>

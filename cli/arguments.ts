@@ -16,9 +16,9 @@ import { type Command, commandNames, type OptionName, optionNames, options, take
 export interface Arguments {
   command: Exclude<Command, "completion">;
   data: string;
-  /** The options that led to it, for commands to copy. */
+  /** The options that select this folder, for commands to copy. */
   dataOptions: string;
-  /** The same, with those that led to the services and the topics. */
+  /** The options that select this folder, the services and the topics. */
   serviceOptions: string;
   lake: string;
   creds: string | undefined;
@@ -33,14 +33,14 @@ export interface Arguments {
   host: string;
   port: number;
   tokenFile: string | undefined;
-  /** Where edited SQL files lie. */
+  /** Folder of edited SQL files. */
   sql: string | undefined;
-  /** What `eject` writes into. */
+  /** Target of `eject`. */
   folder: string | undefined;
   flags: Set<string>;
 }
 
-/** A command line that asks for a text, which stands here, or for a command. */
+/** What a command line asks for: a text, or a command. */
 export type Asked = { text: string } | { show: "version" | "licences" } | Arguments;
 
 export function readArguments(argv: string[]): Asked {
@@ -59,26 +59,26 @@ export function readArguments(argv: string[]): Asked {
   if (rest.length > 0) throw new UsageError(`Unexpected argument "${rest[0]}"; ${see}`);
   if (command === "completion") return { text: completion(argument ?? "") };
   const folder = command === "eject" ? argument : undefined;
-  if (command === "eject" && !folder) throw new UsageError(`eject takes the folder to write to; ${see}`);
+  if (command === "eject" && !folder) throw new UsageError(`eject needs the folder to write to; ${see}`);
   for (const key of Object.keys(values)) {
-    if (!takes(command, key as OptionName)) throw new UsageError(`"${command}" does not take --${key}; ${see}`);
+    if (!takes(command, key as OptionName)) throw new UsageError(`"${command}" does not accept --${key}; ${see}`);
   }
   const whole = (key: string, least: number, most: number): number | undefined => {
     const text = values[key] as string | undefined;
     if (text === undefined) return undefined;
     if (/^\d{1,16}$/.test(text) && Number(text) >= least && Number(text) <= most) return Number(text);
-    throw new UsageError(`--${key} takes a whole number from ${least} to ${most}, not "${text}"; ${see}`);
+    throw new UsageError(`--${key} needs a whole number from ${least} to ${most}, not "${text}"; ${see}`);
   };
   const prefix = values.prefix as string | undefined;
-  if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`--prefix "${prefix}": ${prefixRule}`);
-  if (values.data === "") throw new UsageError(`--data takes a folder, not ""; ${see}`);
+  if (prefix !== undefined && !isPrefix(prefix)) throw new UsageError(`Cannot use --prefix "${prefix}": ${prefixRule}`);
+  if (values.data === "") throw new UsageError(`--data needs a folder, not ""; ${see}`);
   if (command === "run" && values.changes && !values.follow) throw new UsageError(`--changes needs --follow; ${see}`);
-  if (values.follow && values.rebuild) throw new UsageError(`clean takes --follow or --rebuild, not both; ${see}`);
+  if (values.follow && values.rebuild) throw new UsageError(`Use clean with --follow or --rebuild, not both; ${see}`);
   if (values["dry-run"] && !values.rebuild) throw new UsageError(`--dry-run needs --rebuild; ${see}`);
   const folders = readFolders(values);
   const index = values.index as string | undefined;
   if (index !== undefined && !/^-?\d{1,19}$/.test(index)) {
-    throw new UsageError(`--index takes the number of a post, not "${index}"; ${see}`);
+    throw new UsageError(`--index needs the number of a post, not "${index}"; ${see}`);
   }
   return {
     command,
@@ -110,7 +110,7 @@ function parse(argv: string[]) {
     const see = seeHelp().slice(2);
     const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
     const ambiguous = /^Option '(?:-\w, )?(--\w+)[^']*' argument is ambiguous/.exec(text)?.[1];
-    if (ambiguous) throw new UsageError(`A value that begins with a dash is written as ${ambiguous}=VALUE; ${see}`);
+    if (ambiguous) throw new UsageError(`Write a value that begins with a dash as ${ambiguous}=VALUE; ${see}`);
     const unknown = /^Unknown option '(-[^']*)'/.exec(text)?.[1];
     const known = optionNames.map((name) => `--${name}`);
     throw new UsageError(unknown ? `Unknown option "${unknown}"${seeHelp(unknown, known)}` : `${text}; ${see}`);
@@ -120,12 +120,13 @@ function parse(argv: string[]) {
 /** The folder of services and lake, and the options that lead to it and to the services. */
 function readFolders(values: Values): Pick<Arguments, "data" | "dataOptions" | "serviceOptions" | "lake"> {
   const given = resolve((values.data as string | undefined) ?? "data");
-  // Kafka with ZooKeeper cannot use the data of Kafka without, nor can both fill one lake.
+  // Separate, because neither kind of Kafka can use the other's data, and a lake belongs to one cluster.
   const data = values.zookeeper ? join(given, "zookeeper") : given;
-  if (/^\/(proc|sys|dev)(\/|$)/.test(data)) throw new UsageError(`--data "${data}": files can't be kept there`);
+  if (/^\/(proc|sys|dev)(\/|$)/.test(data))
+    throw new UsageError(`Cannot use --data "${data}": it is not a folder for files`);
   if (/[*?[\]\\]/.test(data)) {
     throw new UsageError(
-      `--data "${data}": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder`,
+      `Cannot use --data "${data}": DuckDB reads * ? [ ] and \\ in a path as patterns; choose another folder`,
     );
   }
   const dataOptions = `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`;
@@ -141,5 +142,5 @@ function readRate(text: string | undefined): number | undefined {
   const [, digits, unit] = /^(\d{1,6}(?:\.\d{1,3})?)\/([smh])$/.exec(text) ?? [];
   const rate = Number(digits) / { s: 1, m: 60, h: 3600 }[(unit ?? "s") as "s" | "m" | "h"];
   if (rate > 0 && rate <= 100_000) return rate;
-  throw new UsageError(`--rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "${text}"`);
+  throw new UsageError(`--rate needs posts per second, minute or hour, such as 5/s, 90/m or 10/h, not "${text}"`);
 }

@@ -1,5 +1,5 @@
 /**
- * The commands besides post, clean and report: emulate, doctor, up, down and reset.
+ * The commands emulate, doctor, up, down, eject and reset.
  *
  * @module
  */
@@ -25,19 +25,19 @@ import { runDoctor } from "./doctor.ts";
 import type { Finding } from "./finding.ts";
 import { formatFinding, seconds } from "./terminal.ts";
 
-/** How many skipped keys are told one by one. */
-const skipsTold = 20;
+/** Skipped keys that get a warning each. */
+const skipWarnings = 20;
 
 export async function runEmulate(context: Context, { mysql, kafka }: Connections): Promise<EmulateResult> {
   const { terminal, waitMs, flags, limit, rate } = context;
-  const signal = AbortSignal.any([context.signal, terminal.readerGone]); // it has no end of its own
+  const signal = AbortSignal.any([context.signal, terminal.readerGone]); // it runs until stopped
   const seed = context.seed ?? Math.floor(Math.random() * 2 ** 32);
   const started = Date.now();
   let skipped = 0;
   const onFact = async (fact: EmulateFact) => {
     terminal.notice(fact);
-    if (fact.fact === "skipped" && ++skipped <= skipsTold) {
-      terminal.warn(`${fact.text}${skipped === skipsTold ? "; more of the kind are only counted" : ""}`);
+    if (fact.fact === "skipped" && ++skipped <= skipWarnings) {
+      terminal.warn(`${fact.text}${skipped === skipWarnings ? "; further ones are only counted" : ""}`);
     }
     if (fact.fact !== "posted" || flags.has("quiet") || flags.has("json")) return;
     for (const { rows } of fact.posts) {
@@ -53,7 +53,7 @@ export async function runEmulate(context: Context, { mysql, kafka }: Connections
   return result;
 }
 
-/** Changes rows of the program's own database, as users would. */
+/** Changes rows of the sample database, as users would. */
 export async function runChanges(context: Context, { mysql }: Connections): Promise<ChangeResult> {
   const { terminal, waitMs, flags, limit, rate } = context;
   const signal = AbortSignal.any([context.signal, terminal.readerGone]);
@@ -67,7 +67,7 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
   };
   const connect = async (): Promise<Session> => {
     const db = await connectMysql(mysql, { waitMs: tryMs(waitMs) });
-    // What it gives of a statement without rows is mysql2's own.
+    // For a statement without rows it returns mysql2's result object.
     return { query: (sql, values = []) => ask(db, sql, { values }), destroy: () => db.destroy() };
   };
   terminal.note(`Changing rows with seed ${seed}`);
@@ -77,15 +77,15 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
     const result = await changeRows({ connect, seed, ...options, retrying, onFact });
     const { inserted, updated, deleted } = result;
     const rows = (counts: Record<string, number>) => sum(Object.values(counts));
-    const told = `${some(rows(inserted), "row")} inserted, ${count(rows(updated))} updated, ${count(rows(deleted))} deleted`;
-    terminal.say(`emulate ${some(result.changes, "change")}: ${told} in ${seconds(started)}`);
+    const summary = `${some(rows(inserted), "row")} inserted, ${count(rows(updated))} updated, ${count(rows(deleted))} deleted`;
+    terminal.say(`emulate ${some(result.changes, "change")}: ${summary} in ${seconds(started)}`);
     return result;
   } catch (error) {
     throw explainMysql(error, mysql);
   }
 }
 
-/** Checks what is needed; tells whether nothing failed. */
+/** Runs all checks; `ok` if none failed. */
 export async function doctor(context: Context): Promise<{ ok: boolean; findings: Finding[] }> {
   const { terminal, flags } = context;
   const isPlain = flags.has("json");
@@ -94,7 +94,7 @@ export async function doctor(context: Context): Promise<{ ok: boolean; findings:
   });
   const failed = findings.filter(({ state }) => state === "failed").length;
   const warned = findings.filter(({ state }) => state === "warned").length;
-  const all = failed > 0 ? `${some(failed, "problem")}, ` : "nothing is missing, ";
+  const all = failed > 0 ? `${some(failed, "problem")}, ` : "nothing missing, ";
   terminal.say(`doctor  ${all}${some(warned, "warning")}`);
   return { ok: failed === 0, findings };
 }
@@ -102,7 +102,7 @@ export async function doctor(context: Context): Promise<{ ok: boolean; findings:
 export async function up(context: Context, { mysql, kafka, services }: Connections): Promise<unknown> {
   const { terminal, flags } = context;
   if (!services) {
-    terminal.say("MySQL and Kafka are your own: there is nothing to start");
+    terminal.say("Nothing to start: your credentials name both MySQL and Kafka");
     return undefined;
   }
   const { host, port, user, database } = mysql;
@@ -116,8 +116,8 @@ export async function up(context: Context, { mysql, kafka, services }: Connectio
       terminal.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
     }
     terminal.print(`Kafka   ${kafka.brokers.join(",")}`);
-    terminal.print(`${services.mysql ? "They run" : "It runs"} until: ${down}`);
-    if (services.mysql) terminal.print(`Elsewhere: --creds ${services.credsFile}`);
+    terminal.print(`To stop ${services.mysql ? "them" : "it"}: ${down}`);
+    if (services.mysql) terminal.print(`To use them from another folder: --creds ${services.credsFile}`);
   }
   return result;
 }
@@ -128,7 +128,7 @@ export async function down(context: Context): Promise<void> {
   sayOthers(context);
 }
 
-/** Writes the SQL files where the user edits them. */
+/** Copies the SQL files into a folder for editing. */
 export function eject({ terminal, folder }: Context): void {
   const files = ejectSql(folder as string);
   terminal.say(
@@ -142,7 +142,7 @@ export async function reset(context: Context): Promise<void> {
   if (folders.length === 0) return terminal.say(`There is nothing to delete in "${data}"`);
   if (!flags.has("yes")) {
     if (!process.stdin.isTTY)
-      throw new UsageError("reset asks before it deletes, and there is nobody to ask: say --yes");
+      throw new UsageError("reset asks before it deletes, but there is no terminal to ask on: add --yes");
     const prompt = createInterface({ input: process.stdin, output: process.stderr });
     const question = `Delete ${folders.map((f) => `"${f}"`).join(" and ")}? [y/N] `;
     const closed = new AbortController();
@@ -154,7 +154,7 @@ export async function reset(context: Context): Promise<void> {
     prompt.close();
     if (!/^y(es)?$/i.test(answer.trim())) return terminal.say("Nothing was deleted");
   }
-  // Nobody may be cleaning while it is deleted.
+  // So that no clean runs while the lake is deleted.
   await using _lock = existsSync(lake) ? await lockLake(lake) : undefined;
   await stopServices({ dataDir: data, say: (text) => terminal.say(text) });
   for (const folder of folders) await rm(folder, { recursive: true, force: true });

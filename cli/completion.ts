@@ -1,5 +1,5 @@
 /**
- * Scripts that complete commands and options in a shell.
+ * Completion scripts for bash, zsh and fish.
  *
  * @module
  */
@@ -14,7 +14,7 @@ const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 /** Options whose value is a path. */
 const pathOptions = optionNames.filter((name) => /^(DIR|PATH)$/.test((options[name] as Option).value ?? ""));
 
-/** A function that chooses the words for a command line of bash or zsh. */
+/** The words of a command line, for bash and zsh. */
 const words = () => `  case "$command" in
 ${typedCommands.map((name) => `    ${name}) words=${quoted(optionsOf(name).join(" "))} ;;`).join("\n")}
     *) words=${quoted([...typedCommands, ...optionsOf("run")].join(" "))} ;;
@@ -78,6 +78,6 @@ const scripts: Record<string, () => string> = { bash, zsh, fish };
 
 /** The script for a shell. */
 export function completion(shell: string): string {
-  if (!Object.hasOwn(scripts, shell)) throw new UsageError(`completion takes bash, zsh or fish, not "${shell}"`);
+  if (!Object.hasOwn(scripts, shell)) throw new UsageError(`completion needs bash, zsh or fish, not "${shell}"`);
   return (scripts[shell] as () => string)();
 }

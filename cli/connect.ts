@@ -23,44 +23,42 @@ import { type Credentials, findCredentials, ownKafka } from "./credentials.ts";
 import type { Command } from "./options.ts";
 import type { Terminal } from "./terminal.ts";
 
-/** What a command works with. */
+/** The arguments of a command, and its surroundings. */
 export interface Context extends Arguments {
   signal: AbortSignal;
   terminal: Terminal;
-  /** When the command began, ms. */
+  /** When the command started, ms. */
   started: number;
 }
 
-/** The services that a command works with. */
+/** The services that a command needs. */
 export interface Needs {
   mysql: boolean;
   kafka: boolean;
 }
 
-/** Where the services are, once they are needed. */
+/** How to reach the services. */
 export interface Connections extends AsyncDisposable {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   services: Services | undefined;
 }
 
-/** Commands that want rows: they give the embedded database its sample. */
+/** Commands that fill an empty private database with the sample. */
 const fillsDatabase: Command[] = ["run", "up", "post", "emulate", "explore"];
 
-/** Finds or starts what a command needs, says which it uses, and gives the embedded database its sample. */
+/** Finds or starts the services that a command needs, and fills an empty private database. */
 export async function connect(context: Context, needs: Needs): Promise<Connections> {
   const { data, prefix, signal, terminal, rows, waitMs } = context;
   const creds = await findCredentials(context.creds);
   const from = creds?.from ?? "";
   for (const warning of creds?.warnings ?? []) terminal.warn(warning);
   if (rows !== undefined && creds?.mysql) {
-    throw new UsageError(`--rows makes sample data for the program's own database only, and "${from}" names another`);
+    throw new UsageError(`--rows creates sample data in the private database only, but "${from}" names another one`);
   }
   const zookeeper = context.flags.has("zookeeper");
   if (zookeeper && creds?.kafka) {
-    throw new UsageError(
-      `--zookeeper starts the program's own Kafka, and "${from}" names another: leave out one of them`,
-    );
+    throw new UsageError(`--zookeeper starts a private Kafka, but "${from}" names another one: remove one of them`);
   }
   const own = { mysql: needs.mysql && !creds?.mysql, kafka: needs.kafka && !creds?.kafka };
   const say = (text: string) => terminal.say(text);
@@ -94,7 +92,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
       });
       progress.end();
       if (rows !== undefined && posts !== undefined && posts > rows)
-        terminal.say(`The database holds ${count(posts)} sample posts already: --rows ${rows} adds none`);
+        terminal.say(`The database already has ${count(posts)} sample posts; --rows ${rows} adds none`);
     }
     return { mysql, kafka, services, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
   } catch (error) {
@@ -141,15 +139,17 @@ export async function findServicesOf({ creds: named, data, prefix, flags }: Cont
   };
 }
 
-/** Says that the services of the other mode run too: who forgot the flag would wonder where the rows are. */
+/** Says that the services of the other mode run too, in case --zookeeper was forgotten. */
 export function sayOthers({ data, flags, terminal }: Context): void {
   const zookeeper = flags.has("zookeeper");
   if (!findServices({ dataDir: zookeeper ? dirname(data) : join(data, "zookeeper") })) return;
-  const [those, way] = zookeeper ? ["without", "leave --zookeeper out"] : ["with", "say --zookeeper"];
-  terminal.say(`The services ${those} ZooKeeper run too, with data of their own; to mean them, ${way}`);
+  const [which, remedy] = zookeeper ? ["without", "remove"] : ["with", "add"];
+  terminal.say(
+    `Note: services ${which} ZooKeeper are also running, with separate data; ${remedy} --zookeeper to use them`,
+  );
 }
 
-/** Refuses the lake of another cluster, prefix or database before anything is posted for it. */
+/** Refuses a lake of another cluster, prefix or database before anything is posted. */
 export async function checkLake(context: Context, connections: Connections): Promise<void> {
   const { lake, waitMs, signal, terminal } = context;
   const identity = await readIdentity(lake);
@@ -162,7 +162,7 @@ export async function checkLake(context: Context, connections: Connections): Pro
   checkIdentity(lake, identity, { cluster: reader.clusterId, prefix: kafka.prefix, ...database });
 }
 
-/** The id of the database that the settings name, so that the lake of another one is refused; none when it is away. */
+/** The id of the database, to refuse the lake of another one; none if the database is unavailable. */
 export async function databaseOf(
   { mysql, services }: Connections,
   { waitMs }: Pick<Context, "waitMs">,

@@ -1,5 +1,5 @@
 /**
- * Credentials: what `db_creds.yaml` and the environment say of MySQL and Kafka.
+ * Reads the settings of MySQL and Kafka from `db_creds.yaml` and the environment.
  *
  * @module
  */
@@ -16,17 +16,17 @@ import type { KafkaSettings } from "../kafka/settings.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { nearest } from "./nearest.ts";
 
-/** What `db_creds.yaml` says. A service that it does not name is the program's private one. */
+/** The settings. A service without settings is the program's private one. */
 export interface Credentials {
   mysql?: MysqlSettings;
   kafka?: KafkaSettings;
-  /** Where they are from: the file, the environment or both. */
+  /** Their source for messages: the file, the environment or both. */
   from: string;
-  /** For people: the file is readable by others, or known to git. */
+  /** Risks of the file: its mode, and git. */
   warnings: string[];
 }
 
-/** What a key of the file may hold. `secret` values are never shown, not even wrong ones. */
+/** The values that a key accepts. `secret` values are never shown, not even wrong ones. */
 interface Rule {
   type: "text" | "host" | "secret" | "port" | "count" | "list" | "file" | "switch" | "map";
   required?: true;
@@ -64,7 +64,7 @@ const rules: Record<string, Rule> = {
 
 type Value = string | number | boolean | string[] | { [key: string]: Value };
 
-/** Variables of the environment by the keys they stand for: `PIPELINE_KAFKA_SASL_PASSWORD` for KAFKA, SASL, PASSWORD. */
+/** Environment variables and their keys: `PIPELINE_KAFKA_SASL_PASSWORD` is KAFKA, SASL, PASSWORD. */
 const variableNames = (known: Record<string, Rule> = rules, above: string[] = []): [string, string[]][] =>
   Object.entries(known).flatMap(([key, { keys }]) => {
     const path = [...above, key];
@@ -72,25 +72,25 @@ const variableNames = (known: Record<string, Rule> = rules, above: string[] = []
     return [[["PIPELINE", ...(path[0] === "KAFKA" ? [] : ["MYSQL"]), ...path].join("_"), path]];
   });
 
-/** The variables that are there, misspelt ones too. */
+/** The variables that are set, misspelt ones too. */
 const givenVariables = (): string[] => Object.keys(process.env).filter((name) => /^PIPELINE_(MYSQL|KAFKA)_/.test(name));
 
-/** How the program's own Kafka is used. */
+/** The settings of the private Kafka. */
 export const ownKafka = (brokers: string[]): KafkaSettings => ({
   ...{ brokers, prefix: "pinterest", partitions: 1, replicationFactor: 1 },
 });
 
-/** The credentials of the file that is named, or that is in the working folder, and of the environment, if any. */
+/** Reads the named file or the one in the working folder, and the environment; nothing if there are no settings. */
 export async function findCredentials(named: string | undefined): Promise<Credentials | undefined> {
   const path = named ?? (existsSync("db_creds.yaml") ? "db_creds.yaml" : undefined);
   return path === undefined && givenVariables().length === 0 ? undefined : readCredentials(path);
 }
 
-/** The document, and what was found wrong with it so far. */
+/** The document, and the problems found so far. */
 interface Reading {
   document: Document;
   problems: string[];
-  /** Variables of the environment by the dotted name of the key that they stand for. */
+  /** Environment variables by the dotted name of their key. */
   variables: Map<string, string>;
   place: (offset: number) => string;
   /** Files that are still being read. */
@@ -98,7 +98,7 @@ interface Reading {
 }
 
 /**
- * Reads a `db_creds.yaml`, where there is one, and the environment, which wins.
+ * Reads a `db_creds.yaml`, if any, and the environment, which overrides it.
  *
  * @throws `UsageError` that lists every problem with its line and column or its variable, and shows no secret
  */
@@ -137,7 +137,7 @@ function parse(text: string): Reading {
   return { document, problems, variables: new Map(), place, files: [] };
 }
 
-/** Puts the variables of the environment in place of the file's values. */
+/** Replaces values of the file by environment variables. */
 function applyEnvironment({ document, problems, variables }: Reading): void {
   const known = new Map(variableNames());
   for (const name of givenVariables()) {
@@ -153,7 +153,7 @@ function applyEnvironment({ document, problems, variables }: Reading): void {
       if (document.hasIn(keys)) document.deleteIn(keys);
       document.setIn(keys, document.createNode(/^(true|false)$/.test(text) ? text === "true" : text));
     } catch {
-      // The file has no place for it; readMap finds that.
+      // A parent key of the file is not a map, which readMap reports.
     }
   }
 }
@@ -166,7 +166,7 @@ function readMap(reading: Reading, map: YAMLMap, known: Record<string, Rule>, ab
     const rule = known[name];
     const at = variables.get(`${above}${name}`) ?? place((key as Node).range?.[0] ?? 0);
     if (!rule) {
-      // A password that slipped into a key's place is not shown.
+      // Not shown otherwise: it may be a misplaced password.
       const shown = /^[A-Z_]+$/.test(name) ? ` "${above}${name}"` : "";
       problems.push(`${at}: unknown key${shown}${meant(name, Object.keys(known))}`);
       continue;
@@ -174,7 +174,7 @@ function readMap(reading: Reading, map: YAMLMap, known: Record<string, Rule>, ab
     const read = readValue(reading, value as Node | null, rule, { name: `${above}${name}`, at });
     if (read !== undefined) values[name] = read;
   }
-  // A file that names Kafka alone leaves MySQL to the program.
+  // With a KAFKA part alone, MySQL is the private one.
   const isKafkaAlone = known === rules && map.has("KAFKA") && map.items.length === 1;
   const given = map.items.map(({ key }) => (isScalar(key) ? String(key.value) : String(key)).toUpperCase());
   for (const [name, rule] of Object.entries(known)) {
@@ -186,7 +186,7 @@ function readMap(reading: Reading, map: YAMLMap, known: Record<string, Rule>, ab
   return values;
 }
 
-/** Which key an unknown one probably means; keys are in capitals. */
+/** The key that an unknown one probably means. */
 function meant(name: string, known: string[]): string {
   const capitals = name.toUpperCase();
   if (known.includes(capitals)) return `: write ${capitals} in capitals`;
@@ -212,7 +212,7 @@ function readValue(
   }
   if (rule.type === "list") return readBrokers(node, problem);
   if (!isScalar(node) || node.value === null) return problem(rule.type === "secret" ? 'text ("" for none)' : "a value");
-  // The source, since YAML would read a password of digits as a number and drop its leading zeros.
+  // YAML reads a password of digits as a number, without its leading zeros; the source has them.
   const text = typeof node.value === "string" ? node.value : (node.source ?? String(node.value));
   if (rule.type === "switch") return typeof node.value === "boolean" ? node.value : problem("true or false", text);
   if (rule.type !== "file") return scalars[rule.type](text, problem, rule);
@@ -225,7 +225,7 @@ function readValue(
   return holder;
 }
 
-/** Notes a problem; there is no value then. */
+/** Adds a problem, and returns no value. */
 type Problem = (expected: string, found?: string) => undefined;
 
 function readBrokers(node: Node | null, problem: Problem): string[] | undefined {
@@ -239,7 +239,7 @@ function readBrokers(node: Node | null, problem: Problem): string[] | undefined 
 const whole = (most: number, kind: string) => (text: string, problem: Problem) =>
   /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= most ? Number(text) : problem(kind, text);
 
-/** How the text of a value is read, by the type of its rule. */
+/** Readers of scalar values, by the type of the rule. */
 const scalars = {
   secret: (text: string) => text,
   port: whole(65_535, "a port number"),
@@ -248,7 +248,7 @@ const scalars = {
     if (text === "") return problem("a value", text);
     if (isIP(text) !== 0 || !/[\s:/@[\]]/.test(text)) return text;
     const wanted = "a host name or address alone, without scheme, and its port as PORT";
-    // What stands before an @ may be a password.
+    // The text before an @ may be a password.
     return text.includes("@") ? problem(wanted) : problem(wanted, text);
   },
   text(text: string, problem: Problem, { choices }: Rule) {
@@ -259,7 +259,7 @@ const scalars = {
   },
 };
 
-/** The settings of values that were found right. */
+/** The settings of valid values. */
 function toSettings(values: Record<string, Value>): Pick<Credentials, "mysql" | "kafka"> {
   const kafka = values.KAFKA as Record<string, Value> | undefined;
   const sasl = kafka?.SASL as Record<string, string> | undefined;
@@ -296,14 +296,14 @@ function toSettings(values: Record<string, Value>): Pick<Credentials, "mysql" | 
   };
 }
 
-/** What a topic prefix may be: the table's name is added, and Kafka allows 249 characters. */
+/** Whether a topic prefix is valid. The table's name is appended, and Kafka allows 249 characters. */
 export const isPrefix = (prefix: string): boolean => /^[A-Za-z0-9._-]{1,200}$/.test(prefix) && !/^\.+$/.test(prefix);
-export const prefixRule = "a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores";
+export const prefixRule = "a topic prefix is 1 to 200 letters, digits, dots, dashes or underscores";
 
 const readText = (path: string): Promise<string> =>
   readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") {
-      throw new UsageError(`Cannot read "${path}": there is no such file; db_creds.example.yaml shows what it holds`);
+      throw new UsageError(`Cannot read "${path}": the file does not exist; copy db_creds.example.yaml`);
     }
     throw new UsageError(`Cannot read "${path}": ${error.message}`);
   });

@@ -1,5 +1,5 @@
 /**
- * Checks what the program needs, and says what to do where something is missing. It starts nothing and changes nothing.
+ * Checks everything that the program needs. It starts nothing and changes nothing.
  *
  * @module
  */
@@ -18,10 +18,10 @@ import { type Context, type FoundServices, findServicesOf } from "./connect.ts";
 import { checkKafka, checkLake, checkMysql, checkTools } from "./doctor_services.ts";
 import type { Check, Finding } from "./finding.ts";
 
-/** Free space below which a first run may not fit, and below which it will not. */
+/** Free space below which a first run may fail, and below which it will. */
 const [wantedBytes, leastBytes] = [3e9, 1e9];
 
-/** Runs all checks, each once those before it are told; returns what they found. */
+/** Runs all checks in turn; `onFinding` gets each result at once. */
 export async function runDoctor(context: Context, onFinding: (finding: Finding) => void): Promise<Finding[]> {
   const findings: Finding[] = [];
   const check: Check = async (name, look) => {
@@ -54,7 +54,7 @@ async function checkMachine({ data, port }: Context, check: Check): Promise<void
     const isTried = platform === "linux" && arch === "x64";
     return {
       state: isTried ? "ok" : "warned",
-      text: `${platform} ${arch}${isTried ? "" : ", tried less: see docs/platforms.md"}`,
+      text: `${platform} ${arch}${isTried ? "" : ", tested less: see docs/platforms.md"}`,
     };
   });
   await check("Node", async () => {
@@ -73,7 +73,9 @@ async function checkMachine({ data, port }: Context, check: Check): Promise<void
       const text = `${byteCount(bavail * bsize)} free for "${folder}"`;
       if (bavail * bsize >= wantedBytes) return { state: "ok", text };
       const remedy =
-        name === "disk" ? "make room, or choose another folder by --data" : "make room, or set XDG_CACHE_HOME";
+        name === "disk"
+          ? "free some space, or choose another folder with --data"
+          : "free some space, or set XDG_CACHE_HOME";
       return { state: bavail * bsize < leastBytes ? "failed" : "warned", text, remedy };
     });
   }
@@ -83,12 +85,12 @@ async function checkMachine({ data, port }: Context, check: Check): Promise<void
       () => false,
       () => true,
     );
-    const text = `local ports can be opened; ${port}, where serve listens, is ${isTaken ? "in use" : "free"}`;
-    return isTaken ? { state: "warned", text, remedy: "serve --port N takes another" } : { state: "ok", text };
+    const text = `local ports can be opened; port ${port} of serve is ${isTaken ? "in use" : "free"}`;
+    return isTaken ? { state: "warned", text, remedy: "choose another with serve --port N" } : { state: "ok", text };
   });
 }
 
-/** The nearest folder above that is there. */
+/** The folder, or the nearest one above it that exists. */
 const nearest = (folder: string): string => (existsSync(folder) ? folder : nearest(dirname(folder)));
 
 const listenOn = (port: number) =>
@@ -102,7 +104,7 @@ async function checkSettings(context: Context, check: Check): Promise<FoundServi
   await check("credentials", async () => {
     found = await findServicesOf(context);
     const { mysql, kafka, from, warnings } = found.creds ?? { from: "", warnings: [] };
-    if (!found.creds) return { state: "ok", text: "none: the program uses services of its own" };
+    if (!found.creds) return { state: "ok", text: "none: the program uses its private services" };
     if (warnings.length > 0) return warnings.map((text) => ({ state: "warned", text }) as const);
     const parts = [
       ...(mysql ? [`MySQL at ${mysql.host}:${mysql.port}`] : []),
@@ -114,7 +116,7 @@ async function checkSettings(context: Context, check: Check): Promise<FoundServi
 }
 
 async function checkPrograms({ signal }: Context, services: ServiceName[], check: Check): Promise<void> {
-  await check("own services", async () => {
+  await check("private services", async () => {
     const { missing, toDownload, javaVersion } = await programsMissing(services, {
       say: () => {},
       spawn: spawnGuarded,
@@ -122,17 +124,17 @@ async function checkPrograms({ signal }: Context, services: ServiceName[], check
     });
     if (missing.length > 0) {
       const remedy =
-        "Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven; or use the complete executable (npm run binary -- --services); or name your own services in db_creds.yaml";
+        "on Debian or Ubuntu: apt-get install openjdk-17-jre-headless maven; or use the complete executable (npm run binary -- --services); or name your own services in db_creds.yaml";
       return missing.map((text) => ({ state: "failed", text, remedy }) as const);
     }
     const java = javaVersion ? `Java ${javaVersion}; ` : "";
-    const text = `${java}they start with the next command`;
+    const text = `${java}the next command starts them`;
     if (toDownload.length === 0) return { state: "ok", text };
     const from = await reaches("repo.maven.apache.org");
     const loads = `${toDownload.join(" and ")} will be downloaded from Maven Central`;
     if (from) return { state: "ok", text: `${text}; ${loads}` };
-    const remedy = "allow it, or give Maven a mirror in ~/.m2/settings.xml, or set MARIADB_HOME and KAFKA_HOME";
-    return { state: "warned", text: `${loads}, which could not be reached directly`, remedy };
+    const remedy = "allow the connection, configure a mirror in ~/.m2/settings.xml, or set MARIADB_HOME and KAFKA_HOME";
+    return { state: "warned", text: `${loads}, but it cannot be reached directly`, remedy };
   });
 }
 

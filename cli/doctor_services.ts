@@ -20,7 +20,7 @@ import { outputOf } from "../local/processes.ts";
 import type { Context, FoundServices } from "./connect.ts";
 import type { Check, Finding } from "./finding.ts";
 
-/** How long a service may take to answer, ms. */
+/** Timeout for an answer of a service, ms. */
 const waitMs = 5_000;
 
 /** Returns whether it could be reached. */
@@ -32,10 +32,10 @@ export async function checkMysql(settings: MysqlSettings, check: Check): Promise
     const [[, cipher] = []] = await ask(db, "SHOW STATUS LIKE 'Ssl_cipher'");
     const text = `${version} at ${settings.host}:${settings.port}, ${cipher ? "with" : "without"} TLS`;
     if (cipher && settings.ca === undefined && !isLocal(settings.host)) {
-      return { state: "warned", text, remedy: "set SSL_CA, so that its certificate is checked" };
+      return { state: "warned", text, remedy: "set SSL_CA so that its certificate is checked" };
     }
     if (cipher || isLocal(settings.host)) return { state: "ok", text };
-    return { state: "warned", text, remedy: "let the server offer TLS: the password and the rows cross the network" };
+    return { state: "warned", text, remedy: "enable TLS on the server: the password and the rows cross the network" };
   });
   const connection = db;
   if (!connection) return false;
@@ -49,14 +49,14 @@ export async function checkMysql(settings: MysqlSettings, check: Check): Promise
           return {
             state: "warned",
             text: `${range}; ${why}`,
-            remedy: "without it post sees only new rows with keys above the last one",
+            remedy: "until then post sees only new rows with keys above the last one",
           };
         const found = (await cascades(connection, table)).map(({ constraint }) => constraint);
         if (found.length === 0) return { state: "ok", text: `${range}; changes and deletes can be followed` };
         return {
           state: "warned",
-          text: `${range}; the log does not tell what ${found.join(", ")} changes`,
-          remedy: "post --full now and then",
+          text: `${range}; the binary log does not contain the changes that ${found.join(", ")} cascades`,
+          remedy: "run post --full from time to time",
         };
       });
     }
@@ -66,10 +66,10 @@ export async function checkMysql(settings: MysqlSettings, check: Check): Promise
   }
 }
 
-/** The API of Kafka that got another version with 4.3 and did not before or in 4.4: DescribeLogDirs. */
+/** DescribeLogDirs: 4 is its last version in Kafka 4.2, 5 in 4.3 and 4.4. */
 const [changedApi, versionOf43] = [35, 5];
 
-/** Whether a broker has KAFKA-20734, by the versions of the APIs that it has. Kafka does not tell its release. */
+/** Whether a broker has KAFKA-20734, judging by its API versions: it does not report its release. */
 export const leavesTransactionsOpen = (versions: Record<number, { maxVersion: number }> | null): boolean =>
   (versions?.[changedApi]?.maxVersion ?? 0) >= versionOf43;
 
@@ -95,17 +95,17 @@ export async function checkKafka(settings: KafkaSettings, check: Check): Promise
   await check("topics", async () => {
     const { missing, warnings } = await inspectTopics(settings);
     if (warnings.length > 0) return warnings.map((text) => ({ state: "warned", text }) as const);
-    if (missing.length > 0) return { state: "ok", text: `${missing.join(", ")} will be made by post` };
+    if (missing.length > 0) return { state: "ok", text: `post will create ${missing.join(", ")}` };
     return {
       state: "ok",
-      text: `${tableNames.map((table) => topicOf(settings, table)).join(", ")} keep all messages, with the broker's times`,
+      text: `${tableNames.map((table) => topicOf(settings, table)).join(", ")} keep all messages and use the broker's timestamps`,
     };
   });
   await check("transactions", async () => {
-    // An id of its own: that of a table would end the post that runs.
+    // A separate id: a table's id would fence a running post.
     const producer = await openProducer(settings, { transactionalId: `${settings.prefix}.doctor` });
     await producer.disconnect();
-    return { state: "ok", text: "can be begun and given up" };
+    return { state: "ok", text: "a transactional producer can be opened" };
   });
   await check("open transactions", async () => {
     await using reader = await connectReader(settings);
@@ -116,14 +116,15 @@ export async function checkKafka(settings: KafkaSettings, check: Check): Promise
       const held = ranges.filter(({ lastStable, logEnd }) => lastStable < logEnd);
       open.push(...held.map((range) => openTransaction(topic, range)));
     }
-    if (open.length === 0) return { state: "ok", text: "none hold back the readers of the topics" };
-    const remedy = "where nobody posts now, post says how to end one that a killed broker left (KAFKA-20734)";
+    if (open.length === 0) return { state: "ok", text: "none hide messages of the topics" };
+    const remedy =
+      "if no post is running, a killed broker may have left one (KAFKA-20734): run post, which says how to abort it";
     return { state: "warned", text: open.join("; "), remedy };
   });
   return true;
 }
 
-/** The lake, as far as the services can be asked that it belongs to. */
+/** Checks the lake, and that it belongs to the services that can be reached. */
 export async function checkLake(
   { lake }: Context,
   settings: Pick<FoundServices, "mysql" | "kafka">,
@@ -131,7 +132,7 @@ export async function checkLake(
 ): Promise<void> {
   await check("lake", async () => {
     const identity = existsSync(lake) ? await readIdentity(lake) : undefined;
-    if (!identity) return { state: "ok", text: `none yet in "${lake}"` };
+    if (!identity) return { state: "ok", text: `none in "${lake}" yet` };
     if (settings.kafka) {
       await using reader = await connectReader(settings.kafka);
       checkIdentity(lake, identity, { cluster: reader.clusterId, prefix: settings.kafka.prefix });
@@ -147,17 +148,17 @@ export async function checkLake(
     const states = Object.values(await lakeState(lake));
     const wrong = states.filter((state) => !state.isBalanced).map(({ ledger }) => ledger.table);
     if (wrong.length > 0) {
-      const remedy = "where no clean runs now: clean --rebuild makes silver and rejects again from bronze";
+      const remedy = "if no clean is running: clean --rebuild rebuilds silver and rejects from bronze";
       return { state: "failed", text: `the ledger of ${wrong.join(", ")} is not balanced`, remedy };
     }
     const rows = states.reduce((sum, { ledger }) => sum + ledger.clean, 0);
     const text = `${count(rows)} clean rows in "${lake}", the ledger is balanced`;
     if (identity.sql === sqlHash()) return { state: "ok", text };
-    return { state: "warned", text: `${text}; the cleaning SQL was edited since`, remedy: "clean --rebuild" };
+    return { state: "warned", text: `${text}; the cleaning SQL has been edited since`, remedy: "run clean --rebuild" };
   });
 }
 
-/** Spark and Airflow are only for deploy/. */
+/** Checks for Spark and Airflow, which only deploy/ needs. */
 export async function checkTools(check: Check): Promise<void> {
   for (const [name, command, args] of [
     ["Spark", "spark-submit", ["--version"]],
@@ -168,7 +169,7 @@ export async function checkTools(check: Check): Promise<void> {
       const version = /\d+\.\d+\.\d+/.exec(output ?? "")?.[0];
       return version
         ? { state: "ok", text: version }
-        : { state: "skipped", text: "not installed; only deploy/ uses it" };
+        : { state: "skipped", text: "not installed; only deploy/ needs it" };
     });
   }
 }

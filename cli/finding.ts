@@ -1,20 +1,20 @@
 /**
- * What the checks of `doctor` find.
+ * The results of the checks of `doctor`.
  *
  * @module
  */
 
-/** What one check found. */
+/** The result of one check. */
 export interface Finding {
   check: string;
-  /** `failed`: a command will fail; `warned`: it may; `skipped`: it could not be looked at. */
+  /** `failed`: a command will fail; `warned`: it may; `skipped`: not checked. */
   state: "ok" | "warned" | "failed" | "skipped";
   text: string;
   /** What to do. */
   remedy?: string;
 }
 
-/** Makes the findings of one check; an error is one that failed. */
+/** Runs one check; an error is a failed one. */
 export type Check = (
   check: string,
   look: () => Promise<Omit<Finding, "check"> | Omit<Finding, "check">[]>,

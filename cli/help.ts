@@ -1,5 +1,5 @@
 /**
- * The help texts, and what was meant where a word is unknown.
+ * The help texts.
  *
  * @module
  */
@@ -17,10 +17,10 @@ import {
   takes,
 } from "./options.ts";
 
-/** Columns of the help texts: they fit a terminal of the usual width. */
+/** Columns of the help texts. */
 const width = 80;
 
-/** A text cut into lines at blanks, those after the first set in. */
+/** Breaks a text into lines at blanks, and indents all but the first. */
 function wrap(text: string, { first = "", indent = "" }: { first?: string; indent?: string } = {}): string {
   const lines: string[] = [];
   let line = first;
@@ -35,14 +35,14 @@ function wrap(text: string, { first = "", indent = "" }: { first?: string; inden
   return [...lines, line.trimEnd()].join("\n");
 }
 
-/** A word or two, and what they mean; on lines of their own where they are long. */
+/** A term and its meaning, which is on the next line if the term is long. */
 function entry(left: string, text: string, column: number): string {
   const indent = " ".repeat(column);
   if (left.length < column - 1) return wrap(text, { first: `  ${left}`.padEnd(column), indent });
   return `  ${left}\n${wrap(text, { first: indent, indent })}`;
 }
 
-/** An option; `whose`: with the commands that take it. */
+/** An option; `whose` adds the commands that accept it. */
 function optionEntry(name: OptionName, { whose = false } = {}): string {
   const { short, value, text, only = [] } = options[name] as Option;
   const commands = only.map((command) => (command === "run" ? "no command" : command)).join(", ");
@@ -54,6 +54,14 @@ const named = (command: Command) => [command === "run" ? "(no command)" : comman
 const usageOf = (command: Command) => named(command).filter(Boolean).join(" ");
 const typed = (args: string) => `${programName} ${args}`.trimEnd();
 
+/** Command lines for a first try. */
+const examples = [
+  ["", "run everything once"],
+  ["doctor", "check what is needed"],
+  ["status --watch", "see how far each table is"],
+  ["serve", "open the live page"],
+] as const;
+
 /** The help of the whole program. */
 export function help(): string {
   const list = groups.map(
@@ -63,23 +71,25 @@ export function help(): string {
   const common = optionNames.filter((name) => !("only" in options[name]));
   const special = optionNames.filter((name) => "only" in options[name]);
   const lists = [
-    `Options of every command:\n${common.map((name) => optionEntry(name)).join("\n")}`,
-    `Options of some commands:\n${special.map((name) => optionEntry(name, { whose: true })).join("\n")}`,
+    `Common options:\n${common.map((name) => optionEntry(name)).join("\n")}`,
+    `Options of single commands:\n${special.map((name) => optionEntry(name, { whose: true })).join("\n")}`,
   ];
   return `${[
     "Pinterest data pipeline: MySQL to Kafka to clean Parquet, exactly once.",
     `Usage: ${typed("[command] [options]")}\n       ${typed("COMMAND --help")}`,
     ...list,
+    `Examples:\n${examples.map(([args, does]) => entry(typed(args), does, 42)).join("\n")}`,
     ...lists,
     wrap(
-      "Services: without db_creds.yaml the program runs a MariaDB and a Kafka of its own, with sample data. KAFKA_HOME and MARIADB_HOME name installed ones to use instead of those it downloads. --zookeeper belongs to every command that is to use that Kafka, down and reset too.",
+      "Services: without db_creds.yaml the program starts a private MariaDB and Kafka with sample data. KAFKA_HOME and MARIADB_HOME name installed ones to start instead of downloaded ones. Repeat --zookeeper with every command that uses that Kafka, also down and reset.",
     ),
     wrap(
-      "Credentials: with db_creds.yaml it uses your MySQL, and your Kafka where the file has a KAFKA part: see db_creds.example.yaml. Variables of the environment win over the file, and can replace it: PIPELINE_MYSQL_HOST, PIPELINE_MYSQL_PASSWORD, PIPELINE_KAFKA_BROKERS, PIPELINE_KAFKA_SASL_PASSWORD …",
+      "Credentials: db_creds.yaml names your own MySQL, Kafka or both; db_creds.example.yaml shows its keys. Environment variables override the file and can replace it: PIPELINE_MYSQL_HOST, PIPELINE_MYSQL_PASSWORD, PIPELINE_KAFKA_BROKERS, PIPELINE_KAFKA_SASL_PASSWORD and so on.",
     ),
     wrap(
-      "Exit codes: 0 all went well; 1 it failed; 2 wrong use or settings; 3 done, but there are new rejects; 130 and 143 stopped by a signal.",
+      "Exit codes: 0 success; 1 failure; 2 wrong usage or settings; 3 done, but with new rejects; 130 and 143 stopped by SIGINT or SIGTERM.",
     ),
+    "More: README.md, docs/ and deploy/README.md",
   ].join("\n\n")}\n`;
 }
 
@@ -96,13 +106,13 @@ export function commandHelp(command: Command): string {
     wrap(`${text[0]?.toUpperCase()}${text.slice(1)}.`),
     ...(more ? [wrap(more)] : []),
     `Usage: ${typed(words)}`,
-    ...(own.length > 0 ? [`Its options:\n${own.map((name) => optionEntry(name)).join("\n")}`] : []),
-    `Options of every command:\n${common.map((name) => optionEntry(name)).join("\n")}`,
+    ...(own.length > 0 ? [`Options:\n${own.map((name) => optionEntry(name)).join("\n")}`] : []),
+    `Common options:\n${common.map((name) => optionEntry(name)).join("\n")}`,
     `Examples:\n${lines.join("\n")}`,
   ].join("\n\n")}\n`;
 }
 
-/** Where to look for help, as the end of a message that names an unknown word; says which known one was probably meant. */
+/** The end of a message about an unknown word: the known word that was probably meant, and where the help is. */
 export function seeHelp(word = "", known: readonly string[] = []): string {
   const see = `see "${programName} --help"`;
   const near = nearest(word, known);

@@ -1,112 +1,112 @@
 /**
- * The commands and options, defined once: parsing, help and completion derive from them.
+ * The commands and options. Parsing, help and completion derive from them.
  *
  * @module
  */
 
-/** A command, for people to read. */
+/** A command in the help texts. */
 interface CommandEntry {
-  /** What follows its name. */
+  /** The argument after its name. */
   takes?: string;
   text: string;
-  /** What one should know before using it. */
+  /** A second paragraph of its help. */
   more?: string;
-  /** Arguments of command lines to copy, each with what it does. */
-  examples: [args: string, what: string][];
+  /** Command lines to copy. */
+  examples: [args: string, does: string][];
 }
 
 export const commands = {
   run: {
-    text: "post, clean and report, one after the other",
-    more: "This is what runs without a command. With --follow it then goes on posting and cleaning until it is stopped.",
+    text: "run post, clean and report in turn",
+    more: "With --follow it then keeps posting and cleaning until it is stopped.",
     examples: [
-      ["", "the whole job"],
-      ["--rows 1000000", "the same with a million sample posts"],
-      ["--follow --changes", "watch changes in MySQL arrive in silver"],
+      ["", "run all three stages once"],
+      ["--rows 1000000", "run them with a million sample posts"],
+      ["--follow --changes", "watch changes in MySQL arrive in the lake"],
     ],
   },
   post: {
-    text: "post what was inserted, updated or deleted in MySQL to Kafka, exactly once",
-    more: "It goes on where the last run ended. Where the database's log cannot be read, it warns, and posts only new rows with keys above the last one.",
+    text: "post changed rows of MySQL to Kafka, exactly once",
+    more: "It posts inserted, updated and deleted rows, and continues where the last run ended. If the binary log cannot be read, it warns and posts only new rows with keys above the last one.",
     examples: [
-      ["post --follow", "go on until stopped"],
-      ["post --full", "post every row again, and a delete for every key that MySQL does not have"],
+      ["post --follow", "keep posting until stopped"],
+      ["post --full", "post every row again, and deletes for missing keys"],
     ],
   },
   clean: {
-    text: "land the topics, clean them, write Parquet and rejects",
-    more: "It ends with exit code 3 where it found new rejects.",
+    text: "land and clean the topics, write Parquet and rejects",
+    more: "The exit code is 3 if there are new rejects.",
     examples: [
-      ["clean --follow", "go on until stopped"],
-      ["clean --rebuild --dry-run --sql rules", "show what edited rules would change, and change nothing"],
-      ["clean --rebuild --sql rules", "make silver, rejects and gold again with them"],
+      ["clean --follow", "keep cleaning until stopped"],
+      ["clean --rebuild --dry-run", "show what an edit of sql/ would change"],
+      ["clean --rebuild", "rebuild silver, rejects and gold after an edit of sql/"],
     ],
   },
   report: {
-    text: "answer the questions of sql/answers from the clean rows",
-    examples: [["report --json", "all answers as one JSON object"]],
+    text: "answer the questions of sql/answers, write the report page",
+    examples: [["report --json", "print all answers as one JSON object"]],
   },
   up: {
-    text: "start MySQL and Kafka here and keep them running",
-    more: "An empty database gets the sample posts. Later commands use these services.",
-    examples: [["up --rows 100000", "with so many sample posts"]],
+    text: "start a private MySQL and Kafka and keep them running",
+    more: "An empty database gets the sample posts. Later commands use these services until down.",
+    examples: [["up --rows 100000", "start them with 100,000 sample posts"]],
   },
-  down: { text: "stop what up started", examples: [["down", ""]] },
+  down: { text: "stop the private services", examples: [["down", "stop what up started"]] },
   reset: {
-    text: "delete the data of these services and the lake",
+    text: "delete the private services' data and the lake",
     more: "It asks before it deletes.",
-    examples: [["reset --yes", "without the question"]],
+    examples: [["reset --yes", "delete without asking"]],
   },
   status: {
     text: "show how far each table is, from MySQL to silver",
     more: "It starts nothing and changes nothing, and works beside all other commands.",
     examples: [
-      ["status --watch", "again every 2 s, until stopped"],
-      ["status --json", "the same as one JSON object"],
+      ["status --watch", "show it every 2 s until stopped"],
+      ["status --json", "print it as one JSON object"],
     ],
   },
   doctor: {
-    text: "check what is needed, and say what to do",
-    more: "It starts nothing and changes nothing. It ends with exit code 1 where something is missing.",
+    text: "check the machine, settings, services and lake",
+    more: "It says what to do about each problem, starts nothing and changes nothing. The exit code is 1 if something is missing.",
     examples: [
-      ["doctor", "before the first run, or when something fails"],
-      ["doctor --creds db_creds.yaml --json", "your own MySQL and Kafka, as one JSON object"],
+      ["doctor", "run it before the first run, or when something fails"],
+      ["doctor --creds db_creds.yaml --json", "check your own MySQL and Kafka, print JSON"],
     ],
   },
   explore: {
-    text: "show the columns of the tables from a sample of rows, and one post",
-    more: "It counts nulls, values, and what cleaning would change or reject.",
+    text: "profile the tables' columns, and show one post",
+    more: "It reads a sample of rows and counts nulls, values, and what cleaning would change or reject.",
     examples: [
       ["explore --json", "the same as one JSON object"],
       ["explore --index 4711", "only the post with this key"],
     ],
   },
   emulate: {
-    text: "post random rows as users would, or change rows with --changes",
+    text: "post random rows like the course's script, or change rows",
     examples: [
-      ["emulate --rate 5/s --limit 100", "100 posts, 5 a second"],
-      ["emulate --changes", "insert, update and delete rows in the program's own database"],
+      ["emulate --rate 5/s --limit 100", "post 100 posts, 5 a second"],
+      ["emulate --changes", "insert, update and delete rows of the sample database"],
     ],
   },
   serve: {
-    text: "HTTP API for posts, and the live page, until stopped",
+    text: "serve the HTTP API and the live page",
     examples: [
-      ["serve", "at http://127.0.0.1:8082/"],
-      ["serve --host 0.0.0.0 --token-file token.txt", "for others, who must show the token"],
+      ["serve", "listen on http://127.0.0.1:8082/"],
+      ["serve --host 0.0.0.0 --token-file token.txt", "accept other machines that send the token"],
     ],
   },
   eject: {
     takes: "DIR",
-    text: "write the files of sql/ into a folder, to edit them",
-    examples: [["eject rules", "then: clean --rebuild --sql rules"]],
+    text: "copy the files of sql/ into a folder for editing",
+    examples: [["eject rules", "then use them: clean --rebuild --sql rules"]],
   },
   completion: {
     takes: "SHELL",
-    text: "print a script that completes commands and options in bash, zsh or fish",
+    text: "print a completion script for bash, zsh or fish",
     examples: [
-      ["completion bash >> ~/.bashrc", "for bash"],
-      ["completion zsh >> ~/.zshrc", "for zsh"],
-      ["completion fish | source", "for fish, until it ends"],
+      ["completion bash >> ~/.bashrc", "install it for bash"],
+      ["completion zsh >> ~/.zshrc", "install it for zsh"],
+      ["completion fish | source", "use it in this fish session"],
     ],
   },
 } as const satisfies Record<string, CommandEntry>;
@@ -115,39 +115,39 @@ export type Command = keyof typeof commands;
 export const commandNames = Object.keys(commands) as Command[];
 export const commandEntries: Record<Command, CommandEntry> = commands;
 
-/** The commands as the help groups them. */
+/** The groups of commands in the help. */
 export const groups: [title: string, commands: Command[]][] = [
-  ["The job", ["run", "post", "clean", "report"]],
+  ["Pipeline", ["run", "post", "clean", "report"]],
   ["Services", ["up", "down", "reset"]],
-  ["Look", ["status", "doctor", "explore"]],
-  ["Try", ["emulate", "serve"]],
-  ["Edit", ["eject", "completion"]],
+  ["Inspect", ["status", "doctor", "explore"]],
+  ["Emulation and HTTP", ["emulate", "serve"]],
+  ["Customize", ["eject", "completion"]],
 ];
 
-/** An option, for people to read. */
+/** An option in the help texts. */
 export interface Option {
   type: "boolean" | "string";
   short?: string;
-  /** What stands for the value in the help text. */
+  /** Placeholder of the value. */
   value?: string;
   text: string;
-  /** The commands that take it; all when absent. */
+  /** The commands that accept it. Default: all. */
   only?: Command[];
-  /** The commands that don't take it; the help need not say so. */
+  /** The commands that do not accept it. */
   not?: Command[];
 }
 
 export const options = {
   full: {
     type: "boolean",
-    text: "post every row again, and a delete for every key that MySQL does not have",
+    text: "post every row again, and a delete for each key that MySQL no longer has",
     only: ["run", "post"],
   },
-  follow: { type: "boolean", text: "go on until stopped", only: ["run", "post", "clean"] },
-  watch: { type: "boolean", text: "show it again every 2 s, until stopped", only: ["status"] },
+  follow: { type: "boolean", text: "keep running until stopped", only: ["run", "post", "clean"] },
+  watch: { type: "boolean", text: "refresh every 2 s until stopped", only: ["status"] },
   rebuild: {
     type: "boolean",
-    text: "make silver, rejects and gold again from bronze, with sql/ as it is",
+    text: "rebuild silver, rejects and gold from bronze with the present SQL",
     only: ["clean"],
   },
   "dry-run": {
@@ -155,86 +155,86 @@ export const options = {
     text: "with --rebuild: show what it would change, and change nothing",
     only: ["clean"],
   },
-  rows: { type: "string", value: "N", text: "posts of sample data to have (default: 11154)", only: ["run", "up"] },
+  rows: { type: "string", value: "N", text: "number of sample posts (default: 11154)", only: ["run", "up"] },
   changes: {
     type: "boolean",
-    text: "insert, update and delete rows in the program's own database",
+    text: "insert, update and delete rows of the sample database",
     only: ["run", "emulate"],
   },
-  limit: { type: "string", value: "N", text: "posts or changes to make (default: until stopped)", only: ["emulate"] },
+  limit: { type: "string", value: "N", text: "number of posts or changes (default: until stopped)", only: ["emulate"] },
   rate: {
     type: "string",
     value: "N/s",
-    text: "so many a second, minute (N/m) or hour (N/h) (default: a pause of 0 to 1 s after each)",
+    text: "posts per second (N/s), minute (N/m) or hour (N/h) (default: a pause of 0 to 1 s after each)",
     only: ["emulate"],
   },
   seed: {
     type: "string",
     value: "N",
-    text: "chooses the posts or changes (default: a random one, which is shown)",
+    text: "seed of the random choice, to repeat it (default: random, printed)",
     only: ["emulate"],
   },
-  index: { type: "string", value: "N", text: "the post to show (default: a random one)", only: ["explore"] },
-  host: { type: "string", value: "ADDRESS", text: "where to listen (default: 127.0.0.1)", only: ["serve"] },
+  index: { type: "string", value: "N", text: "key of the post (default: a random one)", only: ["explore"] },
+  host: { type: "string", value: "ADDRESS", text: "address to listen on (default: 127.0.0.1)", only: ["serve"] },
   port: {
     type: "string",
     value: "N",
-    text: "port to listen on; 0: a free one (default: 8082)",
+    text: "port to listen on, 0 for a free one (default: 8082)",
     only: ["serve", "doctor"],
   },
   "token-file": {
     type: "string",
     value: "PATH",
-    text: "file with the token that clients must show (or PIPELINE_TOKEN in the environment)",
+    text: "file with the token that clients must send (or set PIPELINE_TOKEN)",
     only: ["serve"],
   },
   "any-prefix": {
     type: "boolean",
-    text: "accept topics of any prefix, such as 0a1b2c.pin, as this program's",
+    text: "accept posts to topics of any prefix, such as 0a1b2c.pin",
     only: ["serve"],
   },
   yes: { type: "boolean", text: "do not ask", only: ["reset"] },
   sql: {
     type: "string",
     value: "DIR",
-    text: "folder with SQL files to use before the program's own",
+    text: "folder with edited SQL files (see eject)",
     only: ["run", "clean", "serve", "report", "status"],
   },
   data: {
     type: "string",
     value: "DIR",
-    text: "the program's folder: services, and the lake at DIR/lake (default: data)",
+    text: "folder of the private services and of the lake, DIR/lake (default: data)",
     not: ["completion"],
   },
   creds: {
     type: "string",
     value: "PATH",
-    text: "credentials (default: db_creds.yaml where there is one)",
+    text: "credentials file (default: db_creds.yaml, if it exists)",
     not: ["down", "reset", "completion"],
   },
   prefix: { type: "string", value: "NAME", text: "prefix of the topics (default: pinterest)", not: ["completion"] },
   zookeeper: {
     type: "boolean",
-    text: "use a Kafka 3.9 with ZooKeeper instead of Kafka 4; services and lake lie at DIR/zookeeper then",
+    text: "use a private Kafka 3.9 with ZooKeeper, with its data and lake in DIR/zookeeper",
     not: ["completion"],
   },
   wait: {
     type: "string",
     value: "SECONDS",
-    text: "how long to wait for a service that is away, or a table that is locked (default: 60)",
+    text: "how long to wait for an unavailable service or a locked table (default: 60)",
     not: ["completion"],
   },
   json: { type: "boolean", text: "print the result as one JSON object", not: ["completion"] },
-  quiet: { type: "boolean", text: "no progress", not: ["completion"] },
-  help: { type: "boolean", short: "h", text: "help; with a command, that of the command" },
-  version: { type: "boolean", short: "v", text: "the version" },
-  licences: { type: "boolean", text: "the licences of what is inside (of the executable)" },
+  quiet: { type: "boolean", text: "show no progress", not: ["completion"] },
+  help: { type: "boolean", short: "h", text: "show help; after a command, help of that command" },
+  version: { type: "boolean", short: "v", text: "show the version" },
+  licences: { type: "boolean", text: "show the licences of all that the executable contains" },
 } as const satisfies Record<string, Option>;
 
 export type OptionName = keyof typeof options;
 export const optionNames = Object.keys(options) as OptionName[];
 
-/** Whether a command takes an option. */
+/** Whether a command accepts an option. */
 export function takes(command: Command, name: OptionName): boolean {
   const { only, not } = options[name] as Option;
   return only ? only.includes(command) : !not?.includes(command);

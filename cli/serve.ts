@@ -1,5 +1,5 @@
 /**
- * The `serve` command: the HTTP server's token, address and messages.
+ * The `serve` command.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { programName } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
 import type { Terminal } from "./terminal.ts";
 
-// Loaded by this command alone: the others start sooner.
+// Loaded on demand, so that other commands start sooner.
 const loadServer = () => import("../http/server.ts");
 
 /** Checks the token and the address before any service is started. */
@@ -56,16 +56,16 @@ function commandsToCopy({ serviceOptions, sql, host, port, tokenFile, flags }: C
   };
 }
 
-/** The token that clients must show, by file or environment; never by an argument, which others could see. */
+/** The token from a file or the environment. An argument would be visible to other users. */
 async function readToken({ tokenFile, terminal }: Context): Promise<string | undefined> {
   if (tokenFile !== undefined && process.env.PIPELINE_TOKEN)
-    throw new UsageError("There are two tokens, of --token-file and of PIPELINE_TOKEN: leave one of them out");
+    throw new UsageError("There are two tokens, in --token-file and in PIPELINE_TOKEN: remove one of them");
   const from = tokenFile === undefined ? "PIPELINE_TOKEN" : `"${tokenFile}"`;
   const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, terminal);
   const token = text?.trim();
   if (!token && tokenFile === undefined) return undefined;
   if (token && /^[\x21-\x7e]{16,500}$/.test(token)) return token;
-  throw new UsageError(`The token of ${from} must be 16 to 500 characters, printable ASCII without blanks`);
+  throw new UsageError(`The token in ${from} must have 16 to 500 printable ASCII characters without blanks`);
 }
 
 async function readSecret(path: string, terminal: Terminal): Promise<string> {

@@ -18,25 +18,25 @@ import { type Context, type FoundServices, findServicesOf, sayOthers, sayUsed } 
 import { ownKafka } from "./credentials.ts";
 import { formatBehind, formatByTable, formatReasons } from "./terminal.ts";
 
-/** Pause between two looks of `--watch`, ms. */
+/** Pause between two readings of `--watch`, ms. */
 const watchMs = 2_000;
 
-/** What one look at the services and the lake found. */
-interface Look {
+/** One reading of the services and the lake. */
+interface Reading {
   tables: Record<string, TableStatus>;
-  /** What one should know of the tables. */
+  /** Hints, such as an old report. */
   notes: string[];
   /** The services that cannot be asked and why, and rows that MySQL no longer has. */
   trouble: string[];
 }
 
-/** Prints how far each table is, with `--watch` again and again; returns the tables for `--json`. */
+/** Prints how far each table is, with `--watch` repeatedly; returns the tables for `--json`. */
 export async function status(context: Context): Promise<unknown> {
   const { terminal, data, flags, lake } = context;
   const found = await findServicesOf(context);
   for (const warning of found.creds?.warnings ?? []) terminal.warn(warning);
   if (found.stopped.length > 0 && !existsSync(join(data, "services")) && !existsSync(lake)) {
-    throw new Error(`There is nothing in "${data}" yet: run post first, or up`);
+    throw new Error(`There is nothing in "${data}" yet; to start: ${programName}${context.dataOptions}`);
   }
   sayOthers(context);
   sayUsed(context, found);
@@ -44,22 +44,22 @@ export async function status(context: Context): Promise<unknown> {
     await watch(context, found);
     return undefined;
   }
-  const { tables, notes, trouble } = await openLook(context, found).read(true);
+  const { tables, notes, trouble } = await openReader(context, found).read(true);
   for (const text of trouble) terminal.warn(text);
   if (!flags.has("json")) terminal.print(format(tables));
   for (const note of notes) terminal.say(note);
   return tables;
 }
 
-/** Shows the tables until stopped: redrawn in a terminal, else one after the other with the time. */
+/** Prints the tables until stopped. A terminal shows only the newest. */
 async function watch(context: Context, first: FoundServices): Promise<void> {
   const { terminal, flags } = context;
   const signal = AbortSignal.any([context.signal, terminal.readerGone]);
   let found = first;
-  let looking = openLook(context, found);
+  let reader = openReader(context, found);
   try {
     while (!signal.aborted) {
-      const { tables, notes, trouble } = await looking.read();
+      const { tables, notes, trouble } = await reader.read();
       const at = new Date();
       if (flags.has("json")) terminal.print(JSON.stringify({ at: at.toISOString(), tables, notes, trouble }));
       else {
@@ -73,23 +73,23 @@ async function watch(context: Context, first: FoundServices): Promise<void> {
       // The private services may have been started or stopped.
       const now = await findServicesOf(context);
       if (JSON.stringify(now) === JSON.stringify(found)) continue;
-      await looking.close();
+      await reader.close();
       found = now;
-      looking = openLook(context, found);
+      reader = openReader(context, found);
     }
   } finally {
-    await looking.close();
+    await reader.close();
   }
   context.signal.throwIfAborted();
 }
 
 /** Reads the status over connections that stay open until `close`, or until the one read that is the `last`. */
-function openLook(context: Context, { mysql, kafka, stopped }: FoundServices) {
+function openReader(context: Context, { mysql, kafka, stopped }: FoundServices) {
   const { lake, prefix, waitMs } = context;
   const unknown = { ...ownKafka([]), ...(prefix !== undefined && { prefix }) };
   const reader = openStatus({ ...(mysql && { mysql }), kafka: kafka ?? unknown, waitMs });
   const close = () => reader[Symbol.asyncDispose]();
-  const read = async (last = false): Promise<Look> => {
+  const read = async (last = false): Promise<Reading> => {
     try {
       const { tables, trouble } = await reader.read(lake);
       const notes = [...stoppedNote(context, stopped), ...(await reportNote(context))];
@@ -109,8 +109,8 @@ function stoppedNote({ dataOptions }: Context, stopped: FoundServices["stopped"]
   if (stopped.length === 0) return [];
   const names = stopped.map((name) => (name === "mysql" ? "MySQL" : "Kafka"));
   const are = `The program's ${names.join(" and ")} ${names.length > 1 ? "are" : "is"} not running`;
-  const what = names.length > 1 ? "; this is what the lake's files say" : "";
-  return [`${are}${what}; to start: ${programName} up${dataOptions}`];
+  const what = names.length > 1 ? "; the table shows what the lake's files say" : "";
+  return [`${are}${what}; to start them: ${programName} up${dataOptions}`];
 }
 
 /** Says that rows were cleaned after the report was written. */
@@ -127,7 +127,7 @@ async function reportNote({ lake, serviceOptions }: Context): Promise<string[]> 
   const newest = Math.max(...changed.map((time) => time ?? 0));
   if (written === undefined || newest <= written) return [];
   const older = duration(newest - written);
-  return [`The report is ${older} older than the rows; to write it again: ${programName} report${serviceOptions}`];
+  return [`The report is ${older} older than the rows; to update it: ${programName} report${serviceOptions}`];
 }
 
 /** A column for each table: it fits 80 columns. */

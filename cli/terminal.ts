@@ -1,5 +1,5 @@
 /**
- * What the terminal shows: lines, progress and tables. Results go to stdout, progress and warnings to stderr.
+ * Writes lines, progress and tables. Results go to stdout, progress and warnings to stderr.
  *
  * @module
  */
@@ -16,32 +16,32 @@ import type { Finding } from "./finding.ts";
 export interface Terminal {
   /** A line of the result. */
   print(text: string): void;
-  /** Waits while the reader of the result is behind. */
+  /** Waits until the reader of stdout has caught up. */
   printed(): Promise<void>;
-  /** Aborted when the reader of the result has seen enough, such as head. */
+  /** Aborted when the reader of stdout has closed it, as head does. */
   readerGone: AbortSignal;
-  /** A text of the result in place of the one before it; on a terminal it is drawn over that. */
+  /** A text of the result that replaces the previous one in a terminal. */
   redrawn(text: string): void;
-  /** A line for the person who waits; not with `--quiet`. */
+  /** A line of progress, hidden by `--quiet`. */
   say(text: string): void;
-  /** A line for the same person that is needed with `--quiet` too. */
+  /** A line on stderr that `--quiet` does not hide. */
   note(text: string): void;
-  /** A line that nobody should miss. */
+  /** A warning, which `--quiet` does not hide. */
   warn(text: string): void;
-  /** Shows a stage's warning, or what it waits for; its other facts are the caller's. */
+  /** Shows warnings and waits of a stage; ignores its other facts. */
   notice(fact: Notice | { fact: string }): void;
-  /** Shows a line of progress that replaces the former one of its subject; without a text it is over. */
+  /** Shows a progress line, which replaces the previous one of its subject. Without a text the line is removed. */
   show(subject: string, text?: string): void;
-  /** Progress of a stage, a line for each table; that of several stages is shown together. */
+  /** Starts the progress of a stage, a line for each table. Several stages are shown together. */
   progress(stage: string, options?: ProgressOptions): Progress;
-  /** Progress is seen as it moves. */
+  /** Whether progress lines are redrawn. */
   isInteractive: boolean;
 }
 
 interface ProgressOptions {
-  /** What is counted. Default: rows. */
+  /** The unit of the counts. Default: rows. */
   unit?: string;
-  /** It has no end: where it is not seen as it moves, the caller says what there is to say. */
+  /** It has no end. Outside a terminal nothing is printed; the caller prints each step. */
   follow?: boolean;
 }
 
@@ -50,7 +50,7 @@ interface Progress {
   /** The rate counts what is done after the first call. */
   set(table: Table, done: number, total: number): void;
   add(table: Table, done: number): void;
-  /** The table is done: its total was an estimate, and its clock stops. */
+  /** Marks a table as done, which makes its count the total. */
   finish(table: Table): void;
   end(): void;
 }
@@ -62,14 +62,14 @@ function bar(share: number): string {
   return `${`${"█".repeat(eighths >> 3)}${part}`.padEnd(8, "·")} `;
 }
 
-/** Of the longest table name, so that progress lines are aligned. */
+/** Width of the longest table name. */
 const nameWidth = Math.max(...tableNames.map((table) => table.length));
 
-/** Writes to the process' own streams. */
+/** Opens stdout and stderr for writing. */
 export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   const { stdout, stderr } = process;
   const readerGone = new AbortController();
-  // A reader that has seen enough is no error.
+  // A closed pipe is not an error.
   for (const stream of [stdout, stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "EPIPE" && stream === stdout) readerGone.abort();
@@ -141,7 +141,7 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
   };
 }
 
-/** Progress of what is waited for, a line for each; elsewhere than on a terminal one every 5 s. */
+/** Shows progress lines by subject; outside a terminal one every 5 s. */
 function openWaits({ stages, quiet, draw }: { stages: (() => string[])[]; quiet: boolean; draw: () => void }) {
   const { stderr } = process;
   const texts = new Map<string, string>();
@@ -161,7 +161,7 @@ function openWaits({ stages, quiet, draw }: { stages: (() => string[])[]; quiet:
   };
 }
 
-/** Counts the rows of each table, and shows them on a timer. */
+/** Counts the rows of each table and shows them on a timer. */
 function openProgress({
   stage,
   unit,
@@ -171,7 +171,7 @@ function openProgress({
   quiet,
 }: Required<ProgressOptions> & {
   stage: string;
-  /** What each stage shows that is not over. */
+  /** The lines of each stage that is running. */
   stages: (() => string[])[];
   draw: () => void;
   quiet: boolean;
@@ -194,7 +194,7 @@ function openProgress({
     const left = done < total && perSecond > 0 ? `, ${duration(((total - done) / perSecond) * 1000)} left` : "";
     const share = total > 0 ? Math.min(1, done / total) : 1;
     const text = `${count(done)} of ${ended ? "" : "about "}${count(Math.max(done, total))} ${unit}`;
-    // Plain lines are for reading and grep. In a narrow terminal the time left matters most.
+    // No bar in plain lines. In a narrow terminal the time left matters most.
     if (!stderr.isTTY) return `${head}${text}${rate}${left}`;
     const forms = [
       `${head}${bar(share)}${text}${rate}${left}`,
@@ -208,17 +208,16 @@ function openProgress({
     return Date.now() - started < 1_000 ? [] : [`  ${stage}: ${duration(Date.now() - started)}`];
   };
   stages.push(show);
-  // On a terminal the lines are redrawn; elsewhere a plain line now and then says that it is alive.
+  // A terminal is redrawn; elsewhere a plain line now and then shows that it is running.
   const every = stderr.isTTY ? 200 : 5_000;
-  let told = "";
+  let printed = "";
   const timer = setInterval(() => {
     if (quiet) return;
     if (stderr.isTTY) return draw();
     if (counts.size === 0) return;
-    // Nothing new is not worth a line.
     const counted = JSON.stringify([...counts]);
-    if (counted !== told && !follow) for (const text of show()) stderr.write(`${text}\n`);
-    told = counted;
+    if (counted !== printed && !follow) for (const text of show()) stderr.write(`${text}\n`);
+    printed = counted;
   }, every);
   timer.unref();
   return {
@@ -242,7 +241,7 @@ function openProgress({
   };
 }
 
-/** Columns a character takes: none for marks that join others, two for wide ones. */
+/** Columns of a text: none for a combining mark, two for a wide character. */
 function width(text: string): number {
   let columns = 0;
   for (const character of text) {
@@ -257,7 +256,7 @@ function width(text: string): number {
   return columns;
 }
 
-/** A text of at most so many columns, with an ellipsis where some is left out. */
+/** Shortens a text to some columns, with an ellipsis. */
 function cut(text: string, columns: number): string {
   if (width(text) <= columns) return text;
   let kept = "";
@@ -268,7 +267,7 @@ function cut(text: string, columns: number): string {
   return `${kept}…`;
 }
 
-/** Columns of the terminal that shows the result; unlimited for a file or a pipe. */
+/** Columns of the terminal; unlimited for a file or a pipe. */
 const room = () => (process.stdout.isTTY ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY);
 
 const pad = (text: string, columns: number, toTheRight: boolean): string => {
@@ -279,7 +278,7 @@ const pad = (text: string, columns: number, toTheRight: boolean): string => {
 /** Text in exactly so many columns: control characters are replaced, a long text is cut, a short one is padded. */
 export const fit = (text: string, columns: number): string => pad(cut(printable(text), columns), columns, false);
 
-/** Rows as an aligned table, numbers to the right; texts are cut where a terminal is too narrow. */
+/** Rows as an aligned table, numbers to the right; the widest text is cut to fit a narrow terminal. */
 export function formatTable(
   columns: string[],
   rows: (string | number | null)[][],
@@ -308,17 +307,17 @@ export function formatTable(
     .join("\n");
 }
 
-/** The title of a table and its name, on two lines where a terminal is too narrow for one. */
+/** The title of an answer and its name, on two lines if one is too long for the terminal. */
 export const formatTitle = (title: string, name: string): string =>
   `${title}${width(title) + name.length + 3 > room() ? "\n  " : " "}(${name})`;
 
-/** A path as one would type it here. */
+/** A path below the working folder as a relative one. */
 export function shortPath(path: string): string {
   const inside = relative(".", path);
   return inside.startsWith("..") || inside === "" ? path : inside;
 }
 
-/** A line for each measure and a column for each table; a note follows where there is room. */
+/** A line for each measure and a column for each table; notes are dropped if they do not fit. */
 export function formatByTable(
   names: string[],
   measures: [name: string, values: (string | number | null)[], note?: string][],
@@ -333,7 +332,7 @@ export function formatByTable(
   return [line("", names), ...measures.map(([name, , note], i) => line(name, cells[i] as string[], note))].join("\n");
 }
 
-/** The ledger with what MySQL and the checkpoints say, where that is known; then the rejects by reason. */
+/** The ledger with the counts of MySQL and the checkpoints, if known, then the rejects by reason. */
 export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source>): string {
   const of = (name: keyof Source & ("in_mysql" | "posted")) => ledger.map((row) => sources?.[row.table][name] ?? null);
   const reasons = formatReasons(ledger);
@@ -357,7 +356,7 @@ export function formatLedger(ledger: LedgerRow[], sources?: Record<Table, Source
   )}${reasons && `\n\nRejects by reason\n${reasons}`}`;
 }
 
-/** How far a table is behind MySQL: `0 s`, `4 s, 2.1 kB`; `1+ files` where bytes are not known, `-` where nothing is. */
+/** How far a table is behind MySQL: `0 s`, `4 s, 2.1 kB`; `1+ files` if the bytes are unknown, `-` if all is. */
 export function formatBehind(behind: Behind | null): string {
   if (!behind) return "-";
   const { seconds, bytes, files } = behind;
@@ -368,7 +367,7 @@ export function formatBehind(behind: Behind | null): string {
   return [time, size].filter(Boolean).join(", ") || "-";
 }
 
-/** Rejects by reason; empty where there are none. */
+/** Rejects by reason; empty if there are none. */
 export function formatReasons(ledger: LedgerRow[]): string {
   const rows = ledger.flatMap((row) => Object.entries(row.reasons).map(([reason, n]) => [row.table, reason, n]));
   return rows.length > 0 ? formatTable(["table", "reason", "rejected"], rows) : "";
@@ -376,12 +375,12 @@ export function formatReasons(ledger: LedgerRow[]): string {
 
 const marks = { ok: ["32", "✓"], warned: ["33", "!"], failed: ["31", "✗"], skipped: ["90", "-"] } as const;
 
-/** What a check of doctor found, with what to do on a line of its own; coloured on a terminal. */
+/** A finding of doctor, its remedy on the next line; coloured in a terminal. */
 export function formatFinding({ check, state, text, remedy }: Finding): string {
   const [colour, mark] = marks[state];
   const shown = process.stdout.isTTY && !process.env.NO_COLOR ? `\u001b[${colour}m${mark}\u001b[0m` : mark;
   return `${shown} ${check.padEnd(17)} ${printable(text)}${remedy ? `\n${" ".repeat(20)}${printable(remedy)}` : ""}`;
 }
 
-/** The time since `from`, for people. */
+/** The time since `from`, as text. */
 export const seconds = (from: number): string => duration(Date.now() - from);

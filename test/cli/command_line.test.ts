@@ -83,7 +83,7 @@ test("--version prints the version of package.json", async () => {
   assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
 });
 
-test("wrong use is told in one line on stderr, with exit code 2", async () => {
+test("wrong usage is one line on stderr and exit code 2", async () => {
   const stderr = `Error: Unknown command "fly"; see "${programName()} --help"\n`;
   assert.deepEqual(await run(["fly"]), { code: 2, signal: null, stdout: "", stderr });
 });
@@ -94,21 +94,24 @@ for (const [args, message] of [
   [["--fast"], `Unknown option "--fast"; see "${ownName} --help"`],
   [["pots"], `Unknown command "pots"; did you mean "post"? See "${ownName} --help"`],
   [["post", "--fulll"], `Unknown option "--fulll"; did you mean "--full"? See "${ownName} --help"`],
-  [["completion", "csh"], 'completion takes bash, zsh or fish, not "csh"'],
-  [["post", "--rebuild"], `"post" does not take --rebuild; see "${ownName} --help"`],
+  [["completion", "csh"], 'completion needs bash, zsh or fish, not "csh"'],
+  [["post", "--rebuild"], `"post" does not accept --rebuild; see "${ownName} --help"`],
   [["clean", "--dry-run"], `--dry-run needs --rebuild; see "${ownName} --help"`],
-  [["--rows", "many"], `--rows takes a whole number from 1 to 100000000, not "many"; see "${ownName} --help"`],
-  [["--rows", "0"], `--rows takes a whole number from 1 to 100000000, not "0"; see "${ownName} --help"`],
-  [["emulate", "--rate", "5"], '--rate takes posts per second, minute or hour, as 5/s, 90/m or 10/h, not "5"'],
-  [["explore", "--index", "1e3"], `--index takes the number of a post, not "1e3"; see "${ownName} --help"`],
-  [["--prefix", "a b"], '--prefix "a b": a prefix of topics is 1 to 200 letters, digits, dots, dashes or underscores'],
+  [["--rows", "many"], `--rows needs a whole number from 1 to 100000000, not "many"; see "${ownName} --help"`],
+  [["--rows", "0"], `--rows needs a whole number from 1 to 100000000, not "0"; see "${ownName} --help"`],
+  [["emulate", "--rate", "5"], '--rate needs posts per second, minute or hour, such as 5/s, 90/m or 10/h, not "5"'],
+  [["explore", "--index", "1e3"], `--index needs the number of a post, not "1e3"; see "${ownName} --help"`],
+  [
+    ["--prefix", "a b"],
+    'Cannot use --prefix "a b": a topic prefix is 1 to 200 letters, digits, dots, dashes or underscores',
+  ],
   [
     ["--data", "/a[b]"],
-    '--data "/a[b]": DuckDB would read * ? [ ] and \\ in the path as patterns; choose another folder',
+    'Cannot use --data "/a[b]": DuckDB reads * ? [ ] and \\ in a path as patterns; choose another folder',
   ],
   [["constructor"], `Unknown command "constructor"; see "${ownName} --help"`],
 ] as const) {
-  test(`wrong use is refused: ${args.join(" ")}`, () => {
+  test(`wrong usage is refused: ${args.join(" ")}`, () => {
     assert.throws(
       () => readArguments([...args]),
       (error: Error) => {
@@ -120,7 +123,7 @@ for (const [args, message] of [
   });
 }
 
-test("eject writes all files of sql/ and the example of credentials, never over a file of SQL that is there", async () => {
+test("eject writes all files of sql/ and the example of credentials, and never overwrites an SQL file", async () => {
   const sql = join(folder.path, "sql");
   const first = await run(["eject", sql]);
   assert.deepEqual([first.code, first.stdout], [0, ""]);
@@ -141,7 +144,7 @@ test("eject writes all files of sql/ and the example of credentials, never over 
 });
 
 for (const [args, message] of [
-  [["eject"], /^Error: eject takes the folder to write to; see /],
+  [["eject"], /^Error: eject needs the folder to write to; see /],
   [["report", "--sql", "nowhere"], /^Error: --sql ".*nowhere" is not a folder; "eject" writes one\n$/],
   [
     ["report", "--sql", "typing"],
@@ -172,7 +175,7 @@ test("serve checks its token and address before it starts services", async () =>
   for (const [i, message] of [
     /^Error: Cannot serve on "0\.0\.0\.0" without a token: /,
     /^Error: Cannot listen on 127\.0\.0\.1, port \d+: another program listens there/,
-    /^Error: The token of PIPELINE_TOKEN must be 16 to 500 characters/,
+    /^Error: The token in PIPELINE_TOKEN must have 16 to 500 printable ASCII characters/,
   ].entries()) {
     assert.equal(results[i]?.code, 2);
     assert.match(results[i]?.stderr ?? "", message);
@@ -180,13 +183,10 @@ test("serve checks its token and address before it starts services", async () =>
   assert.ok(!existsSync(data));
 });
 
-test("a file that --creds names must be there", async () => {
+test("the file of --creds must exist", async () => {
   const { code, stderr } = await run(["explore", "--creds", "nowhere.yaml"]);
   assert.equal(code, 2);
-  assert.equal(
-    stderr,
-    'Error: Cannot read "nowhere.yaml": there is no such file; db_creds.example.yaml shows what it holds\n',
-  );
+  assert.equal(stderr, 'Error: Cannot read "nowhere.yaml": the file does not exist; copy db_creds.example.yaml\n');
 });
 
 test("db_creds.yaml is checked as a whole: every problem at once, with line and column, and no secret", async () => {
@@ -260,7 +260,7 @@ test("a db_creds.yaml that names Kafka alone leaves MySQL to the program", async
   assert.match(half.stderr, /"HOST" is missing\n {2}line 1, column 1: "PASSWORD" is missing\n$/);
 });
 
-test("the environment stands for the file or wins over it, and its problems are told without secrets", async () => {
+test("the environment replaces or overrides the file, and its problems show no secrets", async () => {
   const env = { PIPELINE_MYSQL_HOST: "127.0.0.1", PIPELINE_MYSQL_PASSWORD: "hunter2" };
   const cwd = join(folder.path, "bare");
   await mkdir(cwd);
@@ -290,22 +290,22 @@ test("the environment stands for the file or wins over it, and its problems are 
   assert.ok(!(wrong.stderr + away.stderr + over.stderr + misspelt.stderr).includes("hunter2"));
 });
 
-test("status of a folder where nothing is starts nothing there", async () => {
+test("status of a missing folder creates nothing there", async () => {
   const data = join(folder.path, "nothing");
   const { code, stderr } = await run(["status", "--data", data]);
   assert.equal(code, 1);
-  assert.match(stderr, /^Error: There is nothing in ".*nothing" yet: run post first, or up\n$/);
+  assert.match(stderr, /^Error: There is nothing in ".*nothing" yet; to start: .* --data ".*nothing"\n$/);
   assert.ok(!existsSync(data));
 });
 
-test("db_creds.yaml that is no YAML is told by line, without the text of the line", async () => {
+test("a db_creds.yaml that is not YAML is reported by line, without the text of the line", async () => {
   const { code, stderr } = await withCreds("HOST: h\nPASSWORD: 'hunter2\n");
   assert.equal(code, 2);
   assert.match(stderr, /^Error: Cannot read "db_creds.yaml": line \d, column \d+: not valid YAML \(\w+\)\n/);
   assert.ok(!stderr.includes("hunter2"));
 });
 
-test("a database that does not answer is told with its address, and no password", async () => {
+test("the error of an unreachable database has its address and no password", async () => {
   const { code, stderr } = await withCreds("HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nPORT: 1\n");
   assert.equal(code, 1);
   assert.match(stderr, /Using MySQL 127\.0\.0\.1:1\/pinterest_data \(db_creds\.yaml\)\n/);
@@ -316,7 +316,7 @@ test("a database that does not answer is told with its address, and no password"
   assert.ok(!stderr.includes("hunter2"));
 });
 
-test("a broker that does not answer is told with its address", async () => {
+test("the error of an unreachable broker has its address", async () => {
   const { code, stderr } = await withCreds(
     "HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nKAFKA:\n  BROKERS: 127.0.0.1:1\n",
     ["clean", "--data", join(folder.path, "away")],
@@ -328,7 +328,7 @@ test("a broker that does not answer is told with its address", async () => {
   );
 });
 
-test("a stopped command says how to go on, and a folder named up does not make it up", async () => {
+test("a stopped command says how to continue, and a folder named up is no command", async () => {
   const creds = join(folder.path, "away.yaml");
   const text = "HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nKAFKA:\n  BROKERS: 127.0.0.1:1\n";
   await writeFile(creds, text, { mode: 0o600 });
@@ -371,11 +371,11 @@ test("a db_creds.yaml that git tracks or would add gives a warning", async (t) =
   );
 });
 
-test("sample data is never made in a database of the user's own", async () => {
+test("sample data is never created in the user's database", async () => {
   const { code, stderr } = await withCreds("HOST: 127.0.0.1\nUSER: u\nPASSWORD: p\n", ["up", "--rows", "10"]);
   assert.equal(code, 2);
   assert.equal(
     stderr,
-    'Error: --rows makes sample data for the program\'s own database only, and "db_creds.yaml" names another\n',
+    'Error: --rows creates sample data in the private database only, but "db_creds.yaml" names another one\n',
   );
 });

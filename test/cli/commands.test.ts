@@ -52,7 +52,7 @@ test("status --watch shows each change, as text and as lines of JSON, until stop
 
 test("status says when the report is older than the rows", async () => {
   const at = [...services.at, "--prefix", "watched"];
-  const note = /The report is .* older than the rows; to write it again: .* report --data/;
+  const note = /The report is .* older than the rows; to update it: .* report --data/;
   for (const command of ["clean", "report"]) ok(await run([command, ...at]));
   assert.doesNotMatch(ok(await run(["status", ...at])).stderr, note);
   const { gold } = paths(join(services.data, "lake"));

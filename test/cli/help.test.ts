@@ -1,4 +1,4 @@
-/** Help of commands, completion in real shells, and the nearest word. */
+/** Help of commands, and completion in real shells. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { writeFile } from "node:fs/promises";
@@ -14,7 +14,7 @@ before(async () => {
 });
 after(() => folder?.remove());
 
-test("the help of a command has its options, and no others, on lines of 80 columns", () => {
+test("the help of a command has its options and no others, in 80 columns", () => {
   for (const command of commandNames) {
     const text = commandHelp(command);
     for (const name of optionNames.filter((option) => option !== "licences")) {
@@ -32,7 +32,7 @@ test("the help of a command has its options, and no others, on lines of 80 colum
   assert.deepEqual(long, []);
 });
 
-test("help is the same by every way to ask for it", async () => {
+test("every way to ask for help prints the same", async () => {
   const [whole, ofPost] = await Promise.all([run(["--help"]), run(["post", "--help"])]);
   for (const [args, wanted] of [
     [["-h"], whole],
@@ -42,10 +42,10 @@ test("help is the same by every way to ask for it", async () => {
   ] as const) {
     assert.deepEqual(await run([...args]), wanted, args.join(" "));
   }
-  assert.match(ok(ofPost).stdout, /^Post what was inserted/);
+  assert.match(ok(ofPost).stdout, /^Post changed rows of MySQL/);
 });
 
-/** How each shell completes a command line: `LINE` stands for it. */
+/** The script that completes a command line in each shell; `LINE` is replaced by it. */
 const shells = {
   bash: `source "$1"; COMP_WORDS=(LINE); [[ "LINE" == *" " ]] && COMP_WORDS+=(""); COMP_CWORD=$(( \${#COMP_WORDS[@]} - 1 ))
     _pinterest_data_pipeline; printf '%s\\n' "\${COMPREPLY[@]}"`,
@@ -55,7 +55,7 @@ const shells = {
 };
 
 for (const [shell, script] of Object.entries(shells)) {
-  test(`${shell} completes commands and the options that a command takes`, async (t) => {
+  test(`${shell} completes commands and the options that a command accepts`, async (t) => {
     const path = join(folder.path, `completion.${shell}`);
     await writeFile(path, ok(await run(["completion", shell])).stdout);
     const complete = (line: string) => {

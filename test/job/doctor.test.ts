@@ -35,10 +35,10 @@ test("doctor finds no problem in running services, starts none and creates no to
   ]) {
     assert.equal(states[name], "ok", `${name}: ${JSON.stringify(before.get(name))}`);
   }
-  assert.match(before.get("topics")?.text ?? "", /doctored\.pin, .* will be made by post/);
+  assert.match(before.get("topics")?.text ?? "", /post will create doctored\.pin, /);
   ok(await run([...services.at, "--prefix", "doctored"]));
   const later = findings(ok(await run(args)).stdout);
-  assert.match(later.get("topics")?.text ?? "", /^doctored\.pin, doctored\.geo, doctored\.user keep all messages/);
+  assert.match(later.get("topics")?.text ?? "", /^doctored\.pin, doctored\.geo, doctored\.user keep all messages and/);
   assert.match(later.get("lake")?.text ?? "", /^150 clean rows in .*, the ledger is balanced$/);
 });
 
@@ -72,7 +72,7 @@ test("doctor shows each problem with what to do, exits with 1, and shows no pass
     check: "lake",
     state: "failed",
     text: "the ledger of geo is not balanced",
-    remedy: "where no clean runs now: clean --rebuild makes silver and rejects again from bronze",
+    remedy: "if no clean is running: clean --rebuild rebuilds silver and rejects from bronze",
   });
   const other = findings(ok(await run(["doctor", ...services.at, "--prefix", "else", "--json"]), 1).stdout);
   assert.match(other.get("lake")?.text ?? "", /doctored/);
@@ -89,7 +89,7 @@ test("doctor starts nothing if there are no services", async () => {
   const { stdout } = ok(
     await run(["doctor", "--data", join(services.folder.path, "none")], { cwd: services.folder.path }),
   );
-  assert.match(stdout, /^✓ credentials {7}none: the program uses services of its own$/m);
-  assert.match(stdout, /^✓ own services {6}Java \S+; they start with the next command/m);
-  assert.match(stdout, /^✓ lake {14}none yet in /m);
+  assert.match(stdout, /^✓ credentials {7}none: the program uses its private services$/m);
+  assert.match(stdout, /^✓ private services {2}Java \S+; the next command starts them/m);
+  assert.match(stdout, /^✓ lake {14}none in .* yet/m);
 });

@@ -43,7 +43,7 @@ test("down ends the services, and reset asks before it deletes them", async () =
   assert.equal(await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""), "");
   const asked = await run(["reset", "--data", data]);
   assert.equal(asked.code, 2);
-  assert.match(asked.stderr, /there is nobody to ask: say --yes/);
+  assert.match(asked.stderr, /there is no terminal to ask on: add --yes/);
   ok(await run(["reset", "--data", data, "--yes"]));
   assert.deepEqual(await readdir(data), []);
 });

@@ -108,7 +108,7 @@ test("the next command restarts a killed ZooKeeper, and its Kafka continues with
 test("services without ZooKeeper run beside, and commands say that the others run too", async () => {
   const beside = await run(["clean", "--data", services.data]);
   assert.equal(beside.code, 0, beside.stderr);
-  assert.match(beside.stderr, /The services with ZooKeeper run too, .* say --zookeeper/);
+  assert.match(beside.stderr, /Note: services with ZooKeeper are also running, .* add --zookeeper/);
   assert.match(beside.stderr, /Kafka 4[.]\d+[.]\d+ is ready/);
   assert.ok(existsSync(join(services.data, "services", "kafka")));
   const down = await run(["down", "--data", services.data]);
