@@ -298,7 +298,7 @@ test("only local/processes.ts, which uses ps if there is no /proc, and parts for
   const found = sources().filter(({ text }) => text.includes("/proc/$"));
   assert.deepEqual(
     found.map(({ path }) => path),
-    ["cli/npm_shell.ts", "local/processes.ts", "runtime/packs.ts"],
+    ["cli/npm_shell.ts", "local/processes.ts", "runtime/packs.ts", "runtime/process.ts"],
   );
 });
 
