@@ -4,7 +4,6 @@
  * @module
  */
 
-import { join } from "node:path";
 import type { PostFact } from "./api/protocol.ts";
 import { post } from "./api.ts";
 import { previewRebuild } from "./clean/preview.ts";
@@ -17,17 +16,16 @@ import { type Connections, type Context, checkLake, connect, databaseOf, type Ne
 import { formatDifferences } from "./cli/differences.ts";
 import { explore } from "./cli/explore.ts";
 import { watchNpmShell } from "./cli/npm_shell.ts";
+import { runReport, sayNext, summary, whereRejectsAre } from "./cli/report.ts";
 import { checkServe, runServe } from "./cli/serve.ts";
-import { status, unseenDeletesIn } from "./cli/status.ts";
-import { formatLedger, formatTable, formatTitle, openTerminal, seconds, shortPath } from "./cli/terminal.ts";
+import { status } from "./cli/status.ts";
+import { formatLedger, openTerminal, seconds } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
-import { checkLedger, isBalanced, type LedgerRow, lakeState } from "./lake/ledger.ts";
+import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import { useSqlFolder } from "./lake/sql_files.ts";
 import packageJson from "./package.json" with { type: "json" };
-import { type Answer, readQuestions } from "./report/questions.ts";
 import { needLake, report } from "./report/report.ts";
-import { openStatus } from "./report/status.ts";
-import { isBinary, ownText, programName } from "./runtime/program.ts";
+import { isBinary, ownText } from "./runtime/program.ts";
 
 async function runPost(context: Context, { mysql, kafka }: Connections) {
   const { terminal, signal, waitMs, flags } = context;
@@ -94,50 +92,6 @@ async function runClean(context: Context, connections: Connections | undefined):
   }
 }
 
-/** Answers the questions, and counts what only MySQL and Kafka know. */
-async function runReport(context: Context, connections: Connections | undefined) {
-  const { terminal, signal, lake, flags } = context;
-  const started = Date.now();
-  const questions = readQuestions();
-  const progress = terminal.progress("report");
-  const found = await report({ lake, signal }).finally(() => progress.end());
-  const sources = connections ? await countSources(connections, context) : undefined;
-  terminal.say(`report  ${Object.keys(found.answers).length} answers in ${seconds(started)}`);
-  if (!flags.has("json")) {
-    for (const { name, title } of questions) {
-      const { columns, rows } = found.answers[name] as Answer;
-      terminal.print(`\n${formatTitle(title, name)}\n${formatTable(columns, rows, { most: 13 })}`);
-    }
-    terminal.print(
-      `\nLedger: messages = clean + superseded + deleted + rejected\n${formatLedger(found.ledger, sources)}`,
-    );
-    terminal.print(`\nPosts with a row in the other tables\n${formatTable(found.matches.columns, found.matches.rows)}`);
-  }
-  if (sources) for (const text of unseenDeletesIn(found.ledger, sources)) terminal.warn(text);
-  return { ...found, sources };
-}
-
-/** The report and the commands to type next, after a run or a report. */
-function sayNext({ terminal, lake, serviceOptions }: Context): void {
-  const gold = join(lake, "gold");
-  for (const text of [
-    "",
-    `  Report   open ${shortPath(join(gold, "report.html"))}`,
-    `  Data     all rows of each answer: ${shortPath(gold)}/*.parquet`,
-    `  Live     ${programName} serve${serviceOptions}`,
-    `  Status   ${programName} status${serviceOptions}`,
-  ]) {
-    terminal.say(text);
-  }
-}
-
-async function countSources({ mysql, kafka }: Connections, { terminal, waitMs }: Context) {
-  await using reader = openStatus({ mysql, kafka, waitMs });
-  const { tables: found, trouble } = await reader.sources();
-  for (const text of trouble) terminal.warn(text);
-  return found;
-}
-
 function printLedger({ terminal, flags }: Context, { ledger }: CleanResult): void {
   if (!flags.has("json")) terminal.print(formatLedger(ledger));
 }
@@ -157,13 +111,6 @@ async function runAll(context: Context, connections: Connections): Promise<Outco
   if (context.flags.has("follow")) await followAll({ ...context, flags: flagsOf("full") }, connections);
   const result = { posted, cleaned: { messages, rejected }, ...reported };
   return { result, ledger: reported.ledger, rejected, reasons };
-}
-
-/** The ledger of all tables in one line. */
-function summary(ledger: LedgerRow[]): string {
-  const all = (name: "messages" | "clean" | "rejected") => sum(ledger, (row) => row[name]);
-  const balanced = ledger.every(isBalanced) ? "balanced" : "NOT balanced";
-  return `${some(all("messages"), "message")}, ${some(all("clean"), "clean row")}, ${count(all("rejected"))} rejected; the ledger is ${balanced}`;
 }
 
 /** Posts and cleans concurrently, with --changes also changes rows; the first failure stops all. */
@@ -282,14 +229,6 @@ const commands: Record<Arguments["command"] | "rebuild" | "changes", Runnable> =
 function commandOf({ command, flags }: Arguments): keyof typeof commands {
   if (flags.has("rebuild")) return "rebuild";
   return command === "emulate" && flags.has("changes") ? "changes" : command;
-}
-
-/** Says how many rejects are new, their main reason, and where they are. */
-function whereRejectsAre(rejected: number, reasons: Record<string, number>, lake: string): string {
-  const [[reason, most] = []] = Object.entries(reasons).sort(([, one], [, other]) => other - one);
-  const main = most && most > 0 ? `, mainly ${reason} (${count(most)})` : "";
-  const files = join(lake, "rejects", "*.parquet");
-  return `${some(rejected, "new reject")}${main}: "${files}" has each message with its reason and detail`;
 }
 
 /** Runs a command; returns the exit code. */
