@@ -45,7 +45,7 @@ interface PostOptions {
 }
 
 /**
- * Posts what was inserted, updated or deleted in the three tables since the last run, each table by its own thread.
+ * Posts what was inserted, updated or deleted in the three tables since the last run, each table in a separate thread.
  *
  * If the binary log cannot be read, it sees only new rows with keys above the last one posted.
  *

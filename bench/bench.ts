@@ -283,7 +283,7 @@ function picture(): string {
     backgroundColor: "#fff",
     title: [
       { text: "rows per second", left: 300, textStyle: { fontSize: 13 } },
-      { text: "CPU of its own processes, µs a row", left: 620, textStyle: { fontSize: 13 } },
+      { text: "CPU of its processes, µs a row", left: 620, textStyle: { fontSize: 13 } },
     ],
     grid: [
       { left: 300, width: 220, top: 30, bottom: 5 },

@@ -1,5 +1,5 @@
 /**
- * Limits the open connections: clients that were let in are preferred, and strangers have a share of their own.
+ * Limits the open connections: clients that were let in are preferred, and strangers have a separate share.
  *
  * @module
  */

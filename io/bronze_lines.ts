@@ -64,7 +64,7 @@ export function bronzeLines() {
       room(100 + Math.ceil((keyEnd - keyStart) / 3) * 4 + Math.ceil((valueEnd - valueStart) / 3) * 4);
       o = writeNumber(buffer, o, partition);
       o = writeNumber(buffer, o, offset);
-      // Usually equal to the previous one. A client may send any 64 bits; -1 stands for a time that no JS number holds.
+      // Usually equal to the previous one. A client may send any 64 bits; -1 means a time that no JS number holds.
       if (timestamp !== timeOf) time = Buffer.from(`${Number.isSafeInteger(timestamp) ? timestamp : -1}\t`);
       timeOf = timestamp;
       for (let i = 0; i < time.length; i++) buffer[o++] = time[i] as number;

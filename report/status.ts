@@ -56,7 +56,7 @@ export interface TableStatus extends Source, LedgerRow {
 }
 
 /**
- * Warns about rows that silver holds and MySQL no longer does; `undefined` if there are none, or it cannot be told.
+ * Warns about rows that silver holds and MySQL no longer does; `undefined` if there are none, or the number is unknown.
  *
  * The number is the least that explains the counts: rows of other producers and rejected rows never add to it.
  */

@@ -1,5 +1,5 @@
 /**
- * Which big suites CI runs: `.ci/suite` in a repository of its own, with an npm that only notes that it ran.
+ * Which big suites CI runs: `.ci/suite` in a separate repository, with an npm that only records its calls.
  */
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";

@@ -32,7 +32,7 @@ test("imports go down: each room imports only what its place allows", () => {
   assert.deepEqual(broken, []);
 });
 
-test("no file imports itself by way of others", () => {
+test("no file imports itself through others", () => {
   const imports = new Map(sources().map((source) => [source.path, source.imports]));
   const done = new Set<string>();
   const circles: string[] = [];
@@ -62,7 +62,7 @@ const longFunctions = {
   hot: ["rowEncoder"],
 };
 
-test("a file has at most 400 lines and a function at most 80, but for those named here", () => {
+test("a file has at most 400 lines and a function at most 80, except those named here", () => {
   const files = sources().filter(({ text }) => text.split("\n").length > 401);
   assert.deepEqual(
     files.map(({ path }) => path),

@@ -131,7 +131,7 @@ test("rows are spread over the partitions by key as Java's clients do, and emula
     const counts = [0, 0, 0, 0];
     for (const { key, partition } of messages[table]) {
       const wanted = javaPartition(String(key), 4);
-      if (partition !== wanted) assert.fail(`${table}: key ${key} stands in partition ${partition}, not ${wanted}`);
+      if (partition !== wanted) assert.fail(`${table}: key ${key} is in partition ${partition}, not ${wanted}`);
       counts[partition] = (counts[partition] ?? 0) + 1;
     }
     for (const n of counts) assert.ok(n > 20_000 && n < 28_000, `${table}: ${counts}`);

@@ -55,7 +55,7 @@ export const people: Record<string, Fault> = {
         const found = places.get(`${table} ${ind}`) ?? [];
         const right = heard === "stored" ? found.join() === place : found.length === 0;
         if (heard === "unknown" ? found.length > 1 : !right)
-          round.wrong(`Row ${ind} of ${table} was said to be ${heard} at ${place}, but stands at [${found}]`);
+          round.wrong(`Row ${ind} of ${table} was said to be ${heard} at ${place}, but is [${found}]`);
       }
       const count = (what: Answer["heard"]) => answers.filter(({ heard }) => heard === what).length;
       round.note(`${count("stored")} stored, ${count("not stored")} not stored, ${count("unknown")} unknown`);

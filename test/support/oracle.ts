@@ -307,7 +307,7 @@ const known = new WeakMap<Buffer, ReturnType<typeof readJson>>();
 function readJson(text: string): { isStrict: boolean; columns?: Columns; open?: string } | undefined {
   const tokens = tokenize(text);
   const isStrict = isJson(text);
-  if (!isStrict && !isJson(mend(tokens))) return undefined;
+  if (!isStrict && !isJson(repair(tokens))) return undefined;
 
   let open = isStrict ? undefined : "trailing comma or NaN";
   const containers: Set<string>[] = []; // their keys
@@ -330,12 +330,12 @@ function readJson(text: string): { isStrict: boolean; columns?: Columns; open?: 
 }
 
 /** The text without trailing commas and with numbers instead of NaN. */
-function mend(tokens: string[]): string {
-  const mended = tokens.map((token, at) => {
+function repair(tokens: string[]): string {
+  const repaired = tokens.map((token, at) => {
     const isLast = token === "," && /^[}\]]$/.test(tokens[at + 1] ?? "") && !/^[{[,]$/.test(tokens[at - 1] ?? "");
     return isLast ? "" : /^[+-]?(nan|inf|infinity)$/i.test(token) ? "0" : token;
   });
-  return mended.join(" ");
+  return repaired.join(" ");
 }
 
 function value(token: string): Json {
