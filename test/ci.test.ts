@@ -71,7 +71,7 @@ test("a big suite runs unless it has passed with the very same inputs, and CI sa
 
     await appendFile(join(repository, "http/guard.ts"), "// not committed\n");
     const dirty = await suite();
-    assert.deepEqual([dirty.did, /not remembered/.test(dirty.said)], ["ran 0", true], dirty.said);
+    assert.deepEqual([dirty.did, /not recorded/.test(dirty.said)], ["ran 0", true], dirty.said);
     commit();
     assert.equal(await does(), "ran 0", "what is not committed is not remembered");
     assert.equal(await does(), "skipped 0");
