@@ -71,7 +71,8 @@ export function sessionOpener(
     emit({ fact: "warned", text });
   };
   const check = async (reader: KafkaReader, found: Checkpoint | undefined) => {
-    const checkpoint = table === leader ? found : await readCheckpoint(reader, kafka, leader);
+    // Complete, because the leader's claim is readable only after its commit was acknowledged.
+    const checkpoint = table === leader ? found : await readCheckpoint(reader, kafka, leader, { complete: true });
     firstSeen ??= table === leader ? (checkpoint?.claim ?? 0) : -1;
     if (!checkpoint || checkpoint.owner.id === owner.id || checkpoint.claim === firstSeen) return;
     const { host, pid, started } = checkpoint.owner;

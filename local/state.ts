@@ -5,7 +5,7 @@
  */
 
 import { timingSafeEqual } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { isRunning, type ProcessId } from "./processes.ts";
@@ -114,7 +114,7 @@ export function findSupervisor(folder: string): (State & Required<Pick<State, "s
   const state = readState(folder);
   const { supervisor, control } = state ?? {};
   if (state && supervisor && control && isRunning(supervisor, state.folder)) return { ...state, supervisor, control };
-  rmSync(credsPath(folder), { force: true });
+  if (existsSync(credsPath(folder))) rmSync(credsPath(folder), { force: true });
   return undefined;
 }
 
