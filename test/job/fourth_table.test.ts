@@ -15,7 +15,7 @@ import type { Snapshot } from "../../http/live.ts";
 import { connectReader } from "../../kafka/client.ts";
 import { listOffsets } from "../../kafka/topics.ts";
 import { readTopic, type SharedServices, shareServices } from "../support/services.ts";
-import { copyProgram, ok, query, run, start } from "../support/support.ts";
+import { copyProgram, ledgerColumn, ok, query, run, start } from "../support/support.ts";
 
 // In the middle: the order of the entries must not matter to existing checkpoints.
 const entry = `  board: {
@@ -80,13 +80,6 @@ const three = (command: string, ...more: string[]) => run([command, ...at, ...mo
 const four = (command: string, ...more: string[]) => run([command, ...at, ...more], { program });
 
 const sums = ["messages", "= clean", "+ superseded", "+ deleted", "+ rejected", "balanced"];
-/** The values of the new table in the lines of a ledger. */
-const boardIn = (text: string, lines: string[]) => {
-  const ledger = text.split("\n").map((line) => line.trim().split(/ {2,}/));
-  const column = ledger.find((names) => names.includes("board"))?.indexOf("board") as number;
-  return lines.map((name) => ledger.findLast(([first]) => first === name)?.[column + 1]);
-};
-
 const checkpointPartitions = async () => {
   await using reader = await connectReader(services.kafka);
   return (await listOffsets(reader, `${prefix}.checkpoints`))?.length;
@@ -144,7 +137,7 @@ test("post adds the partition for its checkpoint, and posts only the fourth tabl
 
 test("clean brings it to bronze, silver, rejects and ledger, also with --rebuild", async () => {
   const { stdout } = ok(await four("clean"), 3);
-  assert.deepEqual(boardIn(stdout, sums), [`${posts}`, `${posts - 1}`, "0", "0", "1", "yes"]);
+  assert.deepEqual(ledgerColumn(stdout, "board", sums), [`${posts}`, `${posts - 1}`, "0", "0", "1", "yes"]);
   const silver = `${services.data}/lake/silver/board/*.parquet`;
   const read = () =>
     query(`SELECT ind, board_name, followers, created::VARCHAR AS created FROM '${silver}' ORDER BY ind`);
@@ -174,7 +167,7 @@ test("status and report show it", async () => {
     text.replace("FROM pin LEFT", "FROM (FROM pin WHERE ind IN (SELECT ind FROM boards)) AS pin LEFT"),
   );
   assert.deepEqual(
-    boardIn(ok(await four("report")).stdout, ["rows in MySQL", "rows posted", "behind MySQL", ...sums]),
+    ledgerColumn(ok(await four("report")).stdout, "board", ["rows in MySQL", "rows posted", "behind MySQL", ...sums]),
     [...[`${posts}`, `${posts}`, "0 s"], ...[`${posts}`, `${posts - 1}`, "0", "0", "1", "yes"]],
   );
   const ledger = await query(`SELECT "table", messages FROM '${services.data}/lake/gold/ledger.parquet'`);

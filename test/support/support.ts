@@ -164,3 +164,10 @@ export const untilGone = async (pids: number[]): Promise<void> => {
 export async function query(sql: string): Promise<Record<string, unknown>[]> {
   return await withDuckDb({}, async (connection) => (await connection.runAndReadAll(sql)).getRowObjects());
 }
+
+/** The values of a table in lines of a printed ledger or status: `ledgerColumn(stdout, "geo", ["messages", "= clean"])`. */
+export function ledgerColumn(text: string, table: string, lines: string[]): (string | undefined)[] {
+  const cells = text.split("\n").map((line) => line.trim().split(/ {2,}/));
+  const column = cells.find((names) => names.includes(table))?.indexOf(table) as number;
+  return lines.map((name) => cells.findLast(([first]) => first === name)?.[column + 1]);
+}
