@@ -3,17 +3,17 @@
  *
  * @module
  */
-import type { Producer, Transaction } from "kafkajs";
 import type { SourceTable } from "../db_conn.ts";
 import type { LogPlace } from "../io/log_place.ts";
-import { keyBytes, type RecordView } from "../io/record_batch.ts";
+import { encodeMessages, keyBytes, type RecordView } from "../io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
 import { some } from "../io/text.ts";
 import { tables } from "../io.ts";
 import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "../kafka/checkpoint.ts";
-import { connectReader, type KafkaReader, openProducer, sendAcknowledged } from "../kafka/client.ts";
+import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { explainKafka, retriable } from "../kafka/errors.ts";
 import { readRecord } from "../kafka/fetch.ts";
+import { openProducer, type Producer, type Transaction } from "../kafka/producer.ts";
 import { checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets, partitionOf } from "../kafka/topics.ts";
@@ -44,8 +44,9 @@ export interface Limits {
 /** Sends a checkpoint within a transaction. */
 export function sendCheckpoint(transaction: Transaction, kafka: KafkaSettings, checkpoint: Checkpoint) {
   const { table } = checkpoint;
-  const message = { key: table, value: JSON.stringify(checkpoint), partition: tables[table].checkpointPartition };
-  return sendAcknowledged(transaction, [{ topic: checkpointTopic(kafka), messages: [message] }]);
+  const message = { key: table, value: JSON.stringify(checkpoint) };
+  const batch = encodeMessages(tables[table].checkpointPartition, [message]);
+  return transaction.send([{ topic: checkpointTopic(kafka), batch }]);
 }
 
 /**
@@ -83,10 +84,7 @@ export function sessionOpener(
   const open = async (source: SourceTable, database: string): Promise<Session> => {
     await using reader = await connectReader(kafka);
     await check(reader, await readCheckpoint(reader, kafka, table));
-    const producer = await openProducer(kafka, {
-      transactionalId: `${kafka.prefix}.post.${table}`,
-      createPartitioner: () => (args) => args.message.partition as number,
-    });
+    const producer = await openProducer(kafka, { transactionalId: `${kafka.prefix}.post.${table}` });
     try {
       const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true, onStrange });
       await check(reader, checkpoint);
@@ -105,7 +103,7 @@ export function sessionOpener(
         emit({ fact: "warned", text });
       }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
-      const transaction = await producer.transaction();
+      const transaction = await producer.begin();
       await sendCheckpoint(transaction, kafka, claimed);
       step("claiming", table);
       await transaction.commit();

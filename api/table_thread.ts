@@ -17,9 +17,8 @@ import type { RecordBatch } from "../io/record_batch.ts";
 import { count } from "../io/text.ts";
 import { tables } from "../io.ts";
 import type { Checkpoint } from "../kafka/checkpoint.ts";
-import { sendAcknowledged } from "../kafka/client.ts";
 import { explainKafka } from "../kafka/errors.ts";
-import { topicOf } from "../kafka/settings.ts";
+import { checkpointTopic, topicOf } from "../kafka/settings.ts";
 import { waitForStableOffset } from "../kafka/topics.ts";
 import { retry } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
@@ -321,7 +320,7 @@ async function commit(
   records: RecordBatch[] = [],
 ): Promise<Checkpoint> {
   const topic = topicOf(kafka, table);
-  const transaction = await session.producer.transaction();
+  const transaction = await session.producer.begin();
   step("begun", table);
   let { last } = checkpoint;
   for (const { value, lastKey } of records) {
@@ -330,6 +329,8 @@ async function commit(
       `Cannot post the row ${tables[table].key} = ${lastKey} of "${tables[table].source}": its message has ${count(value.length)} bytes, but max.message.bytes of topic "${topic}" is ${count(maxMessageBytes)}; raise that or shorten the row`,
     );
   }
+  const checkpointPlace = { topic: checkpointTopic(kafka), partition: tables[table].checkpointPartition };
+  await transaction.add([...records.map(({ partition }) => ({ topic, partition })), checkpointPlace]);
   for (let left = records; left.length > 0; ) {
     if (signal.aborted) {
       // An open transaction would block the readers of the topic until it times out.
@@ -338,10 +339,10 @@ async function commit(
     }
     const first = left.filter(({ partition }, i) => left.findIndex((other) => other.partition === partition) === i);
     step("sending", table);
-    const offsets = await sendAcknowledged(transaction, [{ topic, messages: first }]);
+    const offsets = await transaction.send(first.map((batch) => ({ topic, batch })));
     step("sent", table);
     const { partition, length, lastKey } = first.at(-1) as RecordBatch;
-    last = { partition, offset: (offsets.get(`${topic}/${partition}`) as number) + length - 1, key: lastKey };
+    last = { partition, offset: (offsets.at(-1) as number) + length - 1, key: lastKey };
     left = left.filter((batch) => !first.includes(batch));
   }
   const committed = { ...checkpoint, last };

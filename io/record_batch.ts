@@ -48,6 +48,53 @@ export interface RecordBatch {
   lastKey: string;
 }
 
+/** A message as texts; null is an absent key or value. */
+interface Message {
+  key: string | null;
+  value: string | null;
+}
+
+/** Encodes a few messages of one partition; rows are encoded by {@link rowEncoder}. */
+export function encodeMessages(partition: number, messages: Message[]): RecordBatch {
+  const fieldSize = (field: Buffer | null) => (field === null ? 1 : varintSize(field.length) + field.length);
+  const records = messages.map(({ key, value }, delta) => {
+    const fields = [key, value].map((text) => (text === null ? null : Buffer.from(text)));
+    const size = fields.reduce((sum, field) => sum + fieldSize(field), 3 + varintSize(delta)); // attributes, time delta, headers
+    return { delta, fields, size };
+  });
+  const bytes = records.reduce((sum, { size }) => sum + varintSize(size) + size, at.records);
+  const buffer = Buffer.alloc(requestRoom + bytes);
+  let o = requestRoom + at.records;
+  for (const { delta, fields, size } of records) {
+    o = writeVarint(buffer, o, size) + 2; // attributes, time delta
+    o = writeVarint(buffer, o, delta);
+    for (const field of fields) {
+      if (field === null) {
+        buffer[o++] = 1; // -1
+      } else {
+        o = writeVarint(buffer, o, field.length);
+        o += field.copy(buffer, o);
+      }
+    }
+    o++; // headers
+  }
+  const lastKey = messages.at(-1)?.key ?? "";
+  return { partition, length: messages.length, value: buffer.subarray(requestRoom), lastKey };
+}
+
+/** Bytes of a whole number >= 0 as a zigzag varint. */
+export const varintSize = (n: number): number =>
+  n < 64 ? 1 : n < 8_192 ? 2 : n < 1_048_576 ? 3 : n < 134_217_728 ? 4 : 5;
+
+/** Writes a whole number >= 0 as a zigzag varint; returns where it ends. */
+export function writeVarint(buffer: Buffer, start: number, n: number): number {
+  let o = start;
+  let rest = n * 2;
+  for (; rest > 127; rest = Math.floor(rest / 128)) buffer[o++] = (rest & 127) | 128;
+  buffer[o++] = rest;
+  return o;
+}
+
 /** The fields of a batch that the producer knows. */
 interface BatchOwner {
   producerId: bigint;
@@ -83,7 +130,8 @@ interface DecodeOptions {
   from: number;
   /** Batches that begin at or above this offset are not read. */
   endOffset: number;
-  abortedTransactions: { producerId: string; firstOffset: string }[];
+  /** Aborted transactions, each with its first offset. */
+  aborted: { producerId: bigint; first: number }[];
   /** The source, for errors. */
   where: string;
   onRecord: OnRecord;
@@ -126,9 +174,7 @@ export const messageBytes = ({ keyStart, keyEnd, valueStart, valueEnd }: RecordV
  */
 export async function decodeRecords(bytes: Buffer, options: DecodeOptions): Promise<number> {
   const { from, endOffset, where, onRecord, onSkipped } = options;
-  const aborted = options.abortedTransactions
-    .map(({ producerId, firstOffset }) => ({ producerId: BigInt(producerId), first: Number(firstOffset) }))
-    .sort((a, b) => a.first - b.first);
+  const aborted = [...options.aborted].sort((a, b) => a.first - b.first);
   const openAborted = new Set<bigint>();
   let next = from;
   for (let start = 0; start + uncounted <= bytes.length; ) {

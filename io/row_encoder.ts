@@ -8,7 +8,7 @@
  */
 import type { ColumnKind } from "../io.ts";
 import { viewer, viewOf } from "./bytes.ts";
-import { at, type RecordBatch, requestRoom } from "./record_batch.ts";
+import { at, type RecordBatch, requestRoom, varintSize, writeVarint } from "./record_batch.ts";
 
 /** Options of {@link rowEncoder}. */
 interface RowEncoderOptions {
@@ -263,9 +263,6 @@ const wordsOf = (bytes: Buffer): Int32Array => {
 
 const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
 
-/** Bytes of a whole number >= 0 as a zigzag varint. */
-const varintSize = (n: number): number => (n < 64 ? 1 : n < 8_192 ? 2 : n < 1_048_576 ? 3 : n < 134_217_728 ? 4 : 5);
-
 /** Bytes of a record without its size field. */
 const recordSize = (delta: number, keyLength: number, value: number): number =>
   3 + varintSize(delta) + varintSize(keyLength) + keyLength + varintSize(value) + value;
@@ -298,13 +295,5 @@ function writeDelete(buffer: Buffer, start: number, { delta, key }: { delta: num
   o += buffer.write(key, o, "latin1");
   buffer[o++] = 1; // -1 as a zigzag varint
   buffer[o++] = 0; // headers
-  return o;
-}
-
-function writeVarint(buffer: Buffer, start: number, n: number): number {
-  let o = start;
-  let rest = n * 2;
-  for (; rest > 127; rest = Math.floor(rest / 128)) buffer[o++] = (rest & 127) | 128;
-  buffer[o++] = rest;
   return o;
 }

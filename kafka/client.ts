@@ -1,5 +1,5 @@
 /**
- * Connections to Kafka: a transactional producer, and a reader by partition and offset.
+ * Connections to Kafka, and a reader by partition and offset.
  *
  * The reader uses no consumer group: the names of the landed files record what was read, and a lock allows one writer at a
  * time, so a group would only add rebalances.
@@ -7,11 +7,10 @@
  * @module
  */
 
-import type { Producer, ProducerConfig, TopicMessages, Transaction } from "kafkajs";
+import { setTimeout as sleep } from "node:timers/promises";
 import pLimit, { type LimitFunction } from "p-limit";
-import { UsageError } from "../runtime/errors.ts";
-import { explainKafka, retriable, rootCause, unacknowledged } from "./errors.ts";
-import { type Cluster, Kafka, logLevel } from "./kafkajs.ts";
+import { explainKafka, retriable } from "./errors.ts";
+import { type Broker, type Cluster, Kafka, logLevel } from "./kafkajs.ts";
 import type { KafkaSettings } from "./settings.ts";
 
 /** A kafkajs client for these settings; it connects when it is first used. */
@@ -31,54 +30,43 @@ export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
   });
 }
 
-/**
- * Connects a transactional producer. It fences the previous producer with the same transactional id and aborts its
- * transaction. The caller disconnects it.
- *
- * @throws `UsageError` if the brokers refuse the transaction timeout
- */
-export async function openProducer(
-  settings: KafkaSettings,
-  options: Pick<ProducerConfig, "transactionalId" | "transactionTimeout" | "createPartitioner" | "retry">,
-): Promise<Producer> {
-  const producer = kafkaClient(settings).producer({
-    ...options,
-    idempotent: true,
-    maxInFlightRequests: 1,
-    allowAutoTopicCreation: false,
-  });
-  try {
-    await producer.connect();
-    // Only this fences: connecting does not.
-    await (await producer.transaction()).abort();
-    return producer;
-  } catch (error) {
-    void producer.disconnect().catch(() => {});
-    if ((rootCause(error) as { type?: string }).type !== "INVALID_TRANSACTION_TIMEOUT") throw error;
-    const timeout = options.transactionTimeout ?? 60_000; // the default of kafkajs
-    throw new UsageError(
-      `Kafka at ${settings.brokers.join(", ")} refuses transactions of up to ${timeout / 1000} s: set transaction.max.timeout.ms of its brokers to ${timeout} or more`,
-      { cause: error },
-    );
-  }
+/** Opens kafkajs' connections to the brokers; `connect()` connects them. */
+export function openCluster(settings: KafkaSettings, { metadataMaxAge }: { metadataMaxAge: number }): Cluster {
+  const client = kafkaClient(settings);
+  const create = Object.getOwnPropertySymbols(client).find((s) => s.description === "private:Kafka:createCluster");
+  const createCluster = (client as never as Record<symbol, (options: object) => Cluster>)[create as symbol];
+  return createCluster?.({ allowAutoTopicCreation: false, metadataMaxAge }) as Cluster;
 }
 
+/** The broker that coordinates a consumer group or a transactional id. */
+export async function findCoordinator(cluster: Cluster, id: string, kind: "group" | "transaction"): Promise<Broker> {
+  const any = await cluster.brokerPool.findConnectedBroker();
+  const coordinatorType = kind === "group" ? 0 : 1;
+  const { coordinator } = await any.findGroupCoordinator({ groupId: id, coordinatorType });
+  return cluster.findBroker({ nodeId: String(coordinator.nodeId) });
+}
+
+/** Answers of a coordinator that is not ready, or is ending the last transaction. The request had no effect. */
+const notReady =
+  /^(CONCURRENT_TRANSACTIONS|GROUP_LOAD_IN_PROGRESS|GROUP_COORDINATOR_NOT_AVAILABLE|NOT_COORDINATOR_FOR_GROUP)$/;
+/** How long {@link whenReady} retries, ms. */
+const readyWithin = 8_000;
+
 /**
- * Sends messages within a transaction, and checks that every partition has acknowledged them.
+ * Repeats a request to a coordinator until it is ready.
  *
- * @returns the offset of the first message sent to each partition, by `topic/partition`
+ * @throws any other error immediately, and the last one after 8 s
  */
-export async function sendAcknowledged(
-  transaction: Transaction,
-  topicMessages: { topic: string; messages: { partition?: number; key?: unknown; value: unknown }[] }[],
-): Promise<Map<string, number>> {
-  const metadata = await transaction.sendBatch({ topicMessages: topicMessages as TopicMessages[] });
-  const offsets = new Map(metadata.map((m) => [`${m.topicName}/${m.partition}`, Number(m.baseOffset)]));
-  for (const { topic, messages } of topicMessages) {
-    const missing = messages.find(({ partition }) => !offsets.has(`${topic}/${partition}`));
-    if (missing) throw unacknowledged(topic, missing.partition);
+export async function whenReady<T>(ask: () => Promise<T>): Promise<T> {
+  const deadline = Date.now() + readyWithin;
+  for (let pause = 2; ; pause = Math.min(pause * 2, 100)) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!notReady.test((error as { type?: string }).type ?? "") || Date.now() > deadline) throw error;
+      await sleep(pause);
+    }
   }
-  return offsets;
 }
 
 /** A connection that reads by partition and offset. Close it with `await using` or `close()`. */
@@ -96,12 +84,7 @@ export interface KafkaReader extends AsyncDisposable {
  * @throws `UsageError` if the broker refuses the credentials
  */
 export async function connectReader(settings: KafkaSettings): Promise<KafkaReader> {
-  const client = kafkaClient(settings);
-  const create = Object.getOwnPropertySymbols(client).find((s) => s.description === "private:Kafka:createCluster");
-  const cluster: Cluster = (client as never as Record<symbol, (options: object) => Cluster>)[create as symbol]?.({
-    allowAutoTopicCreation: false,
-    metadataMaxAge: 30_000,
-  }) as Cluster;
+  const cluster = openCluster(settings, { metadataMaxAge: 30_000 });
   const close = async () => {
     // A frozen broker would delay the disconnect by a whole request timeout.
     await Promise.race([cluster.disconnect().catch(() => {}), new Promise((done) => setTimeout(done, 200).unref())]);

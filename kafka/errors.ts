@@ -69,10 +69,6 @@ const isConnectionError = (error: Error): boolean =>
 /** An error to retry, marked as kafkajs marks its errors. */
 export const retriable = (message: string): Error => Object.assign(new Error(message), { retriable: true });
 
-/** kafkajs drops a partition whose leader moved during a send: its messages may be stored or not. */
-export const unacknowledged = (topic: string, partition: number | undefined): Error =>
-  retriable(`Partition ${partition} of topic "${topic}" did not acknowledge`);
-
 /** Whether a retry may succeed: the broker is unavailable, moving or slow, or has ended the transaction. */
 export function isTransientKafka(error: unknown): boolean {
   if (error instanceof UsageError) return false;

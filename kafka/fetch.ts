@@ -6,6 +6,7 @@
 import { decodeRecords, type RecordView } from "../io/record_batch.ts";
 import type { KafkaReader } from "./client.ts";
 import { retriable } from "./errors.ts";
+import { type Broker, type Decoder, Encoder, failureOf, request } from "./kafkajs.ts";
 
 type Offsets = ReadonlyMap<number, number>;
 
@@ -42,24 +43,15 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
   await Promise.all(
     leaders.map(async ([nodeId, partitions]) => {
       const broker = await reader.cluster.findBroker({ nodeId });
-      const wantedPartitions = partitions.map((partition) => ({
-        partition,
-        fetchOffset: String(positions.get(partition)),
-        maxBytes,
-      }));
-      const { responses } = await broker.fetch({
-        isolationLevel: 1,
-        maxWaitTime: maxWait,
-        minBytes: 1,
-        maxBytes: maxBytes * 4,
-        topics: [{ topic, partitions: wantedPartitions }],
-      });
-      for (const { partition, messages, abortedTransactions } of responses[0]?.partitions ?? []) {
+      const wanted = partitions
+        .map(Number)
+        .map((partition) => [partition, positions.get(partition) as number] as const);
+      for (const { partition, records, aborted } of await fetch(broker, { topic, wanted, maxBytes, maxWait })) {
         const from = positions.get(partition) as number;
-        const next = await decodeRecords(messages, {
+        const next = await decodeRecords(records, {
           from,
           endOffset: endOffsets.get(partition) ?? 0,
-          abortedTransactions: abortedTransactions ?? [],
+          aborted,
           where: `topic "${topic}", partition ${partition}`,
           onRecord: (record) => onRecord(partition, record),
           ...(onSkipped && { onSkipped }),
@@ -68,6 +60,67 @@ export async function fetchOnce(reader: KafkaReader, options: FetchOptions): Pro
       }
     }),
   );
+}
+
+/** A partition in a fetch response. */
+interface Fetched {
+  partition: number;
+  records: Buffer;
+  aborted: { producerId: bigint; first: number }[];
+}
+
+/** Version 10 is the first that returns batches compressed with zstd (Kafka 2.1). */
+const fetchApi = { apiKey: 1, apiVersion: 10, apiName: "Fetch" };
+const readCommitted = 1;
+
+/**
+ * Sends one fetch request. kafkajs would return records of aborted transactions, verify no checksum, and overflow the
+ * stack on large batches.
+ *
+ * @see https://kafka.apache.org/protocol#The_Messages_Fetch
+ */
+function fetch(
+  broker: Broker,
+  {
+    topic,
+    wanted,
+    maxBytes,
+    maxWait,
+  }: { topic: string; wanted: (readonly [partition: number, offset: number])[]; maxBytes: number; maxWait: number },
+): Promise<Fetched[]> {
+  const encode = () => {
+    const body = new Encoder()
+      .writeInt32(-1)
+      .writeInt32(maxWait)
+      .writeInt32(1)
+      .writeInt32(maxBytes * 4);
+    body.writeInt8(readCommitted).writeInt32(0).writeInt32(-1); // no session
+    body.writeInt32(1).writeString(topic).writeInt32(wanted.length);
+    for (const [partition, offset] of wanted) {
+      body.writeInt32(partition).writeInt32(-1).writeInt64(offset).writeInt64(-1).writeInt32(maxBytes);
+    }
+    return body.writeInt32(0); // forgotten topics
+  };
+  const decode = (from: Decoder) => {
+    from.readInt32(); // throttle time
+    const failure = failureOf(from.readInt16());
+    if (failure) throw failure;
+    from.readInt32(); // session
+    const topics = from.readArray(() => {
+      from.readString();
+      return from.readArray(() => {
+        const partition = from.readInt32();
+        const refused = failureOf(from.readInt16());
+        for (let offsets = 3; offsets > 0; offsets--) from.readInt64(); // log end, last stable, log start
+        const aborted = from.readArray(() => ({ producerId: from.readInt64(), first: Number(from.readInt64()) }));
+        const size = from.readInt32();
+        if (refused) throw refused;
+        return { partition, aborted, records: size > 0 ? from.readBytes(size) : Buffer.alloc(0) };
+      });
+    });
+    return topics.flat();
+  };
+  return request(broker, { ...fetchApi, encode, decode });
 }
 
 /** The number of offsets left to read, including those of control and aborted records. */

@@ -6,8 +6,7 @@
  * @module
  */
 import { createRequire } from "node:module";
-import { setTimeout as sleep } from "node:timers/promises";
-import { type RecordBatch, requestRoom, sealBatch } from "../io/record_batch.ts";
+import { requestRoom } from "../io/record_batch.ts";
 
 const require = createRequire(import.meta.url);
 
@@ -22,48 +21,6 @@ function replaceModule(name: string, exports: unknown): void {
   require.cache[path] = { id: path, filename: path, loaded: true, exports } as NodeJS.Module;
 }
 
-// kafkajs copies the array for every message, which is quadratic: 20,000 messages in one send take 4 s.
-replaceModule("producer/groupMessagesPerPartition.js", groupMessages);
-// If one of several brokers fails, kafkajs retries and resends what the others have acknowledged under new sequence
-// numbers, which duplicates rows within a transaction. Here nothing is retried after a request was sent.
-const createSendMessages = require("kafkajs/src/producer/sendMessages") as SendMessages;
-replaceModule("producer/sendMessages.js", (options: Parameters<SendMessages>[0]) => (request: object) => {
-  let sent = false;
-  let open = 0;
-  const eosManager = {
-    ...options.eosManager,
-    async acquireBrokerLock(broker: object) {
-      open++;
-      await options.eosManager.acquireBrokerLock(broker);
-    },
-    releaseBrokerLock(broker: object) {
-      open--;
-      options.eosManager.releaseBrokerLock(broker);
-    },
-    updateSequence(...args: unknown[]) {
-      sent = true; // called right before the request is sent
-      options.eosManager.updateSequence(...args);
-    },
-  };
-  const retrier: Retrier = (action) =>
-    options.retrier((bail, ...count) =>
-      action(bail, ...count).catch(async (error: unknown) => {
-        while (!sent && open > 0) await sleep(1); // a request to another broker may follow
-        if (!sent) throw error;
-        bail(error);
-      }),
-    );
-  return createSendMessages({ ...options, eosManager, retrier })(request);
-});
-// kafkajs creates an object and several buffers per record, which takes 20 µs. A RecordBatch is sent unchanged.
-const encodeProduce = require("kafkajs/src/protocol/requests/produce/v3/request") as ProduceEncoder;
-replaceModule("protocol/requests/produce/v3/request.js", (request: ProduceRequest) => {
-  const batches = request.topicData.flatMap(({ partitions }) => partitions.map(({ messages }) => messages));
-  return {
-    ...encodeProduce(request),
-    ...(batches.every(isRecordBatch) && { encode: async () => produceParts(request) }),
-  };
-});
 // kafkajs copies a request twice, into zeroed memory. Here its header is written to the room before the batch.
 const encodeRequest = require("kafkajs/src/protocol/request") as (
   options: RequestOptions,
@@ -82,12 +39,6 @@ replaceModule("protocol/request.js", async (options: RequestOptions) => {
   const size = new Encoder().writeInt32(parts.reduce((sum, part) => sum + part.length, head.length)).buffer;
   return { buffer: joinBefore([size, head, ...parts.slice(0, -1)], parts.at(-1) as Buffer) };
 });
-// kafkajs returns records of aborted transactions, verifies no checksum, and overflows the stack on large batches. Here
-// a response keeps its record batches as bytes for `decodeRecords`. No kafkajs consumer can run in the same process.
-replaceModule("protocol/requests/fetch/v4/decodeMessages.js", async (decoder: BytesDecoder) => {
-  const size = decoder.readInt32();
-  return size > 0 ? decoder.readBytes(size) : Buffer.alloc(0);
-});
 // kafkajs restarts a 1 ms timer forever, even if no request waits: 5 % of a core.
 const RequestQueue = require("kafkajs/src/network/requestQueue") as { prototype: RequestQueueLike };
 const { scheduleCheckPendingRequests } = RequestQueue.prototype;
@@ -105,72 +56,38 @@ Connection.prototype.connect = function (this: ConnectionLike) {
   return this.connecting;
 };
 
-// kafkajs asks each broker for the coordinator and discards their errors, so a missing permission looks like an outage.
-const ClusterClass = require("kafkajs/src/cluster") as { prototype: CoordinatorFinder };
-const { findGroupCoordinatorMetadata } = ClusterClass.prototype;
-ClusterClass.prototype.findGroupCoordinatorMetadata = async function (this: CoordinatorFinder, options: object) {
-  let refused: unknown;
-  const withBroker: CoordinatorFinder["brokerPool"]["withBroker"] = (callback) =>
-    this.brokerPool.withBroker(({ nodeId, broker }) => {
-      const findGroupCoordinator = (wanted: object) =>
-        broker.findGroupCoordinator(wanted).catch((error: Error & { type?: string }) => {
-          if (error.type?.includes("AUTHORIZATION")) refused = error;
-          throw error;
-        });
-      return callback({ nodeId, broker: { findGroupCoordinator } });
-    });
-  const asking = Object.create(this, { brokerPool: { value: { withBroker } } }) as CoordinatorFinder;
-  return findGroupCoordinatorMetadata.call(asking, options).catch((error: unknown) => {
-    throw refused ?? error;
-  });
-};
-
 export const Encoder = require("kafkajs/src/protocol/encoder") as new () => RequestEncoder;
-export const Decoder = require("kafkajs/src/protocol/decoder") as new (bytes: Buffer) => ResponseDecoder;
+const Decoder = require("kafkajs/src/protocol/decoder") as new (bytes: Buffer) => Decoder;
+const { createErrorFromCode } = require("kafkajs/src/protocol/error") as { createErrorFromCode(code: number): Error };
 const { prototype: anyBroker } = require("kafkajs/src/broker") as { prototype: object };
-export const sendRequest = Object.getOwnPropertySymbols(anyBroker).find(
+const sendRequest = Object.getOwnPropertySymbols(anyBroker).find(
   ({ description }) => description === "private:Broker:sendRequest",
 ) as symbol;
 export const { Kafka, logLevel } = require("kafkajs") as typeof import("kafkajs");
 export const murmur2 = require("kafkajs/src/producer/partitioners/default/murmur2") as (key: string) => number;
 
-type Messages = object[] | RecordBatch;
-
-const isRecordBatch = (messages: Messages | object): messages is RecordBatch => "lastKey" in messages;
-
-function groupMessages(options: {
-  topic: string;
-  partitionMetadata: object[];
-  messages: (object | RecordBatch)[];
-  partitioner: (options: object) => number;
-}): Record<number, Messages> {
-  const { topic, partitionMetadata, messages, partitioner } = options;
-  const groups: Record<number, Messages> = {};
-  for (const message of messages) {
-    const partition = partitioner({ topic, partitionMetadata, message });
-    const group = groups[partition];
-    if (isRecordBatch(message)) groups[partition] = message;
-    else if (Array.isArray(group)) group.push(message);
-    else groups[partition] = [message];
-  }
-  return groups;
+/** A request that the program encodes and whose response it decodes. */
+interface OwnRequest<T> {
+  apiKey: number;
+  apiVersion: number;
+  apiName: string;
+  /** The body; or its parts, of which the last has {@link requestRoom} before it. */
+  encode: () => RequestEncoder | Buffer[];
+  decode: (from: Decoder) => T;
 }
 
-/** Encodes a produce request of encoded batches, in parts. */
-function produceParts(request: ProduceRequest): Buffer[] {
-  const { transactionalId, producerId, producerEpoch, acks, timeout, topicData } = request;
-  const head = new Encoder().writeString(transactionalId).writeInt16(acks).writeInt32(timeout);
-  const parts = [head.writeInt32(topicData.length).buffer];
-  for (const { topic, partitions } of topicData) {
-    parts.push(new Encoder().writeString(topic).writeInt32(partitions.length).buffer);
-    for (const { partition, messages, firstSequence } of partitions) {
-      const owner = { producerId: BigInt(String(producerId)), producerEpoch, baseSequence: firstSequence };
-      const bytes = sealBatch(messages as RecordBatch, owner);
-      parts.push(new Encoder().writeInt32(partition).writeInt32(bytes.length).buffer, bytes);
-    }
-  }
-  return parts;
+/** Sends a request on the broker's connection and decodes the response. */
+export function request<T>(broker: Broker, { encode, decode, ...api }: OwnRequest<T>): Promise<T> {
+  type Send = (asked: object) => Promise<T>;
+  const send = (broker as never as Record<symbol, Send>)[sendRequest] as Send;
+  return send.call(broker, {
+    request: { ...api, encode: async () => encode() },
+    response: { decode: async (bytes: Buffer) => decode(new Decoder(bytes)), parse: async (decoded: T) => decoded },
+  });
 }
+
+/** The error of an error code; `undefined` for 0. */
+export const failureOf = (code: number): Error | undefined => (code === 0 ? undefined : createErrorFromCode(code));
 
 /** Copies parts to the room before a batch. If it is too small, as with several batches, everything is copied. */
 function joinBefore(parts: Buffer[], batch: Buffer): Buffer {
@@ -189,41 +106,37 @@ export interface Cluster {
   disconnect(): Promise<void>;
   metadata(options: { topics: string[] }): Promise<{ clusterId: string } | null>;
   refreshMetadata(): Promise<void>;
+  refreshMetadataIfNecessary(): Promise<void>;
   addTargetTopic(topic: string): Promise<void>;
   findTopicPartitionMetadata(topic: string): { partitionId: number }[];
   findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
   findBroker(options: { nodeId: string }): Promise<Broker>;
   brokerPool: { findConnectedBroker(): Promise<Broker> };
-  findGroupCoordinator(options: { groupId: string }): Promise<Broker>;
 }
 
 export interface Broker {
   nodeId: number | string | null;
   versions: Record<number, { maxVersion: number }> | null;
   listOffsets(request: object): Promise<{ responses: { partitions: { partition: number; offset: string }[] }[] }>;
-  fetch(request: object): Promise<{
-    responses: {
-      partitions: {
-        partition: number;
-        messages: Buffer;
-        abortedTransactions: { producerId: string; firstOffset: string }[] | null;
-      }[];
-    }[];
-  }>;
+  findGroupCoordinator(request: object): Promise<{ coordinator: { nodeId: number } }>;
+  initProducerId(request: object): Promise<{ producerId: string; producerEpoch: number }>;
+  addPartitionsToTxn(request: object): Promise<unknown>;
+  endTxn(request: object): Promise<unknown>;
   offsetCommit(request: object): Promise<unknown>;
 }
 
-interface ResponseDecoder extends BytesDecoder {
+/** Reads the fields of a response in order. */
+export interface Decoder {
   readInt8(): number;
   readInt16(): number;
+  readInt32(): number;
+  readInt64(): bigint;
+  readString(): string | null;
+  readBytes(size: number): Buffer;
+  readArray<T>(read: () => T): T[];
   readUVarInt(): number;
   readUVarIntString(): string | null;
   readUVarIntArray<T>(read: () => T): T[] | null;
-}
-
-interface BytesDecoder {
-  readInt32(): number;
-  readBytes(size: number): Buffer;
 }
 
 interface ConnectionLike {
@@ -231,44 +144,10 @@ interface ConnectionLike {
   connect(): Promise<unknown>;
 }
 
-interface CoordinatorFinder {
-  brokerPool: {
-    withBroker(
-      callback: (one: {
-        nodeId: string;
-        broker: { findGroupCoordinator(wanted: object): Promise<unknown> };
-      }) => unknown,
-    ): Promise<unknown>;
-  };
-  findGroupCoordinatorMetadata(options: object): Promise<unknown>;
-}
-
 interface RequestQueueLike {
   pending: unknown[];
   scheduleCheckPendingRequests(): void;
 }
-
-interface ProduceRequest {
-  transactionalId: string;
-  producerId: unknown;
-  producerEpoch: number;
-  acks: number;
-  timeout: number;
-  topicData: { topic: string; partitions: { partition: number; messages: Messages; firstSequence: number }[] }[];
-}
-
-type ProduceEncoder = (request: ProduceRequest) => { encode: () => Promise<unknown> };
-
-type Retrier = (action: (bail: (error: unknown) => void, ...count: number[]) => Promise<unknown>) => Promise<unknown>;
-
-type SendMessages = (options: {
-  eosManager: {
-    acquireBrokerLock(broker: object): Promise<void>;
-    releaseBrokerLock(broker: object): void;
-    updateSequence(...args: unknown[]): void;
-  };
-  retrier: Retrier;
-}) => (request: object) => Promise<unknown>;
 
 interface RequestOptions {
   correlationId: number;
@@ -278,8 +157,10 @@ interface RequestOptions {
 
 interface RequestEncoder {
   buffer: Buffer;
+  writeInt8(value: number): this;
   writeInt16(value: number): this;
   writeInt32(value: number): this;
+  writeInt64(value: number): this;
   writeString(value: string): this;
   writeBoolean(value: boolean): this;
   writeBuffer(value: Buffer): this;

@@ -8,11 +8,11 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Producer, Transaction } from "kafkajs";
-import { keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
-import { connectReader, openProducer, sendAcknowledged } from "./client.ts";
-import { explainKafka, isTransientKafka } from "./errors.ts";
+import { encodeMessages, keyBytes, type RecordView, valueBytes } from "../io/record_batch.ts";
+import { connectReader } from "./client.ts";
+import { explainKafka, isTransientKafka, retriable } from "./errors.ts";
 import { readRecord } from "./fetch.ts";
+import { openProducer, type Producer, type TopicBatch, type Transaction } from "./producer.ts";
 import type { KafkaSettings } from "./settings.ts";
 import { listOffsets, partitionOf } from "./topics.ts";
 
@@ -91,7 +91,7 @@ export function openPublisher(options: PublisherOptions): Publisher {
     const old = producer;
     producer = undefined;
     const ended = (async () => {
-      if (transaction?.isActive()) await transaction.abort().catch(() => {});
+      await transaction?.abort().catch(() => {});
       await old?.disconnect().catch(() => {});
     })();
     closing.add(ended);
@@ -121,8 +121,8 @@ export function openPublisher(options: PublisherOptions): Publisher {
       let places: RecordMetadata[] = [];
       try {
         producer ??= await openInTime(options, signal);
-        transaction = await inTime(producer.transaction(), signal);
-        places = await inTime(sendAll(transaction, messages, signal), signal);
+        transaction = await inTime(producer.begin(), signal);
+        places = await inTime(sendAll(transaction, await partitioned(producer, messages), signal), signal);
         committing = true;
         await inTime(transaction.commit(), late);
         return { outcome: "stored", places };
@@ -149,13 +149,7 @@ export function openPublisher(options: PublisherOptions): Publisher {
 
 /** Opens a producer before the signal aborts; one that opens later is closed. */
 async function openInTime({ kafka, transactionalId }: PublisherOptions, signal: AbortSignal): Promise<Producer> {
-  const opening = openProducer(kafka, {
-    transactionalId: transactionalId(),
-    transactionTimeout,
-    createPartitioner,
-    // For a few ms the broker is busy with the markers of the previous transaction.
-    retry: { initialRetryTime: 4, maxRetryTime: 1_000, retries: 12 },
-  });
+  const opening = openProducer(kafka, { transactionalId: transactionalId(), transactionTimeout });
   try {
     return await inTime(opening, signal);
   } catch (error) {
@@ -164,15 +158,23 @@ async function openInTime({ kafka, transactionalId }: PublisherOptions, signal: 
   }
 }
 
-/** Chooses the partition as Java's clients do, or in turn for messages without a key, and writes it to the message. */
-function createPartitioner() {
-  let turn = 0;
-  return ({ message, partitionMetadata }: { message: object; partitionMetadata: unknown[] }): number => {
-    const sent = message as ProducerRecord;
-    sent.partition ??=
-      sent.key === null ? turn++ % partitionMetadata.length : partitionOf(sent.key, partitionMetadata.length);
-    return sent.partition;
-  };
+type Partitioned = ProducerRecord & { partition: number };
+
+/** Counts the messages without a key, which take turns. */
+let turn = 0;
+
+/** Chooses partitions as Java's clients do, or in turn for messages without a key. */
+async function partitioned(producer: Producer, messages: ProducerRecord[]): Promise<Partitioned[]> {
+  const counts = new Map<string, number>();
+  for (const topic of new Set(messages.map((message) => message.topic))) {
+    counts.set(topic, await producer.partitionsOf(topic));
+  }
+  return messages.map((message) => {
+    const { topic, key, partition } = message;
+    const partitions = counts.get(topic) as number;
+    if (partitions === 0) throw retriable(`Topic "${topic}" is not known to the broker yet`);
+    return { ...message, partition: partition ?? (key === null ? turn++ % partitions : partitionOf(key, partitions)) };
+  });
 }
 
 /**
@@ -182,33 +184,36 @@ function createPartitioner() {
  */
 async function sendAll(
   transaction: Transaction,
-  messages: ProducerRecord[],
+  messages: Partitioned[],
   signal: AbortSignal,
 ): Promise<RecordMetadata[]> {
-  const places: RecordMetadata[] = [];
+  await transaction.add(messages);
+  const places = new Map<Partitioned, RecordMetadata>();
   for (const chunk of chunks(messages)) {
     signal.throwIfAborted();
-    // Copies, because the partition is written to them, and the topic may have more partitions at a resend.
-    const copies = chunk.map((message) => ({ ...message }));
-    const byTopic = new Map<string, ProducerRecord[]>();
-    for (const message of copies) {
-      const others = byTopic.get(message.topic);
+    const groups = new Map<string, Partitioned[]>();
+    for (const message of chunk) {
+      const name = `${message.topic}/${message.partition}`;
+      const others = groups.get(name);
       if (others) others.push(message);
-      else byTopic.set(message.topic, [message]);
+      else groups.set(name, [message]);
     }
-    const topicMessages = [...byTopic].map(([topic, some]) => ({ topic, messages: some }));
-    const next = await sendAcknowledged(transaction, topicMessages);
-    for (const { topic, partition } of copies) {
-      const offset = next.get(`${topic}/${partition}`) as number;
-      places.push({ partition: partition as number, offset });
-      next.set(`${topic}/${partition}`, offset + 1);
+    const batches: TopicBatch[] = [...groups.values()].map((some) => {
+      const { topic, partition } = some[0] as Partitioned;
+      return { topic, batch: encodeMessages(partition, some) };
+    });
+    const offsets = await transaction.send(batches);
+    for (const [i, some] of [...groups.values()].entries()) {
+      for (const [j, message] of some.entries()) {
+        places.set(message, { partition: message.partition, offset: (offsets[i] as number) + j });
+      }
     }
   }
-  return places;
+  return messages.map((message) => places.get(message) as RecordMetadata);
 }
 
-function* chunks(messages: ProducerRecord[]): Generator<ProducerRecord[]> {
-  let chunk: ProducerRecord[] = [];
+function* chunks(messages: Partitioned[]): Generator<Partitioned[]> {
+  let chunk: Partitioned[] = [];
   let bytes = 0;
   for (const message of messages) {
     const size = messageBytes(message);

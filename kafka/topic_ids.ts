@@ -5,7 +5,7 @@
  */
 import type { KafkaReader } from "./client.ts";
 import { retriable } from "./errors.ts";
-import { type Broker, Decoder, Encoder, sendRequest } from "./kafkajs.ts";
+import { type Broker, type Decoder, Encoder, request } from "./kafkajs.ts";
 
 /**
  * The ids of topics: null if the brokers give none (before Kafka 2.8), no entry if there is no such topic. Also asks the
@@ -46,15 +46,14 @@ async function askTopicIds(
   if ((broker.versions?.[metadataApi]?.maxVersion ?? 0) < metadataVersion) {
     return { ids: new Map(topics.map((topic) => [topic, null])), leaders };
   }
-  const encode = async () => {
-    const body = new Encoder().writeUVarInt(0); // tagged fields, the last of the request header
+  const encode = () => {
+    const body = new Encoder().writeUVarInt(0); // tagged fields, the last of the request's head
     body.writeUVarInt(topics.length + 1);
     for (const topic of topics) body.writeBuffer(Buffer.alloc(16)).writeUVarIntString(topic).writeUVarInt(0);
     // Do not create topics; leave out the authorized operations of the cluster and of each topic.
     return body.writeBoolean(false).writeBoolean(false).writeBoolean(false).writeUVarInt(0);
   };
-  const decode = async (bytes: Buffer) => {
-    const from = new Decoder(bytes);
+  const decode = (from: Decoder) => {
     const skipTags = () => {
       for (let left = from.readUVarInt(); left > 0; left--) {
         from.readUVarInt();
@@ -92,8 +91,5 @@ async function askTopicIds(
     });
     return { ids, leaders };
   };
-  const request = { apiKey: metadataApi, apiVersion: metadataVersion, apiName: "Metadata", encode };
-  type Send = (asked: object) => Promise<{ ids: typeof ids; leaders: number[] }>;
-  const send = (broker as never as Record<symbol, Send>)[sendRequest] as Send;
-  return send.call(broker, { request, response: { decode, parse: async (decoded: object) => decoded } });
+  return request(broker, { apiKey: metadataApi, apiVersion: metadataVersion, apiName: "Metadata", encode, decode });
 }

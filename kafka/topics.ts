@@ -9,7 +9,7 @@ import type { Admin } from "kafkajs";
 import { some } from "../io/text.ts";
 import { byTable, type Table, tableNames } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
-import { connectReader, type KafkaReader, kafkaClient } from "./client.ts";
+import { connectReader, findCoordinator, type KafkaReader, kafkaClient, whenReady } from "./client.ts";
 import { explainKafka } from "./errors.ts";
 import { murmur2 } from "./kafkajs.ts";
 import { checkpointPartitions, checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
@@ -235,7 +235,7 @@ export async function listOffsets(reader: KafkaReader, topic: string): Promise<P
 
 /** Commits offsets for a group without members, so that Kafka's tools show how far clean has read. */
 export async function showOffsets(reader: KafkaReader, group: string, topic: string, next: Map<number, number>) {
-  const broker = await reader.cluster.findGroupCoordinator({ groupId: group });
+  const broker = await whenReady(() => findCoordinator(reader.cluster, group, "group"));
   const partitions = [...next].map(([partition, offset]) => ({ partition, offset: String(offset) }));
   const topics = [{ topic, partitions }];
   await broker.offsetCommit({ groupId: group, groupGenerationId: -1, memberId: "", topics });

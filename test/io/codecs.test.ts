@@ -28,7 +28,7 @@ for (const { name, bytes } of batches) {
     assert.equal(["", "gzip", "snappy", "lz4", "zstd"][codecOf(bytes)], name.split(" ")[1]);
     const found: (string | undefined)[] = [];
     const next = await decodeRecords(bytes, {
-      ...{ from: 0, endOffset: 800, abortedTransactions: [], where: "here" },
+      ...{ from: 0, endOffset: 800, aborted: [], where: "here" },
       onRecord: (record) => void found.push(valueBytes(record)?.toString()),
     });
     assert.equal(next, 800);

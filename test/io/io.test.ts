@@ -5,10 +5,10 @@ import { createRequire } from "node:module";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { bronzeLines } from "../../io/bronze_lines.ts";
-import { decodeRecords, keyBytes, valueBytes } from "../../io/record_batch.ts";
+import { decodeRecords, encodeMessages, keyBytes, valueBytes } from "../../io/record_batch.ts";
 import { rowToJson, tableNames, tables } from "../../io.ts";
-import { sendAcknowledged } from "../../kafka/client.ts";
 import { isTransientKafka } from "../../kafka/errors.ts";
+import { acknowledgedOffsets } from "../../kafka/producer.ts";
 import { partitionOf } from "../../kafka/topics.ts";
 import { isAlive } from "../../runtime/process.ts";
 import { retry } from "../../runtime/retry.ts";
@@ -144,14 +144,14 @@ function crc32c(bytes: Buffer): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
-type Aborted = { producerId: string; firstOffset: string }[];
+type Aborted = { producerId: bigint; first: number }[];
 
-async function decode(bytes: Buffer, { from = 0, endOffset = 1e9, abortedTransactions = [] as Aborted } = {}) {
+async function decode(bytes: Buffer, { from = 0, endOffset = 1e9, aborted = [] as Aborted } = {}) {
   const records: unknown[] = [];
   const next = await decodeRecords(bytes, {
     from,
     endOffset,
-    abortedTransactions,
+    aborted,
     where: "the test",
     onRecord: (record) =>
       records.push([
@@ -220,9 +220,9 @@ test("decodeRecords() skips all records of aborted transactions and no others", 
     batch(8, [["\0\0\0\0", "kept"]]),
   ]);
   const { records, next } = await decode(log, {
-    abortedTransactions: [
-      { producerId: "5", firstOffset: "5" },
-      { producerId: "5", firstOffset: "0" },
+    aborted: [
+      { producerId: 5n, first: 5 },
+      { producerId: 5n, first: 0 },
     ],
   });
   assert.deepEqual(
@@ -302,20 +302,16 @@ test("only local/processes.ts, which uses ps if there is no /proc, and parts for
   );
 });
 
-test("sendAcknowledged() fails if a partition has not acknowledged", async () => {
-  // kafkajs drops a partition whose leader moved during the send.
-  const metadata = [{ topicName: "pin", partition: 0, baseOffset: "7", errorCode: 0 }];
-  const transaction = { sendBatch: async () => metadata } as never;
-  const message = (partition: number) => ({ partition, key: "1", value: "{}" });
-  const sent = await sendAcknowledged(transaction, [{ topic: "pin", messages: [message(0)] }]);
-  assert.deepEqual([...sent], [["pin/0", 7]]);
-  for (const other of [
-    { topic: "pin", messages: [message(1)] },
-    { topic: "geo", messages: [message(0)] },
-  ]) {
-    const sending = sendAcknowledged(transaction, [{ topic: "pin", messages: [message(0)] }, other]);
-    await assert.rejects(
-      sending,
+test("acknowledgedOffsets() takes no send for done that a partition has not acknowledged", () => {
+  const batch = (topic: string, partition: number) => ({
+    topic,
+    batch: encodeMessages(partition, [{ key: "1", value: "{}" }]),
+  });
+  const answered = new Map([["pin/0", 7]]);
+  assert.deepEqual(acknowledgedOffsets([batch("pin", 0)], answered), [7]);
+  for (const other of [batch("pin", 1), batch("geo", 0)]) {
+    assert.throws(
+      () => acknowledgedOffsets([batch("pin", 0), other], answered),
       (error: Error) => /did not acknowledge/.test(error.message) && isTransientKafka(error),
     );
   }

@@ -2,7 +2,14 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { decodeRecords, keyBytes, type RecordBatch, sealBatch, valueBytes } from "../../io/record_batch.ts";
+import {
+  decodeRecords,
+  encodeMessages,
+  keyBytes,
+  type RecordBatch,
+  sealBatch,
+  valueBytes,
+} from "../../io/record_batch.ts";
 import { rowEncoder } from "../../io/row_encoder.ts";
 import { type ColumnKind, type Row, rowToJson } from "../../io.ts";
 import { partitionOf } from "../../kafka/topics.ts";
@@ -106,34 +113,50 @@ type Posted = Row | { gone: string };
 
 const keyOf = (posted: Posted) => ("gone" in posted ? posted.gone : (posted[1] as string));
 
-/** The bytes that kafkajs writes for the same rows and deletes. */
-async function plain(
-  { value, length }: RecordBatch,
-  rows: Posted[],
-  owner: { producerId: bigint; producerEpoch: number; baseSequence: number },
-) {
-  const time = Number(value.readBigInt64BE(27));
-  const records = rows.map((row, offsetDelta) =>
-    plainRecord({
-      key: Buffer.from(keyOf(row)),
-      value: "gone" in row ? null : Buffer.from(rowToJson(columns, row)),
-      offsetDelta,
-      timestampDelta: 0,
-    }),
+type Message = { key: string | null; value: string | null };
+type Owner = { producerId: bigint; producerEpoch: number; baseSequence: number };
+
+/** What kafkajs makes of the same messages. */
+async function plainMessages({ value: bytes, length }: RecordBatch, messages: Message[], owner: Owner) {
+  const time = Number(bytes.readBigInt64BE(27));
+  const asBytes = (text: string | null) => (text === null ? null : Buffer.from(text));
+  const records = messages.map(({ key, value }, offsetDelta) =>
+    plainRecord({ key: asBytes(key), value: asBytes(value), offsetDelta, timestampDelta: 0 }),
   );
-  assert.equal(length, rows.length);
+  assert.equal(length, messages.length);
   const { producerId, producerEpoch, baseSequence: firstSequence } = owner;
   const batch = {
     records,
     firstTimestamp: time,
     maxTimestamp: time,
-    lastOffsetDelta: rows.length - 1,
+    lastOffsetDelta: messages.length - 1,
     transactional: true,
   };
   return (await plainBatch({ ...batch, compression: 0, producerId, producerEpoch, firstSequence })).buffer;
 }
 
-test("rows and deletes become the bytes that JSON.stringify and kafkajs would write, in one partition and in several", async (t) => {
+/** What kafkajs makes of the same rows and deletes. */
+const plain = (batch: RecordBatch, rows: Posted[], owner: Owner) =>
+  plainMessages(
+    batch,
+    rows.map((row) => ({ key: keyOf(row), value: "gone" in row ? null : rowToJson(columns, row) })),
+    owner,
+  );
+
+test("encodeMessages() gives the bytes that kafkajs would, without key, without value, short and long", async () => {
+  const texts = [null, "", "7", "é😀", "x".repeat(63), "y".repeat(64), "z".repeat(10_000)];
+  const all = texts.flatMap((key) => texts.map((value) => ({ key, value })));
+  for (const messages of [all, all.slice(0, 1), [...all, ...all, ...all]]) {
+    const batch = encodeMessages(3, messages);
+    const owner = { producerId: 4_000_000_007n, producerEpoch: 5, baseSequence: 2_147_483_600 };
+    const bytes = sealBatch(batch, owner);
+    const wanted = await plainMessages(batch, messages, owner);
+    assert.deepEqual([bytes.length, bytes.findIndex((byte, i) => byte !== wanted[i])], [wanted.length, -1]);
+    assert.deepEqual([batch.partition, batch.lastKey], [3, messages.at(-1)?.key ?? ""]);
+  }
+});
+
+test("rows and deletes become the bytes that JSON.stringify and kafkajs would make of them, in one partition and in several", async (t) => {
   const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
   t.diagnostic(`repeat with SEED=${seed}`);
   const pick = random(seed);
@@ -190,7 +213,7 @@ test("a row of more than 16 MB is a separate batch, also if every byte of it is 
     await decodeRecords(bytes, {
       from: 0,
       endOffset: 10,
-      abortedTransactions: [],
+      aborted: [],
       where: "here",
       onRecord: (record) => void found.push([keyBytes(record)?.toString(), valueBytes(record)?.toString()]),
     });

@@ -7,8 +7,9 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
 import { openLandingThread } from "../../clean/land.ts";
-import { connectReader, kafkaClient, openProducer } from "../../kafka/client.ts";
+import { connectReader, kafkaClient } from "../../kafka/client.ts";
 import { explainKafka, isTransientKafka, retriable } from "../../kafka/errors.ts";
+import { openProducer } from "../../kafka/producer.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { topicIds } from "../../kafka/topic_ids.ts";
 import { listOffsets, waitForStableOffset } from "../../kafka/topics.ts";
@@ -214,7 +215,8 @@ for (const end of ["commit", "abort"] as const) {
 
     // At offset 1 is the marker of the commit, or a record of an aborted transaction.
     await recreateTopic(topic);
-    const sender = await openProducer(kafka, { transactionalId: prefix });
+    const sender = kafkaClient(kafka).producer({ transactionalId: prefix, idempotent: true, maxInFlightRequests: 1 });
+    await sender.connect();
     const messages = [{ value: geo(1) }, ...(end === "abort" ? [{ value: geo(2) }] : [])];
     const transaction = await sender.transaction();
     await transaction.send({ topic, messages });

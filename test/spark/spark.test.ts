@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import { byTable, type Table, tableNames } from "../../io.ts";
-import { openProducer } from "../../kafka/client.ts";
+import { kafkaClient } from "../../kafka/client.ts";
 import { topicOf } from "../../kafka/settings.ts";
 import { ensureTopics } from "../../kafka/topics.ts";
 import { readQuestions } from "../../report/questions.ts";
@@ -160,7 +160,9 @@ test("interrupted at every step of a batch, rows and deletes are merged once", a
 
 /** Posts hostile messages to all topics, and some in an aborted transaction. */
 async function produce({ kafka }: Services, round: number): Promise<void> {
-  const producer = await openProducer(kafka, { transactionalId: "spark-test" });
+  const options = { transactionalId: "spark-test", idempotent: true, maxInFlightRequests: 1 };
+  const producer = kafkaClient(kafka).producer(options);
+  await producer.connect();
   try {
     for (const table of tableNames) {
       const some = decisive(table, 600, seed + round);
