@@ -6,6 +6,7 @@
  * @module
  */
 
+import { setMaxListeners } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -25,6 +26,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 const folder = await temporaryFolder();
 try {
   const { signal } = stopping;
+  setMaxListeners(0, signal); // each file adds one
   const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {}, signal };
   await using services = needsServices ? await useServices(options) : undefined;
   await using program = needsServices && !process.env.PIPELINE_PROGRAM ? await packProgram() : undefined;
