@@ -47,8 +47,7 @@ export async function findCoordinator(cluster: Cluster, id: string, kind: "group
 }
 
 /** Answers of a coordinator that is not ready, or is ending the last transaction. The request had no effect. */
-const notReady =
-  /^(CONCURRENT_TRANSACTIONS|GROUP_LOAD_IN_PROGRESS|GROUP_COORDINATOR_NOT_AVAILABLE|NOT_COORDINATOR_FOR_GROUP)$/;
+const notReady = /^(CONCURRENT_TRANSACTIONS|GROUP_LOAD_IN_PROGRESS|GROUP_COORDINATOR_NOT_AVAILABLE)$/;
 /** How long {@link whenReady} retries, ms. */
 const readyWithin = 8_000;
 
