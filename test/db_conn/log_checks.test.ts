@@ -253,9 +253,11 @@ test("the lag of a table begins at its next change, not at the place or at chang
   await reader.query("COMMIT");
   for (const from of [user.place, quiet.seen]) {
     const { lag, seen } = await tableBehind(reader, settings, { table: "user", place: from });
-    assert.deepEqual(lag, { seconds: lag?.seconds, bytes: end.position - quiet.seen.position, files: 0 });
+    assert.deepEqual(lag, { seconds: lag?.seconds, bytes: end.position - seen.position, files: 0 });
     assert.ok(lag?.seconds !== undefined && lag.seconds >= 1 && lag.seconds < 600, `${lag?.seconds}`);
-    assert.deepEqual([seen.file, seen.position], [quiet.seen.file, quiet.seen.position]);
+    assert.equal(seen.file, quiet.seen.file);
+    // MariaDB may write the checkpoint event of the new file in between.
+    assert.ok([0, 40, 44].includes(seen.position - quiet.seen.position), `${seen.position - quiet.seen.position}`);
   }
   // After a change that no row names: the lag of the place itself.
   const { seen: before } = await tableBehind(reader, settings, { table: "geo", place: end });
