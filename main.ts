@@ -49,11 +49,11 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
     terminal.notice(fact);
   };
   try {
-    const results = await post({ mysql, kafka, full, follow, waitMs, signal, onFact });
+    const posting = post({ mysql, kafka, full, follow, waitMs, signal, onFact });
+    const results = await posting.finally(() => progress.end());
     terminal.say(`post    ${results.map((r) => `${r.table} ${summaryOf(r)}`).join(", ")} in ${seconds(started)}`);
     return results;
   } finally {
-    progress.end();
     if (follow) terminal.say(`post    ${summaryOf(all)} in ${seconds(started)}`);
   }
 }
@@ -80,14 +80,15 @@ async function runClean(context: Context, connections: Connections | undefined):
   };
   try {
     const options = { lake, signal, onFact };
-    const database = connections && (await databaseOf(connections, context));
-    const result = connections
-      ? await clean({ ...options, kafka: connections.kafka, ...database, follow, waitMs })
-      : await rebuild(options);
+    const cleaning = async (): Promise<CleanResult> => {
+      if (!connections) return rebuild(options);
+      const database = await databaseOf(connections, context);
+      return clean({ ...options, kafka: connections.kafka, ...database, follow, waitMs });
+    };
+    const result = await cleaning().finally(() => progress.end());
     terminal.say(`clean   ${summaryOf(result)} in ${seconds(started)}`);
     return result;
   } finally {
-    progress.end();
     if (follow) terminal.say(`clean   ${summaryOf(all)} in ${seconds(started)}`);
   }
 }

@@ -204,7 +204,8 @@ function openProgress({
     return forms.find((form) => width(form) < (stderr.columns ?? 80)) ?? (forms.at(-1) as string);
   };
   const show = () => {
-    if (counts.size > 0) return [...counts].map(([table, counted]) => lineOf(table, counted));
+    if (counts.size > 0)
+      return tableNames.flatMap((table) => (counts.has(table) ? [lineOf(table, countedOf(table))] : []));
     return Date.now() - started < 1_000 ? [] : [`  ${stage}: ${duration(Date.now() - started)}`];
   };
   stages.push(show);

@@ -1,16 +1,26 @@
 /** Progress lines as a terminal shows them. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
 import { openTerminal } from "../../cli/terminal.ts";
+import { makeLake } from "../support/lake_of.ts";
+import { ok, run, temporaryFolder } from "../support/support.ts";
+import { validRow } from "../support/valid_row.ts";
 
-test("the rate and the time left of a stage that resumes count only the rows of this run", (t) => {
+/** Makes stderr look like a terminal. Returns what is written to it. */
+function asTerminal(t: TestContext): string[] {
   const { stderr } = process;
   const isTTY = Object.getOwnPropertyDescriptor(stderr, "isTTY");
-  t.after(() => Object.defineProperty(stderr, "isTTY", isTTY ?? { value: undefined, configurable: true }));
+  t.after(() => (isTTY ? Object.defineProperty(stderr, "isTTY", isTTY) : Reflect.deleteProperty(stderr, "isTTY")));
   Object.defineProperty(stderr, "isTTY", { value: true, configurable: true });
   const written: string[] = [];
   t.mock.method(stderr, "write", (text: string) => written.push(text) > 0);
   t.mock.timers.enable({ apis: ["setInterval", "Date"] });
+  return written;
+}
+
+test("the rate and the time left of a stage that resumes count only the rows of this run", (t) => {
+  const written = asTerminal(t);
   const progress = openTerminal({ quiet: false }).progress("sample");
   t.mock.timers.tick(1_000); // connecting takes time too
   progress.set("pin", 900_000, 1_000_000);
@@ -20,4 +30,30 @@ test("the rate and the time left of a stage that resumes count only the rows of 
   const shown = written.findLast((text) => text.includes("pin")) ?? "";
   progress.end();
   assert.match(shown, /920,000 of about 1,000,000 rows, 9,091\/s, 8\.8 s/);
+});
+
+test("the tables are shown in the order of the configuration, whichever starts first", (t) => {
+  const written = asTerminal(t);
+  const progress = openTerminal({ quiet: false }).progress("clean");
+  for (const table of ["user", "pin", "geo"] as const) progress.add(table, 1);
+  t.mock.timers.tick(200);
+  const shown = written.flatMap((text) => /^ {2}clean +(\w+) /.exec(text)?.[1] ?? []);
+  progress.end();
+  assert.deepEqual(shown, ["pin", "geo", "user"]);
+});
+
+test("the progress is erased before the line that says the stage is done", async (t) => {
+  const folder = await temporaryFolder();
+  t.after(() => folder.remove());
+  const message = { partition: 0, offset: 0, postedAt: 1_700_000_000_000, key: Buffer.from("0") };
+  await makeLake(join(folder.path, "lake"), {
+    pin: [{ ...message, value: Buffer.from(JSON.stringify(validRow("pin", 0))) }],
+  });
+  const terminal = "data:text/javascript,process.stderr.isTTY=true";
+  const { stderr } = ok(
+    await run(["clean", "--rebuild", "--data", folder.path], { env: { NODE_OPTIONS: `--import=${terminal}` } }),
+  );
+  const [before, after] = stderr.split(/clean {3}1 message, .*\n/);
+  assert.match(before ?? "", /clean pin /);
+  assert.equal(after, "");
 });
