@@ -23,7 +23,7 @@ import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, sayOthers } from "./connect.ts";
 import { runDoctor } from "./doctor.ts";
 import type { Finding } from "./finding.ts";
-import { formatFinding, seconds } from "./terminal.ts";
+import { formatFinding, oneLine, seconds } from "./terminal.ts";
 
 /** Skipped keys that get a warning each. */
 const skipWarnings = 20;
@@ -62,7 +62,7 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
   const onFact = async (fact: ChangeFact) => {
     terminal.notice(fact);
     if (fact.fact !== "changed" || flags.has("quiet") || flags.has("json")) return;
-    for (const { text } of fact.changes) terminal.print(printable(`change  ${text}`));
+    for (const { text } of fact.changes) terminal.print(oneLine(`change  ${text}`));
     await terminal.printed();
   };
   const connect = async (): Promise<Session> => {
@@ -77,8 +77,10 @@ export async function runChanges(context: Context, { mysql }: Connections): Prom
     const result = await changeRows({ connect, seed, ...options, retrying, onFact });
     const { inserted, updated, deleted } = result;
     const rows = (counts: Record<string, number>) => sum(Object.values(counts));
-    const summary = `${some(rows(inserted), "row")} inserted, ${count(rows(updated))} updated, ${count(rows(deleted))} deleted`;
-    terminal.say(`emulate ${some(result.changes, "change")}: ${summary} in ${seconds(started)}`);
+    const kinds = { inserted: rows(inserted), updated: rows(updated), deleted: rows(deleted) };
+    const counts = Object.entries(kinds).map(([kind, n]) => `${count(n)} ${kind}`);
+    const all = some(sum(Object.values(kinds)), "row");
+    terminal.say(`emulate ${some(result.changes, "change")} of ${all}: ${counts.join(", ")} in ${seconds(started)}`);
     return result;
   } catch (error) {
     throw explainMysql(error, mysql);
@@ -113,7 +115,8 @@ export async function up(context: Context, { mysql, kafka, services }: Connectio
   if (!flags.has("json")) {
     const down = `${programName} down${context.dataOptions}`;
     if (services.mysql) {
-      terminal.print(`MySQL   ${host}:${port}, database ${database}, user ${user}, password in ${services.credsFile}`);
+      terminal.print(`MySQL   ${host}:${port}, database ${database}, user ${user}`);
+      terminal.print(`        password in ${services.credsFile}`);
     }
     terminal.print(`Kafka   ${kafka.brokers.join(",")}`);
     terminal.print(`To stop ${services.mysql ? "them" : "it"}: ${down}`);

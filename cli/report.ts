@@ -63,7 +63,7 @@ export function sayNext({ terminal, lake, serviceOptions }: Context): void {
 export function summary(ledger: LedgerRow[]): string {
   const all = (name: "messages" | "clean" | "rejected") => sum(ledger, (row) => row[name]);
   const balanced = ledger.every(isBalanced) ? "balanced" : "NOT balanced";
-  return `${some(all("messages"), "message")}, ${some(all("clean"), "clean row")}, ${count(all("rejected"))} rejected; the ledger is ${balanced}`;
+  return `${some(all("messages"), "message")}, ${count(all("clean"))} clean, ${count(all("rejected"))} rejected; ledger ${balanced}`;
 }
 
 /** Says how many rejects are new, their main reason, and where they are. */

@@ -276,6 +276,9 @@ const pad = (text: string, columns: number, toTheRight: boolean): string => {
   return toTheRight ? gap + text : text + gap;
 };
 
+/** A text as one line of the terminal, cut to its width. */
+export const oneLine = (text: string): string => cut(printable(text), room());
+
 /** Text in exactly so many columns: control characters are replaced, a long text is cut, a short one is padded. */
 export const fit = (text: string, columns: number): string => pad(cut(printable(text), columns), columns, false);
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { openTerminal } from "../../cli/terminal.ts";
+import { oneLine, openTerminal } from "../../cli/terminal.ts";
 import { makeLake } from "../support/lake_of.ts";
 import { ok, run, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
@@ -56,4 +56,16 @@ test("the progress is erased before the line that says the stage is done", async
   const [before, after] = stderr.split(/clean {3}1 message, .*\n/);
   assert.match(before ?? "", /clean pin /);
   assert.equal(after, "");
+});
+
+test("a line of a change is cut to the width of the terminal", (t) => {
+  const { stdout } = process;
+  for (const [name, value] of Object.entries({ isTTY: true, columns: 20 })) {
+    const before = Object.getOwnPropertyDescriptor(stdout, name);
+    t.after(() => (before ? Object.defineProperty(stdout, name, before) : Reflect.deleteProperty(stdout, name)));
+    Object.defineProperty(stdout, name, { value, configurable: true });
+  }
+  assert.equal(oneLine("change  pin 7 updated (title)"), "change  pin 7 updat…");
+  Object.defineProperty(stdout, "isTTY", { value: false, configurable: true });
+  assert.equal(oneLine("change  pin 7 updated (title)"), "change  pin 7 updated (title)");
 });

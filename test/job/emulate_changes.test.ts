@@ -56,7 +56,8 @@ test("each change is printed on a line, was made in the rows, and is in the log"
   const earlier = await allRows(db);
   let lines: string[] = [];
   const logged = await loggedWhile(async () => {
-    const { stdout } = ok(await run(changing("--seed", "7", "--limit", "150", "--rate", "2000/s")));
+    const { stdout, stderr } = ok(await run(changing("--seed", "7", "--limit", "150", "--rate", "2000/s")));
+    assert.match(stderr, /^emulate 150 changes of \d+ rows: \d+ inserted, \d+ updated, \d+ deleted in /m);
     lines = stdout.trim().split("\n");
   });
   const later = await allRows(db);
