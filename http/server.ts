@@ -149,8 +149,11 @@ function checkToken({ host, token }: Pick<Address, "host" | "token">): void {
 const refuseAddress =
   ({ host, port }: Address) =>
   (error: NodeJS.ErrnoException): never => {
-    const inUse = error.code === "EADDRINUSE";
-    const reason = inUse ? "another program listens there; choose another port with --port" : error.message;
+    const { code = "" } = error;
+    let reason = error.message;
+    if (code === "EADDRINUSE") reason = "another program listens there; choose another port with --port";
+    if (/^(EADDRNOTAVAIL|ENOTFOUND|EAI_AGAIN)$/.test(code))
+      reason = `this machine has no address "${host}"; choose another with --host`;
     throw new UsageError(`Cannot listen on ${host}, port ${port}: ${reason}`);
   };
 

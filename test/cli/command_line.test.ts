@@ -170,12 +170,16 @@ test("serve checks its token and address before it starts services", async () =>
     run(["serve", "--host", "0.0.0.0", "--data", data]),
     run(["serve", "--port", String(port), "--data", data]),
     run(["serve", "--data", data], { env }),
+    run(["serve", "--host", "192.0.2.1", "--data", data], { env: { PIPELINE_TOKEN: "sixteen_characters" } }),
+    run(["serve", "--host", "none.invalid", "--data", data], { env: { PIPELINE_TOKEN: "sixteen_characters" } }),
   ]);
   taken.close();
   for (const [i, message] of [
     /^Error: Cannot serve on "0\.0\.0\.0" without a token: /,
     /^Error: Cannot listen on 127\.0\.0\.1, port \d+: another program listens there/,
     /^Error: The token in PIPELINE_TOKEN must have 16 to 500 printable ASCII characters/,
+    /^Error: Cannot listen on 192\.0\.2\.1, port \d+: this machine has no address "192\.0\.2\.1"; choose another with --host/,
+    /^Error: Cannot listen on none\.invalid, port \d+: this machine has no address "none\.invalid"; choose another with --host/,
   ].entries()) {
     assert.equal(results[i]?.code, 2);
     assert.match(results[i]?.stderr ?? "", message);
