@@ -121,7 +121,7 @@ async function createTopics(
     const alive = (await admin.describeCluster()).brokers.length;
     const remedy = `set it to at most ${alive}, or start more brokers`;
     throw new UsageError(
-      `Cannot create ${refused.length === 1 ? "topic" : "topics"} ${names}: KAFKA.REPLICATION_FACTOR of your credentials (db_creds.yaml) is ${replicationFactor}, but Kafka at ${brokers.join(", ")} has ${some(alive, "broker")}; ${remedy}`,
+      `Cannot create ${refused.length === 1 ? "topic" : "topics"} ${names}: KAFKA.REPLICATION_FACTOR of your credentials is ${replicationFactor}, but Kafka at ${brokers.join(", ")} has ${some(alive, "broker")}; ${remedy}`,
       { cause: error },
     );
   }

@@ -293,7 +293,7 @@ test("more replicas than brokers are a wrong setting, and the error names it", a
   assert.equal(code, 2);
   assert.match(
     stderr,
-    /\nError: Cannot create topics "replicas\.\w+", .*"replicas\.\w+": KAFKA\.REPLICATION_FACTOR of your credentials \(db_creds\.yaml\) is 3, but Kafka at 127\.0\.0\.1:\d+ has 1 broker; set it to at most 1, or start more brokers\n$/,
+    /\nError: Cannot create topics "replicas\.\w+", .*"replicas\.\w+": KAFKA\.REPLICATION_FACTOR of your credentials is 3, but Kafka at 127\.0\.0\.1:\d+ has 1 broker; set it to at most 1, or start more brokers\n$/,
   );
 });
 
