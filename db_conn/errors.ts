@@ -9,10 +9,15 @@ import { UsageError } from "../runtime/errors.ts";
 export function explainMysql(error: unknown, { host, port }: { host: string; port: number }): Error {
   const { code = "", message } = error as NodeJS.ErrnoException;
   const where = `MySQL at ${host}:${port}`;
-  if (/^ER_(ACCESS_DENIED|DBACCESS_DENIED|NOT_SUPPORTED_AUTH|BAD_DB)/.test(code)) {
-    const what = code.includes("BAD_DB")
-      ? "DATABASE"
-      : `HOST, USER${code.includes("DBACCESS") ? ", DATABASE" : ""} and PASSWORD`;
+  if (code === "ER_DBACCESS_DENIED_ERROR") {
+    const [, user = "USER", database = "DATABASE"] = /user ('.*'@'.*') to database '(.*)'/.exec(message) ?? [];
+    return new UsageError(
+      `Cannot use ${where}: ${message}; set DATABASE, or run GRANT SELECT ON \`${database}\`.* TO ${user}`,
+      { cause: error },
+    );
+  }
+  if (/^ER_(ACCESS_DENIED|NOT_SUPPORTED_AUTH|BAD_DB)/.test(code)) {
+    const what = code.includes("BAD_DB") ? "DATABASE" : "HOST, USER and PASSWORD";
     return new UsageError(`Cannot use ${where}: ${message}; check ${what} of your credentials`, { cause: error });
   }
   if (code === "HANDSHAKE_NO_SSL_SUPPORT") {

@@ -49,7 +49,7 @@ const kinds: Record<string, ColumnKind> = {
 };
 
 /** What ALTER TABLE can convert a column to, by the kind that the contract wants. */
-const sqlTypes: Record<ColumnKind, string> = { int: "INT", float: "DOUBLE", text: "LONGTEXT", datetime: "DATETIME" };
+const sqlTypes: Record<ColumnKind, string> = { int: "BIGINT", float: "DOUBLE", text: "LONGTEXT", datetime: "DATETIME" };
 
 /**
  * The columns to post, under the contract's names: MySQL does not distinguish upper from lower case.
@@ -106,14 +106,16 @@ export async function checkKey(
   const [, type, nullable] = described.find(([name]) => same(name, key)) as Row;
   const kind = indexes.some(([index]) => index === "PRIMARY") ? "UNIQUE" : "PRIMARY KEY";
   const remedy = `ALTER TABLE ${quote(source)} ADD ${kind} (${quote(key)})`;
-  if (kinds[type as string] !== "int") {
-    throw new UsageError(
-      `Cannot read "${source}" by its key "${key}": its type is ${type}, not a whole number; run ALTER TABLE ${quote(source)} MODIFY ${quote(key)} INT NOT NULL, then ${remedy}`,
-    );
-  }
   const first = indexes.filter(([, , position, column]) => position === "1" && same(column, key));
   const isSingle = (index: Row) => !indexes.some(([name, , position]) => name === index[0] && position !== "1");
-  if (nullable === "NO" && first.some((index) => index[1] === "0" && isSingle(index))) return;
+  const isUnique = first.some((index) => index[1] === "0" && isSingle(index));
+  if (kinds[type as string] !== "int") {
+    const modify = `ALTER TABLE ${quote(source)} MODIFY ${quote(key)} ${sqlTypes.int} NOT NULL`;
+    throw new UsageError(
+      `Cannot read "${source}" by its key "${key}": its type is ${type}, not a whole number; run ${modify}${isUnique ? "" : `, then ${remedy}`}`,
+    );
+  }
+  if (nullable === "NO" && isUnique) return;
   const id = quote(key);
   const sql = `SELECT COUNT(*), COUNT(${id}), COUNT(DISTINCT ${id}) FROM ${quote(source)}`;
   const [counts] = await ask(db, sql, { timeout: scanTimeout });

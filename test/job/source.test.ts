@@ -82,7 +82,7 @@ test("tables without a primary key are posted if their keys are unique, otherwis
   assert.equal(varchar.code, 2);
   assert.match(
     varchar.stderr,
-    /by its key "ind": its type is varchar, not a whole number; run ALTER TABLE `geolocation_data` MODIFY `ind` INT NOT NULL/,
+    /by its key "ind": its type is varchar, not a whole number; run ALTER TABLE `geolocation_data` MODIFY `ind` BIGINT NOT NULL, then ALTER TABLE/,
   );
   await db.query("ALTER TABLE pinterest_nokey.geolocation_data DROP COLUMN country");
   assert.match(
