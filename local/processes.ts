@@ -4,9 +4,9 @@
  * @module
  */
 import { type ChildProcess, execFile, type SpawnOptions, spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, statfsSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { duration } from "../io/text.ts";
 
@@ -178,14 +178,27 @@ const ps = (pid: number, column: string) => {
   );
 };
 
-/** The last lines of a log, for an error message. */
+/** The end of an error message: the remedy if the disk is full, and the last lines of the log if it has any. */
 export function logTail(path: string, lines = 6): string {
   const text = existsSync(path) ? readFileSync(path, "utf8").trim() : "";
   const last = text
     .split("\n")
     .filter((line) => !/^\s+at /.test(line)) // Java stack frames
     .slice(-lines);
-  return `The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 300)}`).join("\n")}`;
+  const isFull = /No space left on device|error:? 28\b/.test(last.join("\n")) || diskIsFull(dirname(path));
+  const remedy = isFull ? ". Its disk is full: make room there, or choose another folder with --data" : "";
+  if (text === "") return remedy;
+  return `${remedy}. The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 300)}`).join("\n")}`;
+}
+
+/** Whether the disk of a folder has less than 64 kB left: a program that starts there cannot even write its log. */
+function diskIsFull(folder: string): boolean {
+  try {
+    const { blocks, bavail, bsize } = statfsSync(folder);
+    return blocks > 0 && bavail * bsize < 65_536;
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -208,7 +221,7 @@ export async function untilReady(
       if (how === "exit code 0" && !answer) return;
       const late = Date.now() > until ? `it was not ready after ${deadline / 1_000} s` : undefined;
       const reason = how === undefined ? late : `it ended with ${how}`;
-      if (reason !== undefined) throw new Error(`Cannot start ${name}: ${reason}. ${remedy(logTail(log))}`);
+      if (reason !== undefined) throw new Error(`Cannot start ${name}: ${reason}${logTail(log)}`);
       await sleep(20, undefined, { signal });
     }
   } catch (error) {
@@ -216,12 +229,6 @@ export async function untilReady(
     throw error;
   }
 }
-
-/** The end of a log, after the remedy if the cause is a known one. */
-const remedy = (tail: string) =>
-  /No space left on device|error:? 28\b/.test(tail)
-    ? `Its disk is full: make room there, or choose another folder with --data. ${tail}`
-    : tail;
 
 /** A free TCP port of 127.0.0.1: the preferred one, or a random one below the range for outgoing connections. */
 export async function freePort(preferred?: number): Promise<number> {

@@ -186,14 +186,14 @@ async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
       signal?.throwIfAborted();
       const line = await call(folder);
       if (line) return line;
-      if (own?.exitCode || own?.signalCode) throw new Error(`Cannot start the local services. ${logTail(log)}`);
+      if (own?.exitCode || own?.signalCode) throw new Error(`Cannot start the local services${logTail(log)}`);
       if (!own || own.exitCode === 0) own = startSupervisor(folder, log);
       await sleep(20);
     }
     const { supervisor } = readState(folder) ?? {};
     const who = supervisor ? ` (process ${supervisor.pid})` : "";
     throw new Error(
-      `Cannot reach the supervisor of the local services${who} within 30 s. If another machine or container uses "${folder}", stop it there, or choose another folder with --data. ${logTail(log)}`,
+      `Cannot reach the supervisor of the local services${who} within 30 s. If another machine or container uses "${folder}", stop it there, or choose another folder with --data${logTail(log)}`,
     );
   } finally {
     // Another program's supervisor was faster, or the caller gave up. No client can have connected to this one.
