@@ -14,7 +14,7 @@ import { literal, numbers, openDuckDb, parquet, parquetRows, quoted } from "../l
 import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
-import { explainSql, readSql } from "../lake/sql_files.ts";
+import { explainSql, readQuery } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
 import { deletedBlocks, finishDeletes, readDeletes } from "./deletes.ts";
 import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
@@ -112,7 +112,7 @@ async function cleanBatch(
   { files, folder, next }: { files: BronzeFile[]; folder: string; next: Offsets },
 ): Promise<Cleaned> {
   const { run, table, connection } = at;
-  const sql = readSql(`clean_${table}.sql`);
+  const sql = readQuery(`clean_${table}.sql`);
   const columns = [...at.columns.keys()].map(quoted).join(", ");
   const types = [...at.columns].map(([name, type]) => `${quoted(name)} ${type}`);
   await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned (${types.join(", ")}, block BIGINT)`);

@@ -17,7 +17,7 @@ import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
 import { type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
 import { metadataClause, noState, notIn, sameOffsets } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
-import { explainSql, readSql } from "../lake/sql_files.ts";
+import { explainSql, readQuery } from "../lake/sql_files.ts";
 import { step } from "../runtime/steps.ts";
 import type { TableRun } from "./run.ts";
 
@@ -47,7 +47,7 @@ export async function readDeletes({ table, connection }: TableRun, files: Bronze
   // Sorted, so that a query for one block skips the others.
   const [deletes = 0] = await numbers(
     connection,
-    `INSERT INTO deleted SELECT ${columns}, ${blockOf} AS block FROM (${readSql("deletes.sql")}) ORDER BY block`,
+    `INSERT INTO deleted SELECT ${columns}, ${blockOf} AS block FROM (${readQuery("deletes.sql")}) ORDER BY block`,
   ).catch((error: unknown) => {
     throw explainSql("deletes.sql", error);
   });

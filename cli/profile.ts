@@ -9,7 +9,7 @@ import type { Database } from "../db_conn/query.ts";
 import { sampleRows } from "../db_conn/sample.ts";
 import { guessRows, type SourceTable } from "../db_conn.ts";
 import { type ColumnKind, type Row, rowToJson, type Table, tables } from "../io.ts";
-import { explainSql, readSql } from "../lake/sql_files.ts";
+import { explainSql, readQuery } from "../lake/sql_files.ts";
 import { duckdb } from "../runtime/duckdb.ts";
 
 /** A value and in how many rows of the sample it is. */
@@ -108,7 +108,7 @@ async function findDirt(connection: DuckDBConnection, table: Table, source: Sour
   const file = `clean_${table}.sql`;
   await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS SELECT 0 AS _partition, _offset, NULL::BIGINT AS posted_ms,
     'n' AS key_is, NULL::VARCHAR AS key, 't' AS value_is, _value AS value FROM raw`);
-  await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned AS ${readSql(file)}`).catch((error: unknown) => {
+  await connection.run(`CREATE OR REPLACE TEMP TABLE cleaned AS ${readQuery(file)}`).catch((error: unknown) => {
     throw explainSql(file, error);
   });
   const dirt: Dirt[] = [];

@@ -11,7 +11,7 @@ import { UsageError } from "../runtime/errors.ts";
 import { bronzeColumns } from "./bronze.ts";
 import { literals, parquetRows } from "./duckdb.ts";
 import { names, paths } from "./files.ts";
-import { explainSql, readSql, sqlPath } from "./sql_files.ts";
+import { explainSql, readQuery, sqlPath } from "./sql_files.ts";
 
 /** Columns in order, with DuckDB's types. */
 export type Columns = Map<string, string>;
@@ -39,7 +39,7 @@ export async function silverColumns(db: DuckDBConnection, table: Table): Promise
   const file = `clean_${table}.sql`;
   const nothing = Object.entries(bronzeColumns).map(([name, type]) => `NULL::${type} AS ${name}`);
   await db.run(`CREATE OR REPLACE TEMP VIEW bronze AS SELECT ${nothing.join(", ")} WHERE false`);
-  const columns = await describe(db, readSql(file)).catch((error: unknown) => {
+  const columns = await describe(db, readQuery(file)).catch((error: unknown) => {
     throw explainSql(file, error);
   });
   const wrong = Object.entries(keptColumns).flatMap(([name, type]) =>

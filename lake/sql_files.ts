@@ -49,6 +49,18 @@ export function readSql(name: string): string {
   return path.startsWith("sql/") ? ownText(path) : readFileSync(path, "utf8");
 }
 
+/** Literals, quoted names, comments, blanks and other characters of SQL. */
+const sqlTokens = /'[^']*'|"[^"]*"|--.*|\/\*[\s\S]*?\*\/|\s+|[\s\S]/g;
+
+/** The query of an SQL file, to use in a statement: without a semicolon, blanks and comments at its end. */
+export function readQuery(name: string): string {
+  const sql = readSql(name);
+  const ends = [...sql.matchAll(sqlTokens)].filter(([token]) => !/^(--|\/\*|\s)/.test(token));
+  const last = ends.at(-1);
+  if (!last) return "";
+  return sql.slice(0, last.index + (last[0] === ";" ? 0 : last[0].length));
+}
+
 /** The sorted names of the SQL files in a folder of `sql/`. */
 export function listSql(folder: string): string[] {
   const path = edited && join(edited, folder);

@@ -14,7 +14,7 @@ import { paths, writeInPlace } from "../lake/files.ts";
 import { publishQuery, readLedger } from "../lake/ledger.ts";
 import { readIdentity } from "../lake/owner.ts";
 import { hasSilver } from "../lake/silver.ts";
-import { explainSql, readSql } from "../lake/sql_files.ts";
+import { explainSql, readQuery } from "../lake/sql_files.ts";
 import { duckdb } from "../runtime/duckdb.ts";
 import { type Answer, type Cell, type Question, type Report, readQuestions } from "./questions.ts";
 
@@ -68,7 +68,7 @@ async function answerAll(connection: DuckDBConnection, { lake, questions, signal
   }
   const publish = async (name: string, file: string): Promise<Answer> => {
     signal.throwIfAborted();
-    await publishQuery(connection, lake, name, { query: readSql(file) }).catch((error: unknown) => {
+    await publishQuery(connection, lake, name, { query: readQuery(file) }).catch((error: unknown) => {
       throw explainSql(file, error);
     });
     return await readRows(connection, parquetRows(join(paths(lake).gold, `${name}.parquet`)));
@@ -115,7 +115,7 @@ async function writePage(
   const { reportPage } = await import("./page.ts");
   const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
   const world = openWorld();
-  const gaps = await readRows(connection, readSql("gaps.sql"));
+  const gaps = await readRows(connection, readQuery("gaps.sql"));
   const countries = await readRows(connection, "SELECT DISTINCT country FROM geo WHERE country IS NOT NULL");
   const boxes = countries.rows.flatMap(([name]) => {
     const country = String(name);

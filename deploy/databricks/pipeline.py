@@ -83,6 +83,19 @@ def read_sql(job: argparse.Namespace, name: str) -> str:
     return (Path(job.sql) / name).read_text(encoding="utf-8")
 
 
+# Literals, quoted names, comments, blanks and other characters of SQL.
+TOKENS = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/|\s+|.""", re.DOTALL)
+
+
+def read_query(job: argparse.Namespace, name: str) -> str:
+    """The query of an SQL file, to use in a statement: without a semicolon, blanks and comments at its end."""
+    sql = read_sql(job, name)
+    ends = [token for token in TOKENS.finditer(sql) if not re.match(r"--|/\*|\s", token[0])]
+    if not ends:
+        return ""
+    return sql[:ends[-1].start() if ends[-1][0] == ";" else ends[-1].end()]
+
+
 def prepare(spark: SparkSession, job: argparse.Namespace) -> None:
     """Defines the SQL dialect of sql/ in a session. The batches of each query run in a separate session."""
     spark.conf.set("spark.sql.session.timeZone", "UTC")
@@ -264,14 +277,14 @@ def set_progress(spark: SparkSession, job: argparse.Namespace, table: str, what:
 
 def cleaned(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame) -> DataFrame:
     bronze.createOrReplaceTempView("bronze")
-    return spark.sql(read_sql(job, f"clean_{table}.sql"))
+    return spark.sql(read_query(job, f"clean_{table}.sql"))
 
 
 @contextlib.contextmanager
 def read_batch(spark: SparkSession, job: argparse.Namespace, table: str, bronze: DataFrame):
     """Yields the rows and rejects of a batch, and its deletes, which are rejects in the cleaning SQL."""
     every = cleaned(spark, job, table, bronze).persist()
-    gone = spark.sql(read_sql(job, "deletes.sql")).persist()
+    gone = spark.sql(read_query(job, "deletes.sql")).persist()
     try:
         # Usually there are no deletes: then bronze is not read again.
         if every.where("reject_reason = 'empty_message'").isEmpty():
@@ -433,10 +446,10 @@ def report(spark: SparkSession, job: argparse.Namespace) -> None:
     spark.table(name_of(job, "rejects")).createOrReplaceTempView("rejects")
     for name, file in answers(job):
         try:
-            publish_query(name, file.read_text(encoding="utf-8"))
+            publish_query(name, read_query(job, f"answers/{file.name}"))
         except Exception as error:
             raise RuntimeError(f'Cannot run "{file}": {error}') from error
-    publish_query("matches", read_sql(job, "matches.sql"))
+    publish_query("matches", read_query(job, "matches.sql"))
     publish_query("rejects_by_reason",
                   "SELECT `table`, reason, count(*) AS rejected FROM rejects GROUP BY `table`, reason")
     clean = " UNION ALL ".join(f"SELECT '{table}' AS `table`, count(*) AS clean FROM "

@@ -34,7 +34,7 @@ before(async () => {
       "  ind, user_name, age, date_joined, _p",
       "  ind, upper(user_name) AS user_name, age, age // 10 AS decade, _p",
     );
-  await writeFile(join(rules, "clean_user.sql"), edited);
+  await writeFile(join(rules, "clean_user.sql"), `${edited}; -- The end`);
 });
 after(() => folder.remove());
 

@@ -204,7 +204,7 @@ test("an answer that cannot be used names its file and why", async () => {
       /^Cannot run ".*": Out of Range Error/,
     ],
     ["11_typo.sql", "-- Typo\nSELEC 1", /^Cannot run ".*": Parser Error/],
-    ["11_semicolon.sql", "-- Two\nSELECT 1 AS one;", /^Cannot run ".*": Parser Error/],
+    ["11_two.sql", "-- Two\nSELECT 1 AS one; SELECT 2 AS two;", /^Cannot run ".*": Parser Error/],
     ["11_no_title.sql", "SELECT 1 AS one -- Not a title", /: expected a comment with the title in the first line/],
     ["no_number.sql", "-- Title\nSELECT 1 AS one", /: expected a name such as "10_posts_by_month.sql"/],
     ["11_fine.sql", "-- Title\nSELECT 1 AS one", /: "sql\/answers\/10_fine.sql" has the same name; rename one/],
@@ -219,6 +219,18 @@ test("an answer that cannot be used names its file and why", async () => {
     });
     await rm(file);
   }
+});
+
+test("an answer may end with a semicolon, blanks and comments", async () => {
+  const sql = "-- Ends\nSELECT 'a;--b' AS \"/*;\" -- not the end;\n; -- the 'end;\n/* of\nit; */ ";
+  const { root, lake } = await programWithAnswer(folder.path, "semicolon", "10_ends.sql", sql);
+  const copy: typeof import("../../report/report.ts") = await import(
+    pathToFileURL(join(root, "report/report.ts")).href
+  );
+  const ends = async () => (await copy.report({ lake, signal: new AbortController().signal })).answers.ends;
+  assert.deepEqual(await ends(), { columns: ["/*;"], rows: [["a;--b"]] });
+  await writeFile(join(root, "sql/answers/10_ends.sql"), "-- Ends\nSELECT 'a;--b' AS one -- without a line end");
+  assert.deepEqual(await ends(), { columns: ["one"], rows: [["a;--b"]] });
 });
 
 test("the map knows the countries of the sample, except those that are missing in the atlas", () => {

@@ -82,7 +82,7 @@ test("one SQL, two engines: thousands of hostile messages give the same silver, 
   const withAnswer = join(folder.path, "sql");
   await cp(sql, withAnswer, { recursive: true });
   const kinds = "SELECT is_image_or_video AS kind, CAST(count(*) AS BIGINT) AS post_count FROM pin GROUP BY 1";
-  await writeFile(join(withAnswer, "answers", "10_posts_by_kind.sql"), `-- Posts by kind\n${kinds}\n`);
+  await writeFile(join(withAnswer, "answers", "10_posts_by_kind.sql"), `-- Posts by kind\n${kinds};\n-- The end\n`);
   const job = await runJob(spark, ["--bronze", `${lake}/bronze`, "--tables", tables, "--batch", "5000"], {
     folder: folder.path,
     sql: withAnswer,
