@@ -149,14 +149,15 @@ async function runRebuild(context: Context): Promise<Outcome> {
   if (context.flags.has("dry-run")) return runPreview(context);
   const { lake, signal } = context;
   const rejectsOf = (ledger: LedgerRow[]) => sum(ledger, (row) => row.rejected);
-  // Damaged files cannot be counted; the rebuild repairs them.
+  // Rejects in damaged files cannot be counted, so none counts as new.
   const before = await lakeState(lake).then(
     (states) => Object.values(states).map((state) => state.ledger),
-    () => [],
+    () => undefined,
   );
   const result = await runClean(context, undefined);
   await report({ lake, signal });
   printLedger(context, result);
+  if (!before) return { result };
   const earlier = (reason: string) => sum(before, (row) => row.reasons[reason] ?? 0);
   const reasons = Object.entries(result.reasons).map(([reason, n]) => [reason, n - earlier(reason)] as const);
   return { result, rejected: rejectsOf(result.ledger) - rejectsOf(before), reasons: Object.fromEntries(reasons) };

@@ -170,9 +170,10 @@ async function openTable(run: CleanRun, table: Table, connection: DuckDBConnecti
   // A rebuild replaces rejects, so damaged ones are accepted there; it checks bronze against the ledger instead.
   checkBronze(lake, table, bronze, root === lake ? rejects : await rejectsIn(lake).catch(() => rejects));
   const columns = await silverColumns(connection, table);
-  await checkColumns(connection, { lake: root, table, columns });
+  // First the footers, which report damaged files.
   const silver = await fileStates(connection, paths(root).silver(table));
   const deletes = await fileStates(connection, paths(root).deletes(table));
+  await checkColumns(connection, { lake: root, table, columns });
   return { run, table, connection, columns, bronze, silver, deletes, rejects };
 }
 

@@ -80,11 +80,21 @@ export async function syncPath(path: string): Promise<void> {
 /** Errors of Node and DuckDB about a full disk. */
 export const diskIsFull = /ENOSPC|EDQUOT|no space left on device/i;
 
-/** Explains the error of a full disk; returns other errors unchanged. */
+/** Errors of DuckDB about a Parquet file that was cut or overwritten. */
+export const isDamaged =
+  /No magic bytes found|too small to be a Parquet file|Failed to read file ".*\.parquet"|don't know what type|TProtocolException|ZSTD Decompression/;
+
+/** Explains the error of a full disk or of a damaged file; returns other errors unchanged. */
 export function explainDisk(error: unknown, lake: string): Error {
   const { message } = error as Error;
+  const first = message.split(/\p{Cc}/u)[0]; // without the SQL below it
+  if (isDamaged.test(message) && !message.startsWith("A file of the lake")) {
+    const remedy = /gold.\w+\.parquet/.test(message)
+      ? "run clean, which writes the ledger again"
+      : "run clean --rebuild, which rebuilds silver, deletes and rejects from bronze";
+    return new Error(`A file of the lake is damaged: ${first}; ${remedy}`, { cause: error });
+  }
   if (!diskIsFull.test(message)) return error as Error;
-  const first = message.split("\n")[0];
   const remedy = "make room there, then run the same command again, which continues where this one stopped";
   return new Error(`The disk that holds "${lake}" is full (${first}): ${remedy}`, { cause: error });
 }

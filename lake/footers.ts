@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import { literal, literals } from "./duckdb.ts";
-import { names, type Offsets } from "./files.ts";
+import { explainDisk, names, type Offsets } from "./files.ts";
 
 /** The metadata of a Parquet file of the lake. */
 export interface FileState {
@@ -46,11 +46,8 @@ export async function fileStates(db: DuckDBConnection, folder: string, prefix = 
   const list = literals(files.map((name) => join(folder, name)));
   const rows = await db
     .runAndReadAll(`SELECT file_name, num_rows FROM parquet_file_metadata(${list})`)
-    .catch((error: Error) => {
-      throw new Error(
-        `A file of the lake is damaged: ${error.message.split("\n")[0]}; run clean --rebuild, which rebuilds silver, deletes and rejects from bronze`,
-        { cause: error },
-      );
+    .catch((error: unknown) => {
+      throw explainDisk(error, folder);
     });
   const key = (path: unknown) => String(path).slice(folder.length + 1, -".parquet".length);
   for (const [file, count] of rows.getRows()) {

@@ -9,7 +9,7 @@ import { dirname, join } from "node:path";
 import { tableNames } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { ownFiles, ownText } from "../runtime/program.ts";
-import { diskIsFull } from "./files.ts";
+import { diskIsFull, isDamaged } from "./files.ts";
 import { blockKeys, sharedFrom } from "./silver.ts";
 
 let edited: string | undefined;
@@ -67,10 +67,11 @@ export function listSql(folder: string): string[] {
   return (path && existsSync(path) ? readdirSync(path).filter(isSql) : ownSql(folder)).sort();
 }
 
-/** Names the SQL file in an error of DuckDB. Returns other errors unchanged, also those of a full disk. */
+/** Names the SQL file in an error of DuckDB. Returns other errors unchanged, also those of a full disk or a damaged file. */
 export function explainSql(name: string, error: unknown): Error {
   const { message } = error as Error;
-  if (!/^[A-Z][\w ]* Error: /.test(message) || diskIsFull.test(message)) return error as Error;
+  if (!/^[A-Z][\w ]* Error: /.test(message) || diskIsFull.test(message) || isDamaged.test(message))
+    return error as Error;
   return new Error(`Cannot run "${sqlPath(name)}": ${message}`, { cause: error });
 }
 

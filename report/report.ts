@@ -10,7 +10,7 @@ import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api
 import { type Table, tableNames, tables } from "../io.ts";
 import { silverColumns } from "../lake/columns.ts";
 import { openDuckDb, parquetRows } from "../lake/duckdb.ts";
-import { paths, writeInPlace } from "../lake/files.ts";
+import { explainDisk, paths, writeInPlace } from "../lake/files.ts";
 import { publishQuery, readLedger } from "../lake/ledger.ts";
 import { readIdentity } from "../lake/owner.ts";
 import { hasSilver } from "../lake/silver.ts";
@@ -36,7 +36,7 @@ export async function report({ lake, signal }: { lake: string; signal: AbortSign
       } catch (error) {
         // If clean replaces a silver file during a read, the read fails; it never returns wrong rows.
         if (tries === 10 || !/No files found|Could not|IO Error|Invalid Input Error/i.test((error as Error).message))
-          throw error;
+          throw explainDisk(error, lake);
         await sleep(100 * tries, undefined, { signal });
       }
     }
