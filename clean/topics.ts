@@ -14,7 +14,7 @@ import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets } from "../kafka/topics.ts";
 import { type BronzeFile, landedOffsets, lastLine } from "../lake/bronze.ts";
-import { checkTopicId, readIdentity, startAgain, writeIdentity } from "../lake/owner.ts";
+import { checkTopicId, missingTopic, readIdentity, startAgain, writeIdentity } from "../lake/owner.ts";
 import type { CleanRun } from "./run.ts";
 
 /**
@@ -69,7 +69,7 @@ export async function checkTopics(
     }
     if (!ranges) {
       if (files.length === 0) continue;
-      throw new Error(`Topic "${topic}" does not exist, but the lake in "${lake}" holds its messages; ${startAgain}`);
+      throw new Error(missingTopic(topic, lake));
     }
     const landed = landedOffsets(files);
     for (const { partition, logStart: start } of ranges) {

@@ -108,9 +108,11 @@ export function openLiveStatus({
     const status: Status = await reader.read(lake);
     const found = Object.values(status.tables);
     // Each driver reports an unavailable service once for each question; the page reports each service once.
-    if (status.trouble.length > 0 && found.every(({ in_mysql }) => in_mysql === null)) trouble.push(mysqlAway);
+    if (status.trouble.length > status.missing.length && found.every(({ in_mysql }) => in_mysql === null))
+      trouble.push(mysqlAway);
     const isAway = found.some(({ posted, lag }) => posted === null || lag === null);
     if (isAway) trouble.push(kafkaAway);
+    trouble.push(...status.missing);
     if (Object.values(status.ranges).some((ranges) => ranges.length > 0)) {
       await posts.read(await reader.kafka(), status.ranges);
     }

@@ -61,6 +61,10 @@ export function checkIdentity(lake: string, identity: LakeIdentity, wanted: Part
 /** The advice for a lake whose topic was deleted or recreated. */
 export const startAgain = `start a new lake with another --data, or delete this one ("${programName} reset" if the program runs the services)`;
 
+/** What to say of a topic that was deleted after its messages were landed. */
+export const missingTopic = (topic: string, lake: string): string =>
+  `Topic "${topic}" does not exist, but the lake in "${lake}" holds its messages; ${startAgain}`;
+
 /**
  * Refuses a topic that was recreated. Unknown ids are not compared.
  *

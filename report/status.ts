@@ -17,7 +17,7 @@ import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { listOffsets, type PartitionOffsets } from "../kafka/topics.ts";
 import { type LedgerRow, lakeState, type TableState } from "../lake/ledger.ts";
-import { checkIdentity, readIdentity } from "../lake/owner.ts";
+import { checkIdentity, missingTopic, readIdentity } from "../lake/owner.ts";
 
 /** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
 export interface Source {
@@ -77,8 +77,10 @@ export interface Status {
   tables: Record<Table, TableStatus>;
   /** The topics' partitions; none where Kafka can't be asked or the topic is not there. */
   ranges: Record<Table, PartitionOffsets[]>;
-  /** Which services could not be asked, for people to read. */
+  /** Which services could not be asked and which topics are missing, for people to read. */
   trouble: string[];
+  /** Those of `trouble` about missing topics. */
+  missing: string[];
 }
 
 /** Settings of {@link openStatus}. */
@@ -142,7 +144,11 @@ export function openStatus(options: StatusOptions): StatusReader {
         topic: topicOf(kafka, table),
         ...combine(states[table], { asked: ranges !== undefined, partitions: ranges?.[i] }),
       });
-      return { tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []), trouble: [...new Set(trouble)] };
+      const missing = ranges ? missingTopics(lake, { kafka, states, ranges }) : [];
+      return {
+        ...{ tables: byTable(of), ranges: byTable((_, i) => ranges?.[i] ?? []) },
+        ...{ trouble: [...new Set(trouble), ...missing], missing },
+      };
     },
     async [Symbol.asyncDispose]() {
       mysqlSource?.close();
@@ -151,6 +157,15 @@ export function openStatus(options: StatusOptions): StatusReader {
   };
   return self;
 }
+
+/** A line for each topic that does not exist although the lake holds its messages. Exported for tests. */
+export const missingTopics = (
+  lake: string,
+  { kafka, states, ranges }: { kafka: KafkaSettings; states: Record<Table, TableState>; ranges: unknown[] },
+): string[] =>
+  tableNames
+    .filter((table, i) => !ranges[i] && states[table].landed.size > 0)
+    .map((table) => missingTopic(topicOf(kafka, table), lake));
 
 /** What a service says; where it can't be asked, nothing, and its trouble. */
 async function ask<T>(

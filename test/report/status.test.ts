@@ -7,9 +7,11 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { bronzeLines } from "../../io/bronze_lines.ts";
 import { tableNames } from "../../io.ts";
+import type { KafkaSettings } from "../../kafka/settings.ts";
 import { bronzeName } from "../../lake/bronze.ts";
 import { paths } from "../../lake/files.ts";
 import { lakeState } from "../../lake/ledger.ts";
+import { missingTopics } from "../../report/status.ts";
 import { makeLake, viewOf } from "../support/lake_of.ts";
 import type { Message } from "../support/oracle.ts";
 import { temporaryFolder } from "../support/support.ts";
@@ -41,6 +43,25 @@ test("balanced is about what is cleaned: not what is landed only, nor a batch th
     await rename(join(bronze, tampered), join(bronze, cleaned));
     await rm(join(paths(lake).rejects, "user-000000.parquet"));
     assert.equal(await look(), "true,true,true");
+  } finally {
+    await remove();
+  }
+});
+
+test("a topic that no longer exists is named if the lake holds its messages", async () => {
+  const { path, remove } = await temporaryFolder();
+  try {
+    const lake = join(path, "lake");
+    const value = Buffer.from(JSON.stringify(validRow("user", 1)));
+    await makeLake(lake, { user: [{ partition: 0, offset: 0, postedAt: 1_700_000_000_000, key: null, value }] });
+    const kafka = { prefix: "gone" } as KafkaSettings;
+    const states = await lakeState(lake);
+    const missing = (ranges: unknown[]) => missingTopics(lake, { kafka, states, ranges });
+    assert.deepEqual(missing(tableNames.map(() => [])), []);
+    assert.deepEqual(
+      missing([]).map((text) => text.split(";")[0]),
+      [`Topic "gone.user" does not exist, but the lake in "${lake}" holds its messages`],
+    );
   } finally {
     await remove();
   }
