@@ -155,7 +155,7 @@ export async function checkLake(context: Context, connections: Connections): Pro
   const identity = await readIdentity(lake);
   if (!identity) return;
   const { kafka } = connections;
-  const onWait = (text: string) => terminal.say(text);
+  const onWait = (text: string) => terminal.notice({ fact: "waited", text });
   const connecting = () => connectReader(kafka);
   await using reader = await retry(connecting, { waitMs, signal, isTransient: isTransientKafka, onWait });
   const database = await databaseOf(connections, context);

@@ -128,16 +128,24 @@ export function openTerminal({ quiet }: { quiet: boolean }): Terminal {
     say,
     note: (text) => line(stderr, printable(text)),
     warn,
-    notice(fact) {
-      const { fact: name, text } = fact as Notice;
-      if (name === "warned") warn(text);
-      if (name === "waited") say(text);
-    },
+    notice: openNotices({ warn, say }),
     show: waits,
     progress(stage, { unit = "rows", follow = false } = {}) {
       const draw = () => redraw(stages.flatMap((show) => show()));
       return openProgress({ stage, unit, follow, stages, draw, quiet });
     },
+  };
+}
+
+/** Shows warnings and waits. Each table reports the same wait: within a minute it is shown once. */
+function openNotices({ warn, say }: Pick<Terminal, "warn" | "say">): Terminal["notice"] {
+  let last = { text: "", at: 0 };
+  return (fact) => {
+    const { fact: name, text } = fact as Notice;
+    if (name === "warned") warn(text);
+    if (name !== "waited" || (text === last.text && Date.now() - last.at < 60_000)) return;
+    last = { text, at: Date.now() };
+    say(text);
   };
 }
 

@@ -96,7 +96,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     await app.listen({ host, port }).catch(refuseAddress(options));
     onFact({ fact: "listening", url: app.listeningOrigin });
     void live.snapshot(0); // connects, so that the first page shows numbers sooner
-    const onWait = (text: string) => onFact({ fact: "waited", text: text.replace(/; waiting up to.*/, "; waiting") });
+    const onWait = (text: string) => onFact({ fact: "waited", text: text.replace(/( waiting) up to .*/i, "$1") });
     const preparing = topics.prepare({ signal, onWait }).then(
       (warnings) => {
         for (const text of warnings) onFact({ fact: "warned", text });

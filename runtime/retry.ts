@@ -32,7 +32,9 @@ export async function retry<T>(action: () => Promise<T>, options: RetryOptions):
       if (!isTransient(error) || Date.now() - since + delay > waitMs) throw error;
       if (!reported && Date.now() - begun >= 500) {
         reported = true;
-        onWait(`${(error as Error).message}; waiting up to ${Math.round(waitMs / 1000)} s for it`);
+        const { message } = error as Error;
+        const waiting = message.endsWith("?") ? " Waiting" : "; waiting";
+        onWait(`${message}${waiting} up to ${Math.round(waitMs / 1000)} s for it`);
       }
       // Random pauses, so that two programs that conflict do not retry in step.
       await sleep(delay * (0.5 + Math.random()), undefined, { signal });

@@ -337,7 +337,7 @@ test("a stopped command says how to continue, and a folder named up is no comman
   const text = "HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nKAFKA:\n  BROKERS: 127.0.0.1:1\n";
   await writeFile(creds, text, { mode: 0o600 });
   const cleaning = start(["clean", "--creds", creds, "--data", "up"], { cwd: folder.path });
-  await cleaning.said(/waiting up to/);
+  await cleaning.said(/ right in your credentials[?] Waiting up to 60 s for it\n/);
   cleaning.kill("SIGINT");
   const { code, stderr } = await cleaning.done;
   assert.equal(code, 130);

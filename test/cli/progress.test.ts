@@ -69,3 +69,16 @@ test("a line of a change is cut to the width of the terminal", (t) => {
   Object.defineProperty(stdout, "isTTY", { value: false, configurable: true });
   assert.equal(oneLine("change  pin 7 updated (title)"), "change  pin 7 updated (title)");
 });
+
+test("a wait that each table reports is shown once, and again in a later outage", (t) => {
+  const written = asTerminal(t);
+  const terminal = openTerminal({ quiet: false });
+  const wait = () => terminal.notice({ fact: "waited", text: "Kafka is away" });
+  for (let table = 0; table < 3; table++) wait();
+  assert.deepEqual(written, ["Kafka is away\n"]);
+  terminal.notice({ fact: "waited", text: "MySQL is away" });
+  assert.equal(written.length, 2);
+  t.mock.timers.tick(60_000);
+  terminal.notice({ fact: "waited", text: "MySQL is away" });
+  assert.equal(written.length, 3);
+});

@@ -491,13 +491,13 @@ export const strikes: Record<string, Fault> = {
       await service.start();
       const { stderr } = await post.done;
       await endedWell(round, post);
-      if (!/; waiting up to 60 s for it/.test(stderr) && !/post .* in /.test(stderr))
+      if (!/[;?] waiting up to 60 s for it/i.test(stderr) && !/post .* in /.test(stderr))
         round.wrong(`It does not report that it waits: ${stderr}`);
       await service.stop("SIGTERM");
       for (const args of which === "broker" ? [["post"], ["clean"]] : [["post"]]) {
         const given = await sandbox.run([...args, "--wait", "12"]).done;
         const last = given.stderr.trim().split("\n").at(-1) ?? "";
-        const good = given.code === 1 && named.test(last) && /; waiting up to 12 s for it/.test(given.stderr);
+        const good = given.code === 1 && named.test(last) && /[;?] waiting up to 12 s for it/i.test(given.stderr);
         round.hit(`${which} away for longer than --wait 12`, good ? `${args}: ${last}` : undefined);
         if (!good) round.wrong(`"${args} --wait 12" without ${which} ended with ${given.code}: ${given.stderr}`);
       }

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { bronzeLines } from "../../io/bronze_lines.ts";
 import { decodeRecords, encodeMessages, keyBytes, valueBytes } from "../../io/record_batch.ts";
@@ -284,6 +285,20 @@ test("retry() measures its wait from the first error, so that time in which the 
     retry(() => Promise.reject(new Error("away")), retrying),
     /away/,
   );
+});
+
+test("retry() adds how long it waits, as a sentence after a question", async () => {
+  const texts: string[] = [];
+  const failing = (message: string) => {
+    const action = async () => {
+      await sleep(510);
+      throw new Error(message);
+    };
+    const waiting = { waitMs: 2_000, signal: AbortSignal.timeout(900), isTransient: () => true };
+    return retry(action, { ...waiting, onWait: (text) => texts.push(text) }).catch(() => {});
+  };
+  await Promise.all([failing("Kafka is away"), failing("Is it running?")]);
+  assert.deepEqual(texts, ["Kafka is away; waiting up to 2 s for it", "Is it running? Waiting up to 2 s for it"]);
 });
 
 test("a process of any user is alive while it runs, and not after it has ended", async () => {
