@@ -13,7 +13,7 @@ import { clean } from "./clean.ts";
 import { type Arguments, type Asked, readArguments } from "./cli/arguments.ts";
 import { doctor, down, eject, reset, runChanges, runEmulate, up } from "./cli/commands.ts";
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
-import { formatDifferences } from "./cli/differences.ts";
+import { changesAnything, formatDifferences } from "./cli/differences.ts";
 import { explore } from "./cli/explore.ts";
 import { watchNpmShell } from "./cli/npm_shell.ts";
 import { runReport, sayNext, summary, whereRejectsAre } from "./cli/report.ts";
@@ -138,9 +138,8 @@ async function runPreview({ terminal, lake, signal, flags, started }: Context): 
   };
   const tables = await previewRebuild({ lake, signal, onFact }).finally(() => progress.end());
   if (!flags.has("json")) terminal.print(formatDifferences(tables));
-  terminal.say(
-    `clean   compared in ${seconds(started)}; nothing was changed: without --dry-run the same command does it`,
-  );
+  const next = changesAnything(tables) ? ": without --dry-run the same command does it" : "";
+  terminal.say(`clean   compared in ${seconds(started)}; nothing was changed${next}`);
   return { result: { tables } };
 }
 

@@ -49,9 +49,16 @@ export function formatDifferences(tables: TableDifference[]): string {
     }),
   );
   if (examples.length > 0) parts.push(`Examples\n${examples.join("\n")}`);
-  if (parts.length === 1 && tables.every(({ rows }) => rows.added + rows.removed === 0)) parts.push("Nothing changes");
+  if (!changesAnything(tables)) parts.push("Nothing changes");
   return parts.join("\n\n");
 }
+
+/** Whether a rebuild would change anything. */
+export const changesAnything = (tables: TableDifference[]): boolean =>
+  tables.some(
+    ({ rows, columns, reordered, rejects, values }) =>
+      rows.added + rows.removed + rows.changed + columns.length + rejects.length + values.length > 0 || reordered,
+  );
 
 const change = (before: number, after: number): string =>
   before === after ? count(before) : `${count(before)} -> ${count(after)}`;

@@ -110,7 +110,10 @@ test("clean --rebuild --dry-run shows what edited rules change, and changes no f
   const files = await hashes(lake);
   const args = ["clean", "--rebuild", "--dry-run", "--sql", rules, "--data", data];
   const { stdout, stderr } = ok(await run([...args, "--json"]));
-  assert.match(stderr, /nothing was changed/);
+  assert.match(stderr, /; nothing was changed: without --dry-run the same command does it\n/);
+  const unedited = ok(await run(["clean", "--rebuild", "--dry-run", "--data", data]));
+  assert.match(unedited.stdout, /\n\nNothing changes\n$/);
+  assert.match(unedited.stderr, /; nothing was changed\n/);
   const { tables } = JSON.parse(stdout) as { tables: TableDifference[] };
   assert.deepEqual(
     tables.map(({ table }) => table),
