@@ -4,8 +4,10 @@
  * @module
  */
 
+import { statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { isVirtual } from "../runtime/cache.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { completion } from "./completion.ts";
 import { isPrefix, prefixRule } from "./credentials.ts";
@@ -76,6 +78,8 @@ export function readArguments(argv: string[]): Asked {
   if (values.follow && values.rebuild) throw new UsageError(`Use clean with --follow or --rebuild, not both; ${see}`);
   if (values["dry-run"] && !values.rebuild) throw new UsageError(`--dry-run needs --rebuild; ${see}`);
   const folders = readFolders(values);
+  if (folder !== undefined && isVirtual(resolve(folder)))
+    throw new UsageError(`Cannot write to "${folder}": it is not a folder for files`);
   const index = values.index as string | undefined;
   if (index !== undefined && !/^-?\d{1,19}$/.test(index)) {
     throw new UsageError(`--index needs the number of a post, not "${index}"; ${see}`);
@@ -109,8 +113,11 @@ function parse(argv: string[]) {
   } catch (error) {
     const see = seeHelp().slice(2);
     const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
-    const ambiguous = /^Option '(?:-\w, )?(--\w+)[^']*' argument is ambiguous/.exec(text)?.[1];
-    if (ambiguous) throw new UsageError(`Write a value that begins with a dash as ${ambiguous}=VALUE; ${see}`);
+    const [, option, trouble] = /^Option '(?:-\w, )?(--[\w-]+)[^']*' (.*)/.exec(text) ?? [];
+    if (trouble === "argument missing") throw new UsageError(`${option} needs a value; ${see}`);
+    if (trouble === "does not take an argument") throw new UsageError(`${option} takes no value; ${see}`);
+    if (trouble?.startsWith("argument is ambiguous"))
+      throw new UsageError(`Write a value that begins with a dash as ${option}=VALUE; ${see}`);
     const unknown = /^Unknown option '(-[^']*)'/.exec(text)?.[1];
     const known = optionNames.map((name) => `--${name}`);
     throw new UsageError(unknown ? `Unknown option "${unknown}"${seeHelp(unknown, known)}` : `${text}; ${see}`);
@@ -122,8 +129,8 @@ function readFolders(values: Values): Pick<Arguments, "data" | "dataOptions" | "
   const given = resolve((values.data as string | undefined) ?? "data");
   // Separate, because neither kind of Kafka can use the other's data, and a lake belongs to one cluster.
   const data = values.zookeeper ? join(given, "zookeeper") : given;
-  if (/^\/(proc|sys|dev)(\/|$)/.test(data))
-    throw new UsageError(`Cannot use --data "${data}": it is not a folder for files`);
+  if (isVirtual(data)) throw new UsageError(`Cannot use --data "${data}": it is not a folder for files`);
+  if (isFile(given) || isFile(data)) throw new UsageError(`Cannot use --data "${data}": it is not a folder`);
   if (/[*?[\]\\]/.test(data)) {
     throw new UsageError(
       `Cannot use --data "${data}": DuckDB reads * ? [ ] and \\ in a path as patterns; choose another folder`,
@@ -134,6 +141,15 @@ function readFolders(values: Values): Pick<Arguments, "data" | "dataOptions" | "
     values[key] === undefined ? [] : [` --${key} "${values[key]}"`],
   );
   return { data, dataOptions, serviceOptions: dataOptions + copied.join(""), lake: join(data, "lake") };
+}
+
+/** Whether a path is, or would be below, something else than a folder. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOTDIR";
+  }
 }
 
 /** Posts per second from `5/s`, `5/m` or `5/h`. */

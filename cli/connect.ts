@@ -16,6 +16,7 @@ import { checkIdentity, readIdentity } from "../lake/owner.ts";
 import { loadSample } from "../local/sample/load.ts";
 import { findServices, type Services, useServices } from "../local/services.ts";
 import type { ServiceName } from "../local/state.ts";
+import { cacheFolder } from "../runtime/cache.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import type { Arguments } from "./arguments.ts";
@@ -62,7 +63,10 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
   }
   const own = { mysql: needs.mysql && !creds?.mysql, kafka: needs.kafka && !creds?.kafka };
   const say = (text: string) => terminal.say(text);
-  if (own.mysql || own.kafka) sayOthers(context);
+  if (own.mysql || own.kafka) {
+    cacheFolder(); // refuses an unusable one before anything is started
+    sayOthers(context);
+  }
   const services =
     own.mysql || own.kafka
       ? await useServices({

@@ -62,11 +62,12 @@ async function checkMachine({ data, port }: Context, check: Check): Promise<void
     const isOld = Number.parseInt(process.versions.node, 10) < 20;
     return isOld ? { state: "failed", text, remedy: "install Node 20 or newer" } : { state: "ok", text };
   });
-  for (const [name, folder] of [
-    ["disk", data],
-    ["cache", cacheFolder()],
+  for (const [name, folderOf] of [
+    ["disk", () => data],
+    ["cache", cacheFolder],
   ] as const) {
     await check(name, async () => {
+      const folder = folderOf();
       const there = nearest(folder);
       const { bavail, bsize } = await statfs(there);
       if (name === "cache" && there === folder) checkOwner(folder);

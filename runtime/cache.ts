@@ -6,16 +6,26 @@
  */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
-import { isAbsolute, join } from "node:path";
+import { isAbsolute, join, normalize } from "node:path";
 import { threadId } from "node:worker_threads";
+import { UsageError } from "./errors.ts";
 import { isAlive } from "./process.ts";
 
-/** `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`. Relative paths are ignored. */
+/**
+ * `$XDG_CACHE_HOME/pinterest-data-pipeline`, or the same below `~/.cache`. Relative paths are ignored.
+ *
+ * @throws `UsageError` if it is in a file system of the kernel
+ */
 export function cacheFolder(): string {
   const home = isAbsolute(homedir()) ? homedir() : userInfo().homedir;
   const { XDG_CACHE_HOME = "" } = process.env;
-  return join(isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : join(home, ".cache"), "pinterest-data-pipeline");
+  const above = isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : join(home, ".cache");
+  if (isVirtual(above)) throw new UsageError(`Cannot use XDG_CACHE_HOME "${above}": it is not a folder for files`);
+  return join(above, "pinterest-data-pipeline");
 }
+
+/** Whether a path is in a file system of the kernel, where creating folders recursively may never end. */
+export const isVirtual = (path: string): boolean => /^\/(proc|sys|dev)(\/|$)/.test(normalize(path));
 
 /**
  * Refuses a folder that another user owns or may write to, because programs in it are run.

@@ -109,6 +109,20 @@ for (const [args, message] of [
     ["--data", "/a[b]"],
     'Cannot use --data "/a[b]": DuckDB reads * ? [ ] and \\ in a path as patterns; choose another folder',
   ],
+  [["emulate", "--limit"], `--limit needs a value; see "${ownName} --help"`],
+  [["serve", "--token-file"], `--token-file needs a value; see "${ownName} --help"`],
+  [
+    ["serve", "--token-file", "-x"],
+    `Write a value that begins with a dash as --token-file=VALUE; see "${ownName} --help"`,
+  ],
+  [["up", "--zookeeper=3"], `--zookeeper takes no value; see "${ownName} --help"`],
+  [["--help=up"], `--help takes no value; see "${ownName} --help"`],
+  [["eject", "/proc/e"], 'Cannot write to "/proc/e": it is not a folder for files'],
+  [["--data", import.meta.filename], `Cannot use --data "${import.meta.filename}": it is not a folder`],
+  [
+    ["--data", `${import.meta.filename}/below`],
+    `Cannot use --data "${import.meta.filename}/below": it is not a folder`,
+  ],
   [["constructor"], `Unknown command "constructor"; see "${ownName} --help"`],
 ] as const) {
   test(`wrong usage is refused: ${args.join(" ")}`, () => {
@@ -185,6 +199,14 @@ test("serve checks its token and address before it starts services", async () =>
     assert.match(results[i]?.stderr ?? "", message);
   }
   assert.ok(!existsSync(data));
+});
+
+test("a cache folder in a file system of the kernel is refused before anything is started", async () => {
+  const data = join(folder.path, "uncached");
+  const env = { XDG_CACHE_HOME: "/proc/x", MARIADB_HOME: "", KAFKA_HOME: "" };
+  const { code, stderr } = await run(["post", "--data", data], { env });
+  assert.equal(stderr, 'Error: Cannot use XDG_CACHE_HOME "/proc/x": it is not a folder for files\n');
+  assert.deepEqual([code, existsSync(data)], [2, false]);
 });
 
 test("the file of --creds must exist", async () => {

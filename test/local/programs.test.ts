@@ -230,6 +230,8 @@ test("the cache folder is absolute, whatever the environment contains", () => {
     }
     process.env.XDG_CACHE_HOME = "/elsewhere";
     assert.equal(cacheFolder(), "/elsewhere/pinterest-data-pipeline");
+    process.env.XDG_CACHE_HOME = "/sys/x/../y";
+    assert.throws(() => cacheFolder(), /^UsageError: Cannot use XDG_CACHE_HOME "/);
   } finally {
     for (const [name, value] of Object.entries({ HOME, XDG_CACHE_HOME }))
       if (value === undefined) delete process.env[name];
