@@ -10,10 +10,20 @@ import { readFile, stat } from "node:fs/promises";
 import { isIP } from "node:net";
 import { basename, dirname } from "node:path";
 import { promisify } from "node:util";
-import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from "yaml";
+import {
+  type Document,
+  type ErrorCode,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  type YAMLMap,
+} from "yaml";
 import type { MysqlSettings } from "../db_conn.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
-import { UsageError } from "../runtime/errors.ts";
+import { fileTrouble, UsageError } from "../runtime/errors.ts";
 import { nearest } from "./nearest.ts";
 
 /** The settings. A service without settings is the program's private one. */
@@ -109,7 +119,7 @@ export async function readCredentials(path: string | undefined): Promise<Credent
   if (problems.length === 0) {
     applyEnvironment(reading);
     if (isMap(document.contents)) values = readMap(reading, document.contents, rules, "");
-    else problems.push("line 1, column 1: expected keys such as HOST, USER and PASSWORD");
+    else if (path !== undefined) problems.push("line 1, column 1: expected keys such as HOST, USER and PASSWORD");
   }
   await Promise.all(files);
   const { PREFIX: prefix } = (values.KAFKA ?? {}) as Record<string, Value>;
@@ -125,6 +135,16 @@ export async function readCredentials(path: string | undefined): Promise<Credent
   };
 }
 
+/** What to do about errors of YAML: `quotes` for those that are not in the map. */
+const quotes = "put a value with special characters in double quotes";
+const yamlRemedies: Partial<Record<ErrorCode, string>> = {
+  BAD_DQ_ESCAPE: "write a backslash in double quotes twice",
+  BAD_INDENT: `indent the keys of a part equally, or ${quotes}`,
+  DUPLICATE_KEY: "a key is there twice",
+  MULTIPLE_DOCS: "remove the lines with three dashes",
+  TAB_AS_INDENT: "indent with spaces, not tabs",
+};
+
 function parse(text: string): Reading {
   const lines = new LineCounter();
   const place = (offset: number) => {
@@ -133,7 +153,10 @@ function parse(text: string): Reading {
   };
   // Pretty errors would quote the line, and with it a password.
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const problems = document.errors.map((error) => `${place(error.pos[0])}: not valid YAML (${error.code})`);
+  // A warning is as bad: of a password that begins with ! nothing is left.
+  const problems = [...document.errors, ...document.warnings].map(
+    ({ pos, code }) => `${place(pos[0])}: not valid YAML (${code}): ${yamlRemedies[code] ?? quotes}`,
+  );
   return { document, problems, variables: new Map(), place, files: [] };
 }
 
@@ -143,7 +166,10 @@ function applyEnvironment({ document, problems, variables }: Reading): void {
   for (const name of givenVariables()) {
     const keys = known.get(name);
     if (!keys) {
-      problems.push(`${name}: unknown variable, known are ${[...known.keys()].join(", ")}`);
+      const near = nearestVariable(name, [...known.keys()]);
+      problems.push(
+        `${name}: unknown variable${near ? `; did you mean ${near}?` : `, known are ${[...known.keys()].join(", ")}`}`,
+      );
       continue;
     }
     const text = process.env[name] as string;
@@ -156,6 +182,14 @@ function applyEnvironment({ document, problems, variables }: Reading): void {
       // A parent key of the file is not a map, which readMap reports.
     }
   }
+}
+
+/** The variable of the same service that an unknown one probably means. */
+function nearestVariable(name: string, known: string[]): string | undefined {
+  const service = name.slice(0, "PIPELINE_MYSQL_".length);
+  const names = known.filter((other) => other.startsWith(service)).map((other) => other.slice(service.length));
+  const near = nearest(name.slice(service.length), names);
+  return near && `${service}${near}`;
 }
 
 function readMap(reading: Reading, map: YAMLMap, known: Record<string, Rule>, above: string): Record<string, Value> {
@@ -219,7 +253,7 @@ function readValue(
   const holder: { [key: string]: Value } = {};
   const read = readFile(text, "utf8").then(
     (pem) => void Object.assign(holder, { pem }),
-    (error: Error) => void reading.problems.push(`${at}, ${name}: ${error.message}`),
+    (error: unknown) => void reading.problems.push(`${at}, ${name}: ${fileTrouble(error, text)}`),
   );
   reading.files.push(read);
   return holder;

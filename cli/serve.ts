@@ -7,7 +7,7 @@
 import { readFile, stat } from "node:fs/promises";
 import type { Commands } from "../http/page.ts";
 import type { ServeFact } from "../http/server.ts";
-import { UsageError } from "../runtime/errors.ts";
+import { fileTrouble, UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
 import type { Terminal } from "./terminal.ts";
@@ -69,9 +69,12 @@ async function readToken({ tokenFile, terminal }: Context): Promise<string | und
 }
 
 async function readSecret(path: string, terminal: Terminal): Promise<string> {
-  const found = await stat(path).catch((error: Error) => {
-    throw new UsageError(`Cannot read the token: ${error.message}`);
-  });
-  if (found.mode & 0o077) terminal.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
-  return readFile(path, "utf8");
+  try {
+    const text = await readFile(path, "utf8");
+    const { mode } = await stat(path);
+    if (mode & 0o077) terminal.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
+    return text;
+  } catch (error) {
+    throw new UsageError(`Cannot read the token: ${fileTrouble(error, path)}`);
+  }
 }

@@ -7,6 +7,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { readArguments } from "../../cli/arguments.ts";
+import { readCredentials } from "../../cli/credentials.ts";
 import { UsageError } from "../../runtime/errors.ts";
 import { programName as ownName } from "../../runtime/program.ts";
 import { programName, run, start, startSources, temporaryFolder } from "../support/support.ts";
@@ -186,6 +187,7 @@ test("serve checks its token and address before it starts services", async () =>
     run(["serve", "--data", data], { env }),
     run(["serve", "--host", "192.0.2.1", "--data", data], { env: { PIPELINE_TOKEN: "sixteen_characters" } }),
     run(["serve", "--host", "none.invalid", "--data", data], { env: { PIPELINE_TOKEN: "sixteen_characters" } }),
+    run(["serve", "--data", data, "--token-file", "nowhere"]),
   ]);
   taken.close();
   for (const [i, message] of [
@@ -194,6 +196,7 @@ test("serve checks its token and address before it starts services", async () =>
     /^Error: The token in PIPELINE_TOKEN must have 16 to 500 printable ASCII characters/,
     /^Error: Cannot listen on 192\.0\.2\.1, port \d+: this machine has no address "192\.0\.2\.1"; choose another with --host/,
     /^Error: Cannot listen on none\.invalid, port \d+: this machine has no address "none\.invalid"; choose another with --host/,
+    /^Error: Cannot read the token: the file "nowhere" does not exist\n$/,
   ].entries()) {
     assert.equal(results[i]?.code, 2);
     assert.match(results[i]?.stderr ?? "", message);
@@ -226,6 +229,7 @@ KAFKA:
   PARTITIONS: 0
   SSL: maybe
   SASL: { MECHANISM: magic, USERNAME: u, PASSWORD: [hunter2] }
+SSL_CA: nowhere.pem
 `,
   );
   assert.equal(code, 2);
@@ -242,6 +246,7 @@ KAFKA:
   line 9, column 22, KAFKA.SASL.MECHANISM: expected plain or scram-sha-256 or scram-sha-512 but found "magic"
   line 9, column 52, KAFKA.SASL.PASSWORD: expected text ("" for none)
   line 1, column 1: "PASSWORD" is missing
+  line 10, column 9, SSL_CA: the file "nowhere.pem" does not exist
 `,
   );
 });
@@ -312,8 +317,13 @@ test("the environment replaces or overrides the file, and its problems show no s
   assert.match(over.stderr, /Using MySQL 127\.0\.0\.1:1\/\S+ \(.*env\.yaml and environment\)/);
   const misspelt = await run(["explore"], { cwd, env: { PIPELINE_MYSQL_PASSWRD: "hunter2" } });
   assert.equal(misspelt.code, 2);
-  assert.match(misspelt.stderr, /PIPELINE_MYSQL_PASSWRD: unknown variable, known are PIPELINE_MYSQL_HOST, /);
-  assert.ok(!(wrong.stderr + away.stderr + over.stderr + misspelt.stderr).includes("hunter2"));
+  assert.equal(
+    misspelt.stderr,
+    "Error: Cannot read the credentials of the environment: PIPELINE_MYSQL_PASSWRD: unknown variable; did you mean PIPELINE_MYSQL_PASSWORD?\n",
+  );
+  const unknown = await run(["explore"], { cwd, env: { PIPELINE_MYSQL_FOO: "hunter2" } });
+  assert.match(unknown.stderr, /: PIPELINE_MYSQL_FOO: unknown variable, known are PIPELINE_MYSQL_HOST, .*_PASSWORD\n$/);
+  assert.ok(!(unknown.stderr + wrong.stderr + away.stderr + over.stderr + misspelt.stderr).includes("hunter2"));
 });
 
 test("status of a missing folder creates nothing there", async () => {
@@ -327,9 +337,39 @@ test("status of a missing folder creates nothing there", async () => {
 test("a db_creds.yaml that is not YAML is reported by line, without the text of the line", async () => {
   const { code, stderr } = await withCreds("HOST: h\nPASSWORD: 'hunter2\n");
   assert.equal(code, 2);
-  assert.match(stderr, /^Error: Cannot read "db_creds.yaml": line \d, column \d+: not valid YAML \(\w+\)\n/);
+  assert.match(
+    stderr,
+    /^Error: Cannot read "db_creds.yaml": line \d, column \d+: not valid YAML \(\w+\): put a value with special characters in double quotes\n/,
+  );
   assert.ok(!stderr.includes("hunter2"));
 });
+
+for (const [text, problem] of [
+  [
+    "PASSWORD: hunter2: x\n",
+    "line 1, column 11: not valid YAML (BLOCK_AS_IMPLICIT_KEY): put a value with special characters in double quotes",
+  ],
+  ["KAFKA:\n\tBROKERS: hunter2\n", "line 2, column 1: not valid YAML (TAB_AS_INDENT): indent with spaces, not tabs"],
+  ["PASSWORD: hunter2\nPASSWORD: hunter2\n", "line 2, column 1: not valid YAML (DUPLICATE_KEY): a key is there twice"],
+  [
+    "KAFKA:\n  PREFIX: hunter2\n SSL: true\n",
+    "line 3, column 1: not valid YAML (BAD_INDENT): indent the keys of a part equally, or put a value with special characters in double quotes",
+  ],
+  [
+    "PASSWORD: !hunter2\n",
+    "line 1, column 11: not valid YAML (TAG_RESOLVE_FAILED): put a value with special characters in double quotes",
+  ],
+] as const) {
+  test(`a db_creds.yaml that is not YAML is refused with a remedy: ${JSON.stringify(text)}`, async () => {
+    const path = join(folder.path, "broken.yaml");
+    await writeFile(path, text);
+    await assert.rejects(readCredentials(path), (error: Error) => {
+      assert.ok(error.message.includes(`: ${problem}`) || error.message.includes(`\n  ${problem}`), error.message);
+      assert.ok(!error.message.includes("hunter2"));
+      return true;
+    });
+  });
+}
 
 test("the error of an unreachable database has its address and no password", async () => {
   const { code, stderr } = await withCreds("HOST: 127.0.0.1\nUSER: u\nPASSWORD: hunter2\nPORT: 1\n");
