@@ -112,7 +112,7 @@ test("services without ZooKeeper run beside, and commands say that the others ru
   assert.match(beside.stderr, /Kafka 4[.]\d+[.]\d+ is ready/);
   assert.ok(existsSync(join(services.data, "services", "kafka")));
   const down = await run(["down", "--data", services.data]);
-  assert.match(down.stderr, /Nothing was running\n.*say --zookeeper/);
+  assert.match(down.stderr, /Nothing was running\n.*add --zookeeper/);
   assert.equal(javas().length, 2);
 });
 
@@ -122,7 +122,7 @@ test("neither kind of Kafka starts on the other's data, and --zookeeper is refus
   assert.match(inside.stderr, /was created with ZooKeeper: use --zookeeper --data/);
   const own = await run(["clean", "--creds", services.creds, ...here]);
   assert.equal(own.code, 2);
-  assert.match(own.stderr, /--zookeeper starts the program's own Kafka/);
+  assert.match(own.stderr, /--zookeeper starts a private Kafka/);
 });
 
 test("down stops everything, a killed program leaves nothing running, and reset deletes all data", async () => {
