@@ -1,7 +1,7 @@
 // The live page: receives about one snapshot a second and shows it.
 
 import { addSample, answerCard, rateNow, showRates } from "./charts.js";
-import { $, ago, bytesText, copyButton, duration, el, number, oneLine, rateText, say } from "./dom.js";
+import { $, ago, bytesText, copyButton, duration, el, number, oneLine, rateText, say, visible } from "./dom.js";
 import { chooseRejects, showFilter } from "./rejects.js";
 import { keepsUp, showReportAge, showStarting, showState, showStopped } from "./state.js";
 
@@ -150,11 +150,19 @@ async function showAnswers({ report }) {
   const answer = report.at === null ? undefined : await fetch("/answers").catch(() => undefined);
   if (report.at !== null && !answer?.ok) {
     drawn = undefined; // the next snapshot tries again
+    const { error } = (await answer?.json().catch(() => undefined)) ?? {};
+    if (error) {
+      $("answers").replaceChildren();
+      $("no-answers").hidden = true;
+    }
+    say($("answers-error"), error ? visible(error) : "");
+    $("answers-error").hidden = !error;
     return;
   }
   const { answers = [] } = (await answer?.json()) ?? {};
   $("answers").replaceChildren(...answers.map(answerCard));
   $("no-answers").hidden = answers.length > 0;
+  $("answers-error").hidden = true;
 }
 
 // ---- the connection

@@ -2,7 +2,7 @@
  * The live page in a real browser while posts are emulated and cleaned; skipped without a browser.
  */
 import assert from "node:assert/strict";
-import { readdir, readFile, rename } from "node:fs/promises";
+import { readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -290,6 +290,25 @@ test("the answers are small pictures beside their links, and a report older than
     await view.goto(url);
     await view.locator(".answer").nth(8).waitFor();
     await audit(view, `answers ${colorScheme}`);
+    await context.close();
+  }
+});
+
+test("a broken file of answers is named where the answers would be", { skip }, async () => {
+  const file = join(services.data, "lake", "gold", "top_country.parquet");
+  const kept = await readFile(file);
+  const context = await browser.newContext();
+  await context.addCookies(await page.context().cookies());
+  const view = await context.newPage();
+  try {
+    await writeFile(file, kept.subarray(0, 100));
+    await view.goto(url);
+    await view.locator("#answers-error:visible", { hasText: "top_country.parquet" }).waitFor();
+    await writeFile(file, kept);
+    await view.locator(".answer").nth(8).waitFor();
+    await view.locator("#answers-error").waitFor({ state: "hidden" });
+  } finally {
+    await writeFile(file, kept);
     await context.close();
   }
 });
