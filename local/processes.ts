@@ -188,7 +188,7 @@ export function logTail(path: string, lines = 6): string {
   const isFull = /No space left on device|error:? 28\b/.test(last.join("\n")) || diskIsFull(dirname(path));
   const remedy = isFull ? ". Its disk is full: make room there, or choose another folder with --data" : "";
   if (text === "") return remedy;
-  return `${remedy}. The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 300)}`).join("\n")}`;
+  return `${remedy}. The end of "${path}":\n${last.map((line) => `  ${line.slice(0, 500)}`).join("\n")}`;
 }
 
 /** Whether the disk of a folder has less than 64 kB left: a program that starts there cannot even write its log. */

@@ -136,8 +136,9 @@ export function openNative(file: string): unknown {
   try {
     process.dlopen(addon, path);
   } catch (error) {
+    const reason = (error as Error).message.replace(`${path}: `, "");
     throw new Error(
-      `Cannot load "${path}": ${(error as Error).message}; if its disk is mounted noexec, choose another folder with XDG_CACHE_HOME, otherwise delete that file`,
+      `Cannot load "${path}": ${reason}; if its disk is mounted noexec, choose another folder with XDG_CACHE_HOME, otherwise delete that file`,
       { cause: error },
     );
   }
