@@ -360,7 +360,12 @@ test("a folder or a cache that cannot be written is named with the way out", asy
   const file = join(folder.path, "file");
   await writeFile(file, "");
   const inFile = await run(["explore", "--data", join(file, "data")]);
-  assert.match(inFile.stderr, /^Error: Cannot write to ".*services": .*; choose another folder with --data$/m);
+  assert.match(inFile.stderr, /^Error: Cannot use --data ".*data": it is not a folder$/m);
+  const taken = join(folder.path, "taken");
+  await mkdir(taken);
+  await writeFile(join(taken, "services"), "");
+  const inTaken = await run(["explore", "--data", taken]);
+  assert.match(inTaken.stderr, /^Error: Cannot write to ".*services": .*; choose another folder with --data$/m);
   const env = { XDG_CACHE_HOME: join(file, "cache"), MARIADB_HOME: "" };
   const cached = await run(["explore", "--data", join(folder.path, "uncached")], { env });
   assert.match(
