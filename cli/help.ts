@@ -89,7 +89,7 @@ export function help(): string {
     wrap(
       "Exit codes: 0 success; 1 failure; 2 wrong usage or settings; 3 done, but with new rejects; 130 and 143 stopped by SIGINT or SIGTERM.",
     ),
-    "More: README.md, docs/ and deploy/README.md",
+    "More: README.md and docs/",
   ].join("\n\n")}\n`;
 }
 

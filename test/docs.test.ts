@@ -5,6 +5,7 @@ import { dirname, join, normalize } from "node:path";
 import { test } from "node:test";
 import { commandsPage } from "../build/commands_page.ts";
 import { readArguments } from "../cli/arguments.ts";
+import { help } from "../cli/help.ts";
 import { commandNames, optionNames } from "../cli/options.ts";
 import packageJson from "../package.json" with { type: "json" };
 import { errorMessages } from "./support/error_messages.ts";
@@ -69,6 +70,18 @@ function programArguments(line: string): string[] | undefined {
   const [command = ""] = text.split(/ {2}| [>|&;#]/);
   return command.split(" ").filter((word) => word && !/^["“]?…/.test(word));
 }
+
+test("every file that the help or an error message names exists", () => {
+  const texts = [help(), ...errorMessages().map(({ text }) => text)].join("\n");
+  const named = [...texts.matchAll(/(?<![\w/…"])(?:[\w.-]+\/)*(?:[\w.-]+\.(?:md|yaml)|\w+\/(?=$|[ ,;)]))/gm)].map(
+    ([name]) => name,
+  );
+  assert.ok(named.includes("README.md") && named.includes("docs/own-services.md"), named.join(" "));
+  assert.deepEqual(
+    named.filter((name) => name !== "db_creds.yaml" && !existsSync(name)),
+    [],
+  );
+});
 
 const placeholders: Record<string, string> = {
   N: "1",
