@@ -10,15 +10,16 @@ import type { ServeFact } from "../http/server.ts";
 import { fileTrouble, UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
-import type { Terminal } from "./terminal.ts";
 
 // Loaded on demand, so that other commands start sooner.
 const loadServer = () => import("../http/server.ts");
 
-/** Checks the token and the address before any service is started. */
+/** Checks the token and the address before any service is started, and warns about a token that others can read. */
 export async function checkServe(context: Context): Promise<void> {
-  const { host, port } = context;
+  const { host, port, tokenFile, terminal } = context;
   const token = await readToken(context);
+  if (tokenFile !== undefined && (await stat(tokenFile)).mode & 0o077)
+    terminal.warn(`Others on this machine can read "${tokenFile}": run chmod 600 "${tokenFile}"`);
   const { checkAddress } = await loadServer();
   await checkAddress({ host, port, ...(token !== undefined && { token }) });
 }
@@ -57,24 +58,18 @@ function commandsToCopy({ serviceOptions, sql, host, port, tokenFile, flags }: C
 }
 
 /** The token from a file or the environment. An argument would be visible to other users. */
-async function readToken({ tokenFile, terminal }: Context): Promise<string | undefined> {
+async function readToken({ tokenFile }: Context): Promise<string | undefined> {
   if (tokenFile !== undefined && process.env.PIPELINE_TOKEN)
     throw new UsageError("There are two tokens, in --token-file and in PIPELINE_TOKEN: remove one of them");
   const from = tokenFile === undefined ? "PIPELINE_TOKEN" : `"${tokenFile}"`;
-  const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile, terminal);
+  const text = tokenFile === undefined ? process.env.PIPELINE_TOKEN : await readSecret(tokenFile);
   const token = text?.trim();
   if (!token && tokenFile === undefined) return undefined;
   if (token && /^[\x21-\x7e]{16,500}$/.test(token)) return token;
   throw new UsageError(`The token in ${from} must have 16 to 500 printable ASCII characters without blanks`);
 }
 
-async function readSecret(path: string, terminal: Terminal): Promise<string> {
-  try {
-    const text = await readFile(path, "utf8");
-    const { mode } = await stat(path);
-    if (mode & 0o077) terminal.warn(`Others on this machine can read "${path}": run chmod 600 "${path}"`);
-    return text;
-  } catch (error) {
+const readSecret = (path: string): Promise<string> =>
+  readFile(path, "utf8").catch((error: unknown) => {
     throw new UsageError(`Cannot read the token: ${fileTrouble(error, path)}`);
-  }
-}
+  });

@@ -297,9 +297,10 @@ test("without a token the server listens on loopback only; with one, it answers 
   assert.match(open.stderr, /Cannot serve on "0.0.0.0" without a token/);
   const file = join(services.folder.path, "token");
   const token = "correct-horse-battery";
-  await writeFile(file, `${token}\n`, { mode: 0o600 });
+  await writeFile(file, `${token}\n`, { mode: 0o644 });
   const { server: own, url: at } = await startServer("closed", ["--token-file", file]);
   try {
+    assert.equal(own.output().match(/Warning: Others on this machine can read ".*token"/g)?.length, 1);
     for (const path of ["/topics", "/status", "/events", "/metrics", "/rejects", "/report", "/rejects/pin/0/0"]) {
       assert.equal((await ask(path, { at })).status, 401, path);
     }
