@@ -9,11 +9,14 @@ import { nearest } from "./nearest.ts";
 import {
   type Command,
   commandEntries,
+  commonOptions,
   groups,
   type Option,
   type OptionName,
-  optionNames,
+  optionForm,
   options,
+  sentenceOf,
+  specialOptions,
   takes,
 } from "./options.ts";
 
@@ -44,10 +47,9 @@ function entry(left: string, text: string, column: number): string {
 
 /** An option; `whose` adds the commands that accept it. */
 function optionEntry(name: OptionName, { whose = false } = {}): string {
-  const { short, value, text, only = [] } = options[name] as Option;
+  const { text, only = [] } = options[name] as Option;
   const commands = only.map((command) => (command === "run" ? "no command" : command)).join(", ");
-  const left = `${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`;
-  return entry(left, whose ? `${text} [${commands}]` : text, 22);
+  return entry(optionForm(name), whose ? `${text} [${commands}]` : text, 22);
 }
 
 const named = (command: Command) => [command === "run" ? "(no command)" : command, commandEntries[command].takes];
@@ -68,11 +70,9 @@ export function help(): string {
     ([title, names]) =>
       `${title}:\n${names.map((name) => entry(usageOf(name), commandEntries[name].text, 19)).join("\n")}`,
   );
-  const common = optionNames.filter((name) => !("only" in options[name]));
-  const special = optionNames.filter((name) => "only" in options[name]);
   const lists = [
-    `Common options:\n${common.map((name) => optionEntry(name)).join("\n")}`,
-    `Options of single commands:\n${special.map((name) => optionEntry(name, { whose: true })).join("\n")}`,
+    `Common options:\n${commonOptions.map((name) => optionEntry(name)).join("\n")}`,
+    `Options of single commands:\n${specialOptions.map((name) => optionEntry(name, { whose: true })).join("\n")}`,
   ];
   return `${[
     "Pinterest data pipeline: MySQL to Kafka to clean Parquet, exactly once.",
@@ -95,15 +95,13 @@ export function help(): string {
 
 /** The help of one command. */
 export function commandHelp(command: Command): string {
-  const { text, more, examples, takes: argument } = commandEntries[command];
-  const own = optionNames.filter((name) => "only" in options[name] && takes(command, name));
-  const common = optionNames.filter(
-    (name) => !("only" in options[name]) && name !== "licences" && takes(command, name),
-  );
+  const { more, examples, takes: argument } = commandEntries[command];
+  const own = specialOptions.filter((name) => takes(command, name));
+  const common = commonOptions.filter((name) => name !== "licences" && takes(command, name));
   const words = [command === "run" ? "" : command, argument ?? "", "[options]"].filter(Boolean).join(" ");
   const lines = examples.map(([args, what]) => `  ${typed(args)}${what ? `\n      ${what}` : ""}`);
   return `${[
-    wrap(`${text[0]?.toUpperCase()}${text.slice(1)}.`),
+    wrap(sentenceOf(command)),
     ...(more ? [wrap(more)] : []),
     `Usage: ${typed(words)}`,
     ...(own.length > 0 ? [`Options:\n${own.map((name) => optionEntry(name)).join("\n")}`] : []),

@@ -239,3 +239,19 @@ export function takes(command: Command, name: OptionName): boolean {
   const { only, not } = options[name] as Option;
   return only ? only.includes(command) : !not?.includes(command);
 }
+
+/** The options that every command has, and those of single commands. */
+export const commonOptions = optionNames.filter((name) => !("only" in options[name]));
+export const specialOptions = optionNames.filter((name) => "only" in options[name]);
+
+/** An option as it is typed: `-h, --help`, `--rows N`. */
+export function optionForm(name: OptionName): string {
+  const { short, value } = options[name] as Option;
+  return `${short ? `-${short}, ` : ""}--${name}${value ? ` ${value}` : ""}`;
+}
+
+/** What a command does, as a sentence. */
+export function sentenceOf(command: Command): string {
+  const { text } = commandEntries[command];
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
