@@ -71,7 +71,7 @@ test("a run ends with one summary that names the page and the next commands", as
   const options = `--data "${services.data}" --creds "${services.creds}" --prefix "watched"`;
   const gold = join(services.data, "lake", "gold");
   assert.equal(
-    summary?.replace(/(\S+ \S*main\S*|\S+) (serve|status) /g, "$2 "),
+    summary?.replace(/(npx tsx main\.ts|\S+ \S*main\S*|\S+) (serve|status) /g, "$2 "),
     `  Report   open ${gold}/report.html
   Data     all rows of each answer: ${gold}/*.parquet
   Live     serve ${options}
