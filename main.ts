@@ -15,11 +15,12 @@ import { doctor, down, eject, reset, runChanges, runEmulate, up } from "./cli/co
 import { type Connections, type Context, checkLake, connect, databaseOf, type Needs } from "./cli/connect.ts";
 import { changesAnything, formatDifferences } from "./cli/differences.ts";
 import { explore } from "./cli/explore.ts";
+import { formatLedger, seconds } from "./cli/format.ts";
 import { watchNpmShell } from "./cli/npm_shell.ts";
 import { runReport, sayNext, summary, whereRejectsAre } from "./cli/report.ts";
 import { checkServe, runServe } from "./cli/serve.ts";
 import { status } from "./cli/status.ts";
-import { formatLedger, openTerminal, seconds } from "./cli/terminal.ts";
+import { openTerminal } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import { useSqlFolder } from "./lake/sql_files.ts";

@@ -23,7 +23,7 @@ import { programName } from "../runtime/program.ts";
 import { type Connections, type Context, sayOthers } from "./connect.ts";
 import { runDoctor } from "./doctor.ts";
 import type { Finding } from "./finding.ts";
-import { formatFinding, oneLine, seconds } from "./terminal.ts";
+import { formatFinding, oneLine, seconds } from "./format.ts";
 
 /** Skipped keys that get a warning each. */
 const skipWarnings = 20;

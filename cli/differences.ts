@@ -6,7 +6,7 @@
 
 import { count, printable } from "../io/text.ts";
 import type { TableDifference } from "../lake/compare.ts";
-import { formatTable } from "./terminal.ts";
+import { cut, formatTable, fromDifference } from "./format.ts";
 
 /** Formats the differences as tables and pairs of lines, at most 79 columns wide. */
 export function formatDifferences(tables: TableDifference[]): string {
@@ -44,7 +44,9 @@ export function formatDifferences(tables: TableDifference[]): string {
   );
   const examples = tables.flatMap(({ table, examples }) =>
     examples.map(({ ind, column, before, after }) => {
-      const [one, other] = aligned(before ?? "null", after ?? "null");
+      const [one, other] = fromDifference(before ?? "null", after ?? "null", 20).map((text) =>
+        cut(printable(text), 72),
+      );
       return `  ${table} ${ind}, ${column}\n    - ${one}\n    + ${other}`;
     }),
   );
@@ -62,14 +64,3 @@ export const changesAnything = (tables: TableDifference[]): boolean =>
 
 const change = (before: number, after: number): string =>
   before === after ? count(before) : `${count(before)} -> ${count(after)}`;
-
-const cut = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-
-/** Both texts on one line each, from shortly before their first difference. */
-function aligned(one: string, other: string): [string, string] {
-  let same = 0;
-  while (same < one.length && one[same] === other[same]) same++;
-  const from = same > 40 ? same - 20 : 0;
-  const shown = (text: string) => cut(printable(`${from > 0 ? "…" : ""}${text.slice(from)}`), 72);
-  return [shown(one), shown(other)];
-}

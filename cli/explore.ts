@@ -12,8 +12,9 @@ import { count, printable, some } from "../io/text.ts";
 import { rowToJson, type Table, tableNames, tables } from "../io.ts";
 import { openDuckDb } from "../lake/duckdb.ts";
 import type { Connections, Context } from "./connect.ts";
+import { bar, fit, fromDifference } from "./format.ts";
 import { type ColumnProfile, type Dirt, profileTable, type TableProfile } from "./profile.ts";
-import { fit, type Terminal } from "./terminal.ts";
+import type { Terminal } from "./terminal.ts";
 
 /** Shows the post of `--index`, or the tables' columns and a random post. */
 export async function explore(context: Context, { mysql }: Connections): Promise<void> {
@@ -104,7 +105,7 @@ function formatProfile({ source, estimated, sampled, columns, dirt }: TableProfi
 function formatColumn({ name, type, nulls, distinct, frequent }: ColumnProfile, sampled: number): string {
   const [first] = frequent;
   const values = first
-    ? `${fit(first.value, 16)} ${bar(first.rows / sampled)} ${percent(first.rows, sampled)}`
+    ? `${fit(first.value, 16)} ${shareBar(first.rows / sampled)} ${percent(first.rows, sampled)}`
     : distinct > 0
       ? "all different"
       : "";
@@ -115,28 +116,19 @@ function formatDirt({ column, kind, example, cleaned, rows }: Dirt, sampled: num
   const what = {
     "becomes null": () => `${quoted(example, 26)} becomes null`,
     "loses outer blanks": () => "loses outer blanks",
-    "is rewritten": () => difference(example, cleaned ?? ""),
+    "is rewritten": () =>
+      fromDifference(example, cleaned ?? "", 6)
+        .map((text) => quoted(text, 17))
+        .join(" to "),
     "is rejected": () => `rejected: ${example}`,
   }[kind]();
-  return `  ${fit(column, 18)} ${fit(what, 42)} ${count(rows).padStart(6)} ${bar(rows / sampled)}`.trimEnd();
+  return `  ${fit(column, 18)} ${fit(what, 42)} ${count(rows).padStart(6)} ${shareBar(rows / sampled)}`.trimEnd();
 }
 
 const quoted = (text: string, columns: number): string => `"${fit(text, columns).trimEnd()}"`;
 
-/** Two texts, from shortly before their first difference. */
-function difference(before: string, after: string): string {
-  let same = 0;
-  while (same < after.length && before[same] === after[same]) same++;
-  const from = same > 12 ? same - 6 : 0;
-  const part = (text: string) => quoted(`${from > 0 ? "…" : ""}${text.slice(from)}`, 17);
-  return `${part(before)} to ${part(after)}`;
-}
-
-/** A share from 0 to 1 as a bar of 8 characters; anything above 0 is visible. */
-function bar(share: number): string {
-  const eighths = share > 0 ? Math.max(1, Math.round(share * 64)) : 0;
-  return `${"█".repeat(eighths >> 3)}${["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]}`.padEnd(8);
-}
+/** A share from 0 to 1 as a bar; anything above 0 is visible. */
+const shareBar = (share: number): string => bar(share > 0 ? Math.max(1, Math.round(share * 64)) : 0);
 
 const percent = (part: number, whole: number): string => {
   const value = (part / whole) * 100;

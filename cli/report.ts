@@ -12,8 +12,8 @@ import { report } from "../report/report.ts";
 import { openStatus } from "../report/status.ts";
 import { programName } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
+import { formatLedger, formatTable, formatTitle, seconds, shortPath } from "./format.ts";
 import { unseenDeletesIn } from "./status.ts";
-import { formatLedger, formatTable, formatTitle, seconds, shortPath } from "./terminal.ts";
 
 /** Answers the questions, and counts what only MySQL and Kafka know. */
 export async function runReport(context: Context, connections: Connections | undefined) {

@@ -16,7 +16,7 @@ import { openStatus, type Source, type TableStatus, unseenDeletes } from "../rep
 import { programName } from "../runtime/program.ts";
 import { type Context, type FoundServices, findServicesOf, sayOthers, sayUsed } from "./connect.ts";
 import { ownKafka } from "./credentials.ts";
-import { formatBehind, formatByTable, formatReasons } from "./terminal.ts";
+import { formatBehind, formatByTable, formatReasons } from "./format.ts";
 
 /** Pause between two readings of `--watch`, ms. */
 const watchMs = 2_000;

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
-import { oneLine, openTerminal } from "../../cli/terminal.ts";
+import { oneLine } from "../../cli/format.ts";
+import { openTerminal } from "../../cli/terminal.ts";
 import { makeLake } from "../support/lake_of.ts";
 import { ok, run, temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
