@@ -7,9 +7,9 @@
  * @module
  */
 
-import { readFileSync } from "node:fs";
+import { readCommandLine, readStat } from "../runtime/process.ts";
 
-/** A process, as Linux describes it. */
+/** A process and its arguments. */
 interface Process {
   parent: number;
   args: string[];
@@ -17,14 +17,8 @@ interface Process {
 
 /** @returns nothing for a process that has ended, or where there is no /proc */
 export function readProcess(pid: number): Process | undefined {
-  try {
-    const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    // After the name, which may hold parentheses: state and parent.
-    const parent = Number(/^.*\) \S (\d+)/s.exec(readFileSync(`/proc/${pid}/stat`, "utf8"))?.[1]);
-    return { parent, args };
-  } catch {
-    return undefined;
-  }
+  const stat = readStat(pid);
+  return stat && { parent: stat.parent, args: readCommandLine(pid).split("\0") };
 }
 
 /**

@@ -11,7 +11,7 @@ import { isAlive, processStart } from "../runtime/process.ts";
 export async function findCleaner(lake: string): Promise<Holder | null> {
   const { pid, started } = await readHolder(lake);
   if (pid === undefined || started === undefined || !isAlive(pid)) return null;
-  const began = await processStart(pid);
+  const began = processStart(pid);
   // Another process that was given the same id later.
   return began !== undefined && began > Date.parse(started) ? null : { pid, started };
 }

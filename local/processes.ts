@@ -9,6 +9,7 @@ import { connect, createServer } from "node:net";
 import { basename, dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { duration } from "../io/text.ts";
+import { readCommandLine, readStat } from "../runtime/process.ts";
 
 /** Time for a process to end after SIGTERM, ms; then it is killed. A command has 3 s in all to stop. */
 export const stopDeadline = 2_500;
@@ -153,23 +154,11 @@ export async function endOrphan(id: ProcessId, folder: string): Promise<void> {
 /** The start time of a process from /proc (Linux) or ps; undefined if it has ended. Exported for tests. */
 export function startTime(pid: number, platform = process.platform): string | undefined {
   if (platform !== "linux") return ps(pid, "lstart") || undefined;
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // a program's name may contain spaces
-    return fields[0] === "Z" ? undefined : fields[19]; // state is the third field, start time the 22nd
-  } catch {
-    return undefined;
-  }
+  const stat = readStat(pid);
+  return stat?.state === "Z" ? undefined : stat?.started;
 }
 
-function commandLine(pid: number): string {
-  if (process.platform !== "linux") return ps(pid, "command");
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
-  } catch {
-    return "";
-  }
-}
+const commandLine = (pid: number): string => (process.platform === "linux" ? readCommandLine(pid) : ps(pid, "command"));
 
 const ps = (pid: number, column: string) => {
   const env = { ...process.env, LC_ALL: "C", TZ: "UTC" }; // the format depends on both

@@ -4,10 +4,11 @@
  *
  * @module
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as zlib from "node:zlib";
 import { beginCached, cacheFolder, checkOwner, finishCached } from "./cache.ts";
+import { readCommandLine } from "./process.ts";
 import { bringsFile, ownFile, ownText } from "./program.ts";
 
 export type PackName = "natives" | "kafka" | "mariadb" | "java";
@@ -116,13 +117,7 @@ function deleteUnused(name: PackName, base: string): void {
 /** Whether the command line of a process contains a path in a folder. Linux only, as is the executable. */
 function isRunFrom(folder: string): boolean {
   const pids = readdirSync("/proc").filter((entry) => /^\d+$/.test(entry));
-  return pids.some((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(`${folder}/`);
-    } catch {
-      return false; // it has ended, or belongs to another user
-    }
-  });
+  return pids.some((pid) => readCommandLine(Number(pid)).includes(`${folder}/`));
 }
 
 /**

@@ -309,11 +309,11 @@ test("a process of any user is alive while it runs, and not after it has ended",
   assert.ok(!isAlive(child.pid as number));
 });
 
-test("only local/processes.ts, which uses ps if there is no /proc, and parts for Linux alone read /proc", () => {
+test("only runtime/process.ts reads /proc of a process, and local/processes.ts uses ps elsewhere", () => {
   const found = sources().filter(({ text }) => text.includes("/proc/$"));
   assert.deepEqual(
     found.map(({ path }) => path),
-    ["cli/npm_shell.ts", "local/processes.ts", "runtime/packs.ts", "runtime/process.ts"],
+    ["runtime/process.ts"],
   );
 });
 
