@@ -5,13 +5,12 @@
  */
 
 import { existsSync } from "node:fs";
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { count, duration, sum } from "../io/text.ts";
-import { type Table, tableNames } from "../io.ts";
-import { paths } from "../lake/files.ts";
+import type { Table } from "../io.ts";
 import type { LedgerRow } from "../lake/ledger.ts";
+import { reportAge } from "../report/age.ts";
 import { openStatus, type Source, type TableStatus, unseenDeletes } from "../report/status.ts";
 import { programName } from "../runtime/program.ts";
 import { type Context, type FoundServices, findServicesOf, sayOthers, sayUsed } from "./connect.ts";
@@ -115,18 +114,9 @@ function stoppedNote({ dataOptions }: Context, stopped: FoundServices["stopped"]
 
 /** Says that rows were cleaned after the report was written. */
 async function reportNote({ lake, serviceOptions }: Context): Promise<string[]> {
-  const timeOf = (path: string) =>
-    stat(path).then(
-      ({ mtimeMs }) => mtimeMs,
-      () => undefined,
-    );
-  const page = join(paths(lake).gold, "report.html");
-  const written = await timeOf(page);
-  // Each file that clean replaces changes the time of its folder.
-  const changed = await Promise.all(tableNames.map((table) => timeOf(paths(lake).silver(table))));
-  const newest = Math.max(...changed.map((time) => time ?? 0));
-  if (written === undefined || newest <= written) return [];
-  const older = duration(newest - written);
+  const { at, rows_at: rowsAt } = await reportAge(lake);
+  if (at === null || rowsAt === null || rowsAt <= at) return [];
+  const older = duration(rowsAt - at);
   return [`The report is ${older} older than the rows; to update it: ${programName} report${serviceOptions}`];
 }
 

@@ -1,24 +1,16 @@
 /**
- * The answers of the last report, and whether the rows have changed since.
+ * The answers of the last report.
  *
  * @module
  */
 
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
-import { tableNames } from "../io.ts";
 import { parquetRows } from "../lake/duckdb.ts";
 import { names, paths } from "../lake/files.ts";
 import { type Question, readQuestions } from "../report/questions.ts";
 import { duckdb, withDuckDb } from "../runtime/duckdb.ts";
 import { list, maybe, object, text, whole } from "./openapi.ts";
-
-/** When the last report and the newest rows were written, ms since 1970; null where there are none. */
-export interface ReportAge {
-  at: number | null;
-  rows_at: number | null;
-}
 
 /** One answer as it is in gold. */
 export interface GoldAnswer {
@@ -33,7 +25,7 @@ export interface GoldAnswer {
 
 const rowsShown = 1_000;
 
-/** Describes {@link ReportAge} and {@link GoldAnswer}. */
+/** Describes the report's age and {@link GoldAnswer}. */
 export function addAnswerSchemas(app: FastifyInstance): void {
   const time = (what: string) => ({ ...maybe("integer"), description: `When ${what} written, ms since 1970` });
   const age = { at: time("the last report was"), rows_at: time("the newest rows of silver were") };
@@ -41,26 +33,6 @@ export function addAnswerSchemas(app: FastifyInstance): void {
   const answer = { name: text, title: text, columns: list(text), rows: list(list(cell)), total: whole };
   app.addSchema({ $id: "ReportAge", ...object(age) });
   app.addSchema({ $id: "Answer", ...object(answer) });
-}
-
-const changedAt = (path: string): Promise<number> =>
-  stat(path).then(
-    ({ mtimeMs }) => mtimeMs,
-    () => 0,
-  );
-
-/** Compares the last report with silver. Files appear in silver by a rename, which changes the time of their folder. */
-export async function reportAge(lake: string): Promise<ReportAge> {
-  const { gold, silver, deletes } = paths(lake);
-  // The report writes matches.parquet first: rows that changed while it ran are newer than the report.
-  const [page, first] = await Promise.all(
-    ["report.html", "matches.parquet"].map((name) => changedAt(join(gold, name))),
-  );
-  const rows = await Promise.all(tableNames.flatMap((table) => [silver(table), deletes(table)]).map(changedAt));
-  return {
-    at: page && first ? Math.floor(Math.min(page, first)) : null,
-    rows_at: Math.floor(Math.max(...rows)) || null,
-  };
 }
 
 /** Reads the answers of the last report in the order of their questions; an answer that is missing is left out. */
