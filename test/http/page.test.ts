@@ -48,15 +48,26 @@ after(async () => {
 });
 
 const noRejects = (text: string) => page.locator("#no-rejects:visible", { hasText: text }).waitFor();
-/** Waits until the page names this state, and returns its text and the command to copy. */
+/** What the page says of the state, in the browser. */
+const readState = `({
+  title: document.querySelector("#state-title").textContent,
+  state: document.querySelector("#state").dataset.state,
+  text: document.querySelector("#state-text").innerText,
+  command: document.querySelector("#state-command button")?.dataset.command ?? null,
+})`;
+/** Waits until the page names this state, and returns its text and the command to copy, all as of one moment. */
 const stateIs = async (title: RegExp, where = page) => {
-  await where.locator("#state-title", { hasText: title }).waitFor();
-  const command = where.locator("#state-command button");
-  return {
-    state: await where.locator("#state").getAttribute("data-state"),
-    text: await where.locator("#state-text").innerText(),
-    command: (await command.count()) > 0 ? argsOf(await command.getAttribute("data-command")) : null,
-  };
+  for (;;) {
+    await where.locator("#state-title", { hasText: title }).waitFor();
+    const found = (await where.evaluate(readState)) as {
+      title: string;
+      state: string;
+      text: string;
+      command: string | null;
+    };
+    const { title: shown, state, text, command } = found;
+    if (title.test(shown)) return { state, text, command: command === null ? null : argsOf(command) };
+  }
 };
 /** A command line without the program's name. */
 const argsOf = (command: string | null) => command?.replace(/^(npx tsx main\.ts|node main\.ts|\S+) /, "");
