@@ -19,92 +19,92 @@ import { listOffsets, type PartitionOffsets } from "../kafka/topics.ts";
 import { type LedgerRow, lakeState, type TableState } from "../lake/ledger.ts";
 import { checkIdentity, missingTopic, readIdentity } from "../lake/owner.ts";
 
-/** What MySQL and the checkpoint say of a table; null where that service can't be asked. */
+/** Counts of a table in MySQL and in its checkpoint; null where that service cannot be reached. */
 export interface Source {
   in_mysql: number | null;
-  /** Rows that there were up to the last key, at the place in the log where that is followed. */
+  /** Rows of the table up to the last key, as of the checkpoint's place in the log. */
   posted: number | null;
   last_key: string | null;
-  /** How far what is posted is behind MySQL; null where the log is not followed. */
+  /** Null if the table's changes are not followed in MySQL's log. */
   behind: Behind | null;
 }
 
-/** How far what is posted of a table is behind the end of MySQL's log. */
+/** How far the posting of a table is behind the end of MySQL's log. */
 export interface Behind {
-  /** Since the next change of the table was written; 0 where there is none, null where it is not known. */
+  /** Age of the first change that is not posted; 0 if there is none, null if unknown. */
   seconds: number | null;
-  /** Bytes of the log from that change on. Null where the place is in another file, and the files may not be listed or have gone. */
+  /** Bytes of the log from that change to the end; null if unknown, because an earlier file cannot be listed or was purged. */
   bytes: number | null;
-  /** Files that were begun since. */
+  /** Log files that MySQL has begun since. */
   files: number;
 }
 
-/** How far a table is. Offsets count the marks of transactions too. */
+/** The progress of a table from MySQL to silver. Offsets include transaction markers. */
 export interface TableStatus extends Source, LedgerRow {
-  /** What people read for the table's name. */
+  /** The table's name for people. */
   label: string;
   topic: string;
-  /** Offsets in the topic; null where there is no such topic, or Kafka can't be asked. */
+  /** Offsets in the topic; null if the topic does not exist or Kafka cannot be reached. */
   in_topic: number | null;
   /** Offsets that are not cleaned yet. */
   lag: number | null;
   /** Next offset to land and to clean, by partition. */
   landed: Record<string, number>;
   cleaned: Record<string, number>;
-  /** Whether the ledger of what is cleaned is balanced; messages that are landed only are not in it. */
+  /** Whether the ledger of the cleaned messages is balanced. */
   balanced: boolean;
 }
 
 /**
- * Warns about rows that silver holds and MySQL no longer does; `undefined` if there are none, or the number is unknown.
+ * Warns about rows of silver that MySQL no longer has; `undefined` if there are none, or their number is unknown.
  *
- * The number is the least that explains the counts: rows of other producers and rejected rows never add to it.
+ * The number is a lower bound: rows of other producers and rejected rows never add to it.
  */
 export function unseenDeletes(
   table: Table,
   { in_mysql: there, posted, behind }: Source,
   clean: number,
 ): string | undefined {
-  // Deletes that the log shows arrive by themselves.
+  // Deletes in the log arrive on their own.
   if (there === null || posted === null || (behind && behind.bytes !== 0)) return undefined;
   const rows = Math.min(clean, posted) - there;
   if (rows <= 0) return undefined;
   return `Silver holds ${rows} or more rows of "${table}" that MySQL no longer has, because they were deleted without its log: run post --full, then clean, which remove them`;
 }
 
-/** A look at all tables. */
+/** The state of all tables. */
 export interface Status {
   tables: Record<Table, TableStatus>;
-  /** The topics' partitions; none where Kafka can't be asked or the topic is not there. */
+  /** The topics' partitions; empty if Kafka cannot be reached or the topic does not exist. */
   ranges: Record<Table, PartitionOffsets[]>;
-  /** Which services could not be asked and which topics are missing, for people to read. */
+  /** Services that could not be reached and missing topics, for people. */
   trouble: string[];
-  /** Those of `trouble` about missing topics. */
+  /** The entries of `trouble` about missing topics. */
   missing: string[];
 }
 
 /** Settings of {@link openStatus}. */
 interface StatusOptions {
-  /** None where it does not run. */
+  /** Undefined if it does not run. */
   mysql?: MysqlSettings;
-  /** Without brokers where it does not run. */
+  /** Without brokers if it does not run. */
   kafka: KafkaSettings;
-  /** How long a look may wait for a table that others have locked, and for a database that answers nobody, ms. */
+  /** How long to wait for a locked table, or for a database that does not respond, ms. */
   waitMs: number;
-  /** How long a count of MySQL's rows serves before the next one, ms; a slow one serves longer. Default 0. */
+  /** How long a count of MySQL's rows is reused, ms; a slow count is reused longer. Default 0. */
   countEveryMs?: number;
 }
 
-/** Looks again and again over connections that it keeps; one that is lost is opened again at the next look. */
+/** Reads the status repeatedly over the same connections; a lost one is opened again at the next read. */
 interface StatusReader extends AsyncDisposable {
   sources(): Promise<{ tables: Record<Table, Source>; trouble: string[] }>;
-  /** @throws `UsageError` where the lake belongs to another cluster or prefix */
+  /** @throws `UsageError` if the lake belongs to another cluster or prefix */
   read(lake: string): Promise<Status>;
-  /** The connection to Kafka, for others who read. */
+  /** The connection to Kafka, for other readers. */
   kafka(): Promise<KafkaReader>;
 }
 
-/** Opens a reader; it connects when it first looks. Its calls must follow one another. */
+/** Opens a reader; it connects at the first read. It allows one call at a time. */
 export function openStatus(options: StatusOptions): StatusReader {
   const { kafka } = options;
   const { mysql } = options;
@@ -114,7 +114,7 @@ export function openStatus(options: StatusOptions): StatusReader {
     kafka: kafkaSource.connect,
     async sources() {
       const trouble: string[] = [];
-      // In this order: a table that is not behind was not changed between its checkpoint and its count.
+      // Checkpoints before counts: then a table that is not behind did not change between its checkpoint and its count.
       const checkpoints = await kafkaSource.ask(
         (reader) => Promise.all(tableNames.map((table) => readCheckpoint(reader, kafka, table))),
         trouble,
@@ -167,7 +167,7 @@ export const missingTopics = (
     .filter((table, i) => !ranges[i] && states[table].landed.size > 0)
     .map((table) => missingTopic(topicOf(kafka, table), lake));
 
-/** What a service says; where it can't be asked, nothing, and its trouble. */
+/** Asks a service; returns nothing and adds to `trouble` if it cannot be reached. */
 async function ask<T>(
   question: () => Promise<T>,
   { trouble, isTransient, forget }: { trouble: string[]; isTransient: typeof isTransientKafka; forget: () => void },
@@ -182,7 +182,7 @@ async function ask<T>(
   }
 }
 
-/** Counts MySQL's rows, and compares places with its log, over a connection that it keeps. */
+/** Counts MySQL's rows and compares places with its log, over one connection. */
 function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions & { mysql: MysqlSettings }) {
   let db: Database | undefined;
   const orNull = (error: unknown): null => {
@@ -198,20 +198,20 @@ function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions & { 
     if (counted && Date.now() < counted.until) return counted.rows;
     const began = Date.now();
     const connection = await connected();
-    // A table that is not there or may not be read: there is nothing to count.
+    // Null for a table that is missing or cannot be read.
     const countOf = (table: Table): Promise<number | null> => countRows(connection, table).catch(orNull);
     const rows = await byTableInTurn(countOf);
     counted = { until: Date.now() + Math.max(countEveryMs, countEveryMs && 20 * (Date.now() - began)), rows };
     return rows;
   };
-  // Up to where nothing has happened to a table since a checkpoint's place: not to be read over again at each look.
+  // Part of the log after a checkpoint without a change of the table, so that it is not read again each time.
   const looked = new Map<Table, { from: LogPlace; seen: LogPlace }>();
   const behind = async (table: Table, posted: LogPlace | undefined): Promise<Behind | null> => {
     if (!posted) return null;
     const known = looked.get(table);
     const isKnown = known && comparePlaces(known.from, posted) <= 0 && comparePlaces(posted, known.seen) < 0;
     const place = isKnown ? known.seen : posted;
-    // A log that may not be looked at: how far behind is not known.
+    // Null if the user may not read the log.
     const found = await tableBehind(await connected(), mysql, { table, place }).catch(orNull);
     if (!found?.lag) return null;
     looked.set(table, { from: isKnown ? known.from : posted, seen: found.seen });
@@ -231,7 +231,7 @@ function openMysqlSource({ mysql, waitMs, countEveryMs = 0 }: StatusOptions & { 
   };
 }
 
-/** Asks Kafka over a connection that it keeps. */
+/** Asks Kafka over one connection. */
 function openKafkaSource(kafka: KafkaSettings) {
   let reader: KafkaReader | undefined;
   const connect = async (): Promise<KafkaReader> => {
@@ -257,7 +257,7 @@ function openKafkaSource(kafka: KafkaSettings) {
   };
 }
 
-/** How far a table is in the lake and, if Kafka can be `asked`, in the topic; a topic that is missing has no partitions. */
+/** The progress of a table in the lake and, if Kafka could be `asked`, in the topic; a missing topic has no partitions. */
 function combine(
   { landed, cleaned, ledger, isBalanced }: TableState,
   { asked, partitions }: { asked: boolean; partitions: PartitionOffsets[] | undefined },

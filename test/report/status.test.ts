@@ -1,5 +1,5 @@
 /**
- * Whether the ledger is balanced, as `status` says it: of the files alone, without services.
+ * Whether the ledger is balanced, as `status` reads it from files, without services.
  */
 import assert from "node:assert/strict";
 import { readdir, rename, rm, writeFile } from "node:fs/promises";
@@ -17,7 +17,7 @@ import type { Message } from "../support/oracle.ts";
 import { temporaryFolder } from "../support/support.ts";
 import { validRow } from "../support/valid_row.ts";
 
-test("balanced is about what is cleaned: not what is landed only, nor a batch that is half published", async () => {
+test("balanced covers cleaned messages only: neither landed ones nor a half-published batch", async () => {
   const { path, remove } = await temporaryFolder();
   try {
     const lake = join(path, "lake");
