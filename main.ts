@@ -20,7 +20,7 @@ import { watchNpmShell } from "./cli/npm_shell.ts";
 import { runReport, sayNext, summary, whereRejectsAre } from "./cli/report.ts";
 import { checkServe, runServe } from "./cli/serve.ts";
 import { status } from "./cli/status.ts";
-import { openTerminal } from "./cli/terminal.ts";
+import { openTerminal, type Progress } from "./cli/terminal.ts";
 import { count, some, sum } from "./io/text.ts";
 import { checkLedger, type LedgerRow, lakeState } from "./lake/ledger.ts";
 import { useSqlFolder } from "./lake/sql_files.ts";
@@ -59,6 +59,13 @@ async function runPost(context: Context, { mysql, kafka }: Connections) {
   }
 }
 
+/** Shows how far cleaning is. */
+function showClean(fact: CleanFact, progress: Progress): void {
+  if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
+  if (fact.fact === "cleaned") progress.add(fact.table, fact.messages);
+  if (fact.fact === "done") progress.finish(fact.table);
+}
+
 async function runClean(context: Context, connections: Connections | undefined): Promise<CleanResult> {
   const { terminal, signal, waitMs, flags, lake } = context;
   const started = Date.now();
@@ -68,15 +75,13 @@ async function runClean(context: Context, connections: Connections | undefined):
   const summaryOf = ({ messages, rejected }: typeof all) =>
     `${some(messages, "message")}${rejected > 0 || !follow ? `, ${count(rejected)} rejected` : ""}`;
   const onFact = (fact: CleanFact) => {
-    if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
+    showClean(fact, progress);
     if (fact.fact === "cleaned") {
-      progress.add(fact.table, fact.messages);
       all.messages += fact.messages;
       all.rejected += fact.rejected;
       if (follow && (fact.rejected > 0 || !terminal.isInteractive))
         terminal.say(`clean   ${fact.table} ${summaryOf(fact)}`);
     }
-    if (fact.fact === "done") progress.finish(fact.table);
     terminal.notice(fact);
   };
   try {
@@ -132,9 +137,7 @@ async function followAll(context: Context, connections: Connections): Promise<vo
 async function runPreview({ terminal, lake, signal, flags, started }: Context): Promise<Outcome> {
   const progress = terminal.progress("clean", { unit: "messages" });
   const onFact = (fact: CleanFact) => {
-    if (fact.fact === "counted") progress.set(fact.table, 0, fact.total);
-    if (fact.fact === "cleaned") progress.add(fact.table, fact.messages);
-    if (fact.fact === "done") progress.finish(fact.table);
+    showClean(fact, progress);
     terminal.notice(fact);
   };
   const tables = await previewRebuild({ lake, signal, onFact }).finally(() => progress.end());

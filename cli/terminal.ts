@@ -43,7 +43,7 @@ interface ProgressOptions {
 }
 
 /** Progress of one stage. */
-interface Progress {
+export interface Progress {
   /** The rate counts what is done after the first call. */
   set(table: Table, done: number, total: number): void;
   add(table: Table, done: number): void;
