@@ -236,8 +236,7 @@ ${tie && answer("The countries of the greatest top posters", { folded: true })}`
   median_followers_by_age_group: {
     columns: ["age_group", "median_follower_count"],
     isSmall: true,
-    show: (rows, { answer }) =>
-      html`${extremes(rows.map(([name, value]) => point(name, value)))}${answer("Followers of the posters, median of each age group", { bars: 1 })}`,
+    show: medians("Followers of the posters, median of each age group"),
   },
 
   users_joined_by_year: {
@@ -252,8 +251,7 @@ ${tie && answer("The countries of the greatest top posters", { folded: true })}`
   median_followers_by_join_year: {
     columns: ["join_year", "median_follower_count"],
     isSmall: true,
-    show: (rows, { answer }) =>
-      html`${extremes(rows.map(([name, value]) => point(name, value)))}${answer("Followers of the posters, median of each year of joining", { bars: 1 })}`,
+    show: medians("Followers of the posters, median of each year of joining"),
   },
 
   median_followers_by_join_year_and_age_group: {
@@ -284,6 +282,12 @@ ${pair(
     },
   },
 };
+
+/** Medians by one column: the extremes as a sentence, and the table with bars. */
+function medians(caption: string): Section["show"] {
+  return (rows, { answer }) =>
+    html`${extremes(rows.map(([name, value]) => point(name, value)))}${answer(caption, { bars: 1 })}`;
+}
 
 /** The least and the greatest of the values, as a sentence. */
 function extremes(points: Point[]): Html | false {

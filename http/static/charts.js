@@ -68,29 +68,33 @@ export function showRates(now) {
 
 // ---- the answers
 
-/** Lying bars, each with its name and its value. */
+/** Gives an element its part of the greatest value, which its style draws. */
+function withPart(element, part) {
+  element.style.setProperty("--part", String(part));
+  return element;
+}
+
+/** Horizontal bars, each with its name and its value. */
 function bars(points, { text = short } = {}) {
   const most = Math.max(1, ...points.map(({ value }) => value));
   return el(
     "ul",
     { class: "bars" },
     ...points.map(({ name, value }) => {
-      const bar = el("span", { class: "bar", "aria-hidden": "true" });
-      bar.style.setProperty("--part", String(value / most));
+      const bar = withPart(el("span", { class: "bar", "aria-hidden": "true" }), value / most);
       return el("li", {}, el("bdi", {}, oneLine(name)), el("span", { class: "value" }, text(value)), bar);
     }),
   );
 }
 
-/** Upright bars over years. */
+/** Vertical bars over years. */
 function columns(points) {
   const most = Math.max(1, ...points.map(({ value }) => value));
   return el(
     "ul",
     { class: "years" },
     ...points.map(({ name, value }) => {
-      const bar = el("span", { class: "bar", "aria-hidden": "true" });
-      bar.style.setProperty("--part", String(value / most));
+      const bar = withPart(el("span", { class: "bar", "aria-hidden": "true" }), value / most);
       return el("li", {}, el("span", { class: "value" }, short(value)), bar, el("span", { class: "name" }, name));
     }),
   );
@@ -102,8 +106,7 @@ function heat(rows, columnNames, cellOf) {
   const most = Math.max(1, ...values);
   const cell = (value) => {
     const made = el("td", {}, value === undefined || value === null ? "–" : short(value));
-    made.style.setProperty("--part", String((value ?? 0) / most));
-    return made;
+    return withPart(made, (value ?? 0) / most);
   };
   return el(
     "table",
