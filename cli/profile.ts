@@ -9,6 +9,7 @@ import type { Database } from "../db_conn/query.ts";
 import { sampleRows } from "../db_conn/sample.ts";
 import { guessRows, type SourceTable } from "../db_conn.ts";
 import { type ColumnKind, type Row, rowToJson, type Table, tables } from "../io.ts";
+import { quoted } from "../lake/duckdb.ts";
 import { explainSql, readQuery } from "../lake/sql_files.ts";
 import { duckdb } from "../runtime/duckdb.ts";
 
@@ -90,7 +91,7 @@ async function loadSample(connection: DuckDBConnection, { columns }: SourceTable
 }
 
 async function profileColumn(connection: DuckDBConnection, name: string) {
-  const id = quote(name);
+  const id = quoted(name);
   const [counts = []] = await query(connection, `SELECT count(*) - count(${id}), count(DISTINCT ${id}) FROM raw`);
   const frequent = await query(
     connection,
@@ -122,7 +123,7 @@ async function findDirt(connection: DuckDBConnection, table: Table, source: Sour
   for (const { name } of source.columns) {
     const type = types.get(name);
     if (name === tables[table].key || type === undefined) continue;
-    const [before, after] = [`before.${quote(name)}`, `after.${quote(name)}`];
+    const [before, after] = [`before.${quoted(name)}`, `after.${quoted(name)}`];
     const nulled = await query(
       connection,
       `SELECT ${before}, NULL, count(*) AS n FROM pairs
@@ -152,5 +153,3 @@ async function findDirt(connection: DuckDBConnection, table: Table, source: Sour
 
 const query = async (connection: DuckDBConnection, sql: string): Promise<unknown[][]> =>
   (await connection.runAndReadAll(sql)).getRows();
-
-const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
