@@ -7,6 +7,7 @@
 import { statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { shellWord } from "../io/text.ts";
 import { isVirtual } from "../runtime/cache.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { completion } from "./completion.ts";
@@ -136,9 +137,9 @@ function readFolders(values: Values): Pick<Arguments, "data" | "dataOptions" | "
       `Cannot use --data "${data}": DuckDB reads * ? [ ] and \\ in a path as patterns; choose another folder`,
     );
   }
-  const dataOptions = `${given === resolve("data") ? "" : ` --data "${given}"`}${values.zookeeper ? " --zookeeper" : ""}`;
+  const dataOptions = `${given === resolve("data") ? "" : ` --data ${shellWord(given)}`}${values.zookeeper ? " --zookeeper" : ""}`;
   const copied = ["creds", "prefix"].flatMap((key) =>
-    values[key] === undefined ? [] : [` --${key} "${values[key]}"`],
+    values[key] === undefined ? [] : [` --${key} ${shellWord(String(values[key]))}`],
   );
   return { data, dataOptions, serviceOptions: dataOptions + copied.join(""), lake: join(data, "lake") };
 }

@@ -12,7 +12,7 @@ import { type EmulateFact, type EmulateResult, emulate } from "../api/emulate.ts
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { ask } from "../db_conn/query.ts";
 import { connectMysql, tryMs } from "../db_conn.ts";
-import { count, printable, some, sum } from "../io/text.ts";
+import { count, printable, shellWord, some, sum } from "../io/text.ts";
 import { tableNames } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
@@ -135,7 +135,7 @@ export async function down(context: Context): Promise<void> {
 export function eject({ terminal, folder }: Context): void {
   const files = ejectSql(folder as string);
   terminal.say(
-    `Wrote ${files} SQL files and db_creds.example.yaml to "${folder}"; edit them and run with --sql "${folder}"`,
+    `Wrote ${files} SQL files and db_creds.example.yaml to "${folder}"; edit them and run with --sql ${shellWord(String(folder))}`,
   );
 }
 

@@ -4,20 +4,20 @@
  * @module
  */
 
+import { shellWord } from "../io/text.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { typedAs } from "../runtime/program.ts";
 import { type Command, commandEntries, commandNames, type Option, optionNames, options, takes } from "./options.ts";
 
 const typedCommands = commandNames.filter((name) => name !== "run");
 const optionsOf = (command: Command) => optionNames.filter((name) => takes(command, name)).map((name) => `--${name}`);
-const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 /** Options whose value is a path. */
 const pathOptions = optionNames.filter((name) => /^(DIR|PATH)$/.test((options[name] as Option).value ?? ""));
 
 /** The words of a command line, for bash and zsh. */
 const words = () => `  case "$command" in
-${typedCommands.map((name) => `    ${name}) words=${quoted(optionsOf(name).join(" "))} ;;`).join("\n")}
-    *) words=${quoted([...typedCommands, ...optionsOf("run")].join(" "))} ;;
+${typedCommands.map((name) => `    ${name}) words=${shellWord(optionsOf(name).join(" "))} ;;`).join("\n")}
+    *) words=${shellWord([...typedCommands, ...optionsOf("run")].join(" "))} ;;
   esac`;
 
 const bash = () => `# Completes ${typedAs} in bash.
@@ -59,7 +59,7 @@ function fish(): string {
   return `${[
     `# Completes ${typedAs} in fish.`,
     line("-f"),
-    ...typedCommands.map((name) => line(`-n 'not ${among}' -a ${name} -d ${quoted(commandEntries[name].text)}`)),
+    ...typedCommands.map((name) => line(`-n 'not ${among}' -a ${name} -d ${shellWord(commandEntries[name].text)}`)),
     line("-n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'"),
     line("-n '__fish_seen_subcommand_from eject' -F"),
     ...optionNames.map((name) => {
@@ -69,7 +69,7 @@ function fish(): string {
       const alone = takes("run", name) ? `not ${among}` : "";
       const condition = [when, alone].filter(Boolean).join("; or ");
       const kind = pathOptions.includes(name) ? " -r -F" : value ? " -x" : "";
-      return line(`-n '${condition}' -l ${name}${short ? ` -s ${short}` : ""}${kind} -d ${quoted(text)}`);
+      return line(`-n '${condition}' -l ${name}${short ? ` -s ${short}` : ""}${kind} -d ${shellWord(text)}`);
     }),
   ].join("\n")}\n`;
 }

@@ -7,6 +7,7 @@
 import { readFile, stat } from "node:fs/promises";
 import type { Commands } from "../http/page.ts";
 import type { ServeFact } from "../http/server.ts";
+import { shellWord } from "../io/text.ts";
 import { fileTrouble, UsageError } from "../runtime/errors.ts";
 import { programName } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
@@ -42,9 +43,8 @@ export async function runServe(context: Context, { mysql, kafka }: Connections):
 
 /** The commands that the live page lets people copy, with the options that lead to the same services and lake. */
 function commandsToCopy({ serviceOptions, sql, host, port, tokenFile, flags }: Context): Commands {
-  const quoted = (text: string) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
   const option = (name: string, value: string | undefined) =>
-    value === undefined ? "" : ` --${name} ${quoted(value)}`;
+    value === undefined ? "" : ` --${name} ${shellWord(value)}`;
   const rules = `${serviceOptions}${option("sql", sql)}`;
   const access = `${host === "127.0.0.1" ? "" : option("host", host)}${port === 8082 ? "" : option("port", String(port))}`;
   const clients = `${option("token-file", tokenFile)}${flags.has("any-prefix") ? " --any-prefix" : ""}`;

@@ -8,6 +8,7 @@ import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { shellWord } from "../io/text.ts";
 import { answers, ask, freePort, type Guarded, type Tools, untilReady } from "./processes.ts";
 import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";
@@ -89,7 +90,7 @@ export function checkMode(folder: string, { zookeeper }: { zookeeper: boolean })
   if (!existsSync(join(folder, zookeeper ? dataOf.controller : dataOf.zookeeper))) return;
   const [how, instead] = zookeeper
     ? ["without ZooKeeper", "choose another folder with --data"]
-    : ["with ZooKeeper", `use --zookeeper --data "${dirname(dirname(folder))}"`];
+    : ["with ZooKeeper", `use --zookeeper --data ${shellWord(dirname(dirname(folder)))}`];
   throw new Error(`The Kafka in "${folder}" was created ${how}: ${instead}`);
 }
 

@@ -146,7 +146,7 @@ test("eject writes all files of sql/ and the example of credentials, and never o
   const names = readdirSync(own, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".sql"));
   assert.equal(
     first.stderr,
-    `Wrote ${names.length} SQL files and db_creds.example.yaml to "${sql}"; edit them and run with --sql "${sql}"\n`,
+    `Wrote ${names.length} SQL files and db_creds.example.yaml to "${sql}"; edit them and run with --sql ${sql}\n`,
   );
   for (const name of names) assert.equal(readFileSync(join(sql, name), "utf8"), readFileSync(join(own, name), "utf8"));
 
@@ -330,7 +330,7 @@ test("status of a missing folder creates nothing there", async () => {
   const data = join(folder.path, "nothing");
   const { code, stderr } = await run(["status", "--data", data]);
   assert.equal(code, 1);
-  assert.match(stderr, /^Error: There is nothing in ".*nothing" yet; to start: .* --data ".*nothing"\n$/);
+  assert.match(stderr, /^Error: There is nothing in ".*nothing" yet; to start: .* --data .*nothing\n$/);
   assert.ok(!existsSync(data));
 });
 

@@ -22,7 +22,7 @@ test("status without running services shows what the lake's files say, and start
   const message = { partition: 0, offset: 0, postedAt: 1_700_000_000_000, key: Buffer.from("0") };
   await makeLake(join(data, "lake"), { pin: [{ ...message, value: Buffer.from(JSON.stringify(validRow("pin", 0))) }] });
   const { stdout, stderr } = ok(await run(["status", "--data", data], { cwd: services.folder.path }));
-  assert.match(stderr, /The program's MySQL and Kafka are not running.* up --data ".*still"/);
+  assert.match(stderr, /The program's MySQL and Kafka are not running.* up --data .*still/);
   assert.match(stdout, /^ {2}rows in MySQL +- +- +-\n/m);
   assert.match(stdout, /^ {2}clean rows +1 +0 +0\n/m);
   const json = ok(await run(["status", "--json", "--data", data], { cwd: services.folder.path })).stdout;
@@ -68,7 +68,7 @@ test("a run ends with one summary that names the page and the next commands", as
   const { stderr } = ok(await run([...services.at, "--prefix", "watched", "--wait", "30"]));
   assert.match(stderr, /^post {4}pin 0, geo 0, user 0 in /m);
   const summary = /\nDone in .*: 60 messages, 60 clean, 0 rejected; ledger balanced\n\n([\s\S]*)$/.exec(stderr)?.[1];
-  const options = `--data "${services.data}" --creds "${services.creds}" --prefix "watched"`;
+  const options = `--data '${services.data}' --creds ${services.creds} --prefix watched`;
   const gold = join(services.data, "lake", "gold");
   assert.equal(
     summary?.replace(/(npx tsx main\.ts|\S+ \S*main\S*|\S+) (serve|status) /g, "$2 "),

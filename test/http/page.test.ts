@@ -72,7 +72,7 @@ const stateIs = async (title: RegExp, where = page) => {
 /** A command line without the program's name. */
 const argsOf = (command: string | null) => command?.replace(/^(npx tsx main\.ts|node main\.ts|\S+) /, "");
 /** The arguments of a command of the page, with the options that lead to its services and lake. */
-const command = (text: string) => `${text} --data "${services.data}" --creds "${services.creds}"`;
+const command = (text: string) => `${text} --data '${services.data}' --creds ${services.creds}`;
 /** Posts records over HTTP, and returns the status. */
 const produce = async (table: string, records: unknown): Promise<number> => {
   const answer = await fetch(`${url}/topics/pinterest.${table}`, {

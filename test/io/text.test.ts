@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { byteCount, count, duration, some } from "../../io/text.ts";
+import { byteCount, count, duration, shellWord, some } from "../../io/text.ts";
 
 test("duration() never shows 60 seconds", () => {
   const shown = [9_940, 99_400, 119_400, 119_600, 179_600, 6_000_000].map(duration);
@@ -15,4 +16,11 @@ test("counts have separators and the noun's number, and keep digits that no JS n
   assert.equal(some(1_234, "entry", "entries"), "1,234 entries");
   assert.equal(count("12345678901234567890"), "12,345,678,901,234,567,890");
   assert.deepEqual([999, 9_949, 9_951, 999_600].map(byteCount), ["999 bytes", "9.9 kB", "10 kB", "1.0 MB"]);
+});
+
+test("a shell reads shellWord() as the text", () => {
+  for (const text of ["data", "my data", "$HOME", "`id`", "it's", 'a"b', "\\", "", "*", "~", "a;b", "é"]) {
+    const { stdout } = spawnSync("sh", ["-c", `printf %s ${shellWord(text)}`], { encoding: "utf8" });
+    assert.equal(stdout, text);
+  }
 });
