@@ -42,7 +42,7 @@ export interface RecordBatch {
   partition: number;
   /** The number of records. */
   length: number;
-  /** The batch without its header; kafkajs requires the name `value`. */
+  /** The batch; {@link sealBatch} completes its header. */
   value: Buffer;
   /** The key of the last record. */
   lastKey: string;

@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Admin, Producer } from "kafkajs";
 import { openLandingThread } from "../../clean/land.ts";
+import { encodeMessages } from "../../io/record_batch.ts";
 import { connectReader, kafkaClient } from "../../kafka/client.ts";
 import { explainKafka, isTransientKafka, retriable } from "../../kafka/errors.ts";
 import { openProducer } from "../../kafka/producer.ts";
@@ -309,4 +310,25 @@ test("a transaction timeout that the broker does not allow is a wrong setting, n
     );
     return true;
   });
+});
+
+test("a batch that the broker refuses fails the send, and the transaction leaves nothing", async () => {
+  const topic = "refusing.geo";
+  await makeTopic(topic, 2);
+  const configEntries = [{ name: "max.message.bytes", value: "1000" }];
+  await admin.alterConfigs({ validateOnly: false, resources: [{ type: 2, name: topic, configEntries }] });
+  const own = await openProducer(kafka, { transactionalId: "refusing" });
+  try {
+    const batchOf = (partition: number, value: string) => ({
+      topic,
+      batch: encodeMessages(partition, [{ key: null, value }]),
+    });
+    const transaction = await own.begin();
+    const sending = transaction.send([batchOf(0, "accepted"), batchOf(1, "too large".padEnd(5_000))]);
+    await assert.rejects(sending, { type: "MESSAGE_TOO_LARGE" });
+    await transaction.abort();
+    assert.deepEqual(await readTopic(kafka, topic), []);
+  } finally {
+    await own.disconnect();
+  }
 });
