@@ -40,14 +40,16 @@ replaceModule("protocol/request.js", async (options: RequestOptions) => {
   const size = new Encoder().writeInt32(parts.reduce((sum, part) => sum + part.length, head.length)).buffer;
   return { buffer: joinBefore([size, head, ...parts.slice(0, -1)], parts.at(-1) as Buffer) };
 });
-// kafkajs restarts a 1 ms timer forever, even if no request waits: 5 % of a core.
+// kafkajs restarts a 1 ms timer forever, even if no request waits. Without it an idle `post --follow` takes 0.80 s of CPU in 15 s
+// instead of 2.08, and `clean --follow` 0.47 instead of 1.50 (medians of 3 in turn).
 const RequestQueue = require("kafkajs/src/network/requestQueue") as { prototype: RequestQueueLike };
 const { scheduleCheckPendingRequests } = RequestQueue.prototype;
 RequestQueue.prototype.scheduleCheckPendingRequests = function (this: RequestQueueLike) {
   if (this.pending.length > 0) scheduleCheckPendingRequests.call(this);
 };
 
-// In kafkajs two concurrent requests open two sockets and never close the first, so the process would not end.
+// In kafkajs concurrent first requests open a socket each and close only the last: three fetches at once opened 4 sockets
+// instead of 2, and kept the process alive for a minute after it had closed the connection.
 const Connection = require("kafkajs/src/network/connection") as { prototype: ConnectionLike };
 const { connect } = Connection.prototype;
 Connection.prototype.connect = function (this: ConnectionLike) {
