@@ -12,7 +12,14 @@ import { shellWord } from "../io/text.ts";
 import { answers, ask, freePort, type Guarded, type Tools, untilReady } from "./processes.ts";
 import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";
-import { firstTransaction, makeArchive, quickClasses, quickCompiler } from "./warm_start.ts";
+import {
+  copyFormatted,
+  firstTransaction,
+  keepFormatted,
+  makeArchive,
+  quickClasses,
+  quickCompiler,
+} from "./warm_start.ts";
 
 /** The folder, ports and settings of a Kafka. */
 interface KafkaPlace {
@@ -35,22 +42,27 @@ export async function startKafka(
   tools: Tools,
   flags: string[] = quickClasses(program),
 ): Promise<Guarded> {
-  const { folder, ports, format = [], brief } = place;
+  const { folder, ports, brief } = place;
   const java = openJava(program, { folder, log: "kafka.log" }, tools);
   const { log } = java;
   try {
     if ("zookeeper" in ports) await untilUnregistered(ports.zookeeper, tools.signal);
     else if (!existsSync(join(folder, dataOf.controller))) {
-      rmSync(join(folder, "kafka.unfinished"), { recursive: true, force: true });
-      writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
-      const id = place.clusterId ?? newClusterId();
-      const install = java.run(
-        ["-Xmx128m", quickCompiler],
-        ["kafka.tools.StorageTool", "format", "-t", id, "-c", "format.properties", ...format],
-      );
-      await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
-      renameSync(join(folder, "kafka.unfinished"), join(folder, dataOf.controller));
-      rmSync(join(folder, "format.properties"));
+      const unfinished = join(folder, "kafka.unfinished");
+      rmSync(unfinished, { recursive: true, force: true });
+      const ids = { cluster: place.clusterId ?? newId(), directory: newId() };
+      const isPlain = !place.settings && !place.format;
+      if (!(isPlain && copyFormatted(program, unfinished, ids))) {
+        writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
+        const install = java.run(
+          ["-Xmx128m", quickCompiler],
+          [...formatCommand, "-t", ids.cluster, "-c", "format.properties", ...(place.format ?? [])],
+        );
+        await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
+        rmSync(join(folder, "format.properties"));
+        if (isPlain) keepFormatted(program, unfinished);
+      }
+      renameSync(unfinished, join(folder, dataOf.controller));
     }
     const data = "zookeeper" in ports ? dataOf.zookeeper : dataOf.controller;
     writeFileSync(join(folder, "kafka.properties"), properties(place, data));
@@ -75,8 +87,10 @@ export const keepClasses = (program: KafkaProgram, services: string, tools: Tool
     return startKafka(program, { folder, ports }, tools, flags);
   });
 
-/** A random cluster id; exported for tests. */
-export const newClusterId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // must not look like an option
+const formatCommand = ["kafka.tools.StorageTool", "format"];
+
+/** A random id of a cluster or data folder; exported for tests. */
+export const newId = (): string => randomBytes(16).toString("base64url").replace(/^-/, "A"); // must not look like an option
 
 /** The broker's data folder with and without ZooKeeper; their formats differ. */
 const dataOf = { controller: "kafka", zookeeper: "kafka-by-zookeeper" };

@@ -7,7 +7,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { newClusterId, startKafka } from "../../local/broker.ts";
+import { newId, startKafka } from "../../local/broker.ts";
 import { freePort } from "../../local/processes.ts";
 import type { Services } from "../faults/sandbox.ts";
 import { type DatabaseServices, openDatabase, openService, prepare, type Service } from "../support/bare_services.ts";
@@ -21,7 +21,7 @@ export interface Cluster extends DatabaseServices, Pick<Services, "kafka" | "clo
 /** Starts the cluster. Topics have three replicas, two of which must have a message before it is acknowledged. */
 export async function openCluster(folder: string): Promise<Cluster> {
   const { tools, kafka, server } = await prepare(folder);
-  const clusterId = newClusterId();
+  const clusterId = newId();
   const controller = await freePort();
   const node = async (id: number, settings: (port: number) => Record<string, string | number>) => {
     const broker = id === 100 ? controller : await freePort();
