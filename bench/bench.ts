@@ -108,7 +108,7 @@ const allOf = (command: (table: Table) => string) =>
   `${tableNames.map((table) => `{ set -o pipefail; ${command(table)}; } & pids="$pids $!";`).join(" ")} for pid in $pids; do wait $pid || exit 1; done`;
 const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 const peers = `${quoted(python)} ${quoted(file("peers.py"))}`;
-const program = [process.execPath, "--import", import.meta.resolve("tsx"), file("../main.ts")];
+const program = [process.execPath, file("../bin/pipeline")];
 const own = (command: string, prefix: string, folder: string) =>
   [...program, command, "--quiet", "--creds", services.creds, "--data", folder, "--prefix", prefix]
     .map(quoted)

@@ -138,7 +138,7 @@ async function debezium(prefix: string): Promise<[string[], string[]]> {
 /** This program's command and its topics. */
 function program(prefix: string): [string[], string[]] {
   const args = ["--quiet", "--creds", creds, "--data", join(folder.path, "data"), "--prefix", prefix];
-  const command = [process.execPath, "--import", import.meta.resolve("tsx"), file("../main.ts"), "post", ...args];
+  const command = [process.execPath, file("../bin/pipeline"), "post", ...args];
   return [command, tableNames.map((table) => `${prefix}.${table}`)];
 }
 

@@ -4,7 +4,8 @@
  * @module
  */
 import { readFileSync, realpathSync } from "node:fs";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import { build, type Plugin } from "esbuild";
 
 /** Packages whose native library is in the pack "natives", by its file. */
@@ -28,19 +29,22 @@ const nativeLibraries: Plugin = {
   },
 };
 
-/** Bundles modules that are loaded with `createRequire` too. */
-const required: Plugin = {
-  name: "createRequire",
+/** Bundles modules that are loaded with `createRequire` too, and adds the program's own files to `sources`. */
+const ownFiles = (sources: Map<string, string>): Plugin => ({
+  name: "own files",
   setup({ onLoad }) {
-    onLoad({ filter: /\.ts$/ }, ({ path }) => {
+    onLoad({ filter: /\.(ts|json)$/ }, ({ path }) => {
       if (path.includes("/node_modules/")) return undefined;
-      const text = readFileSync(path, "utf8")
+      const source = readFileSync(path, "utf8");
+      sources.set(relative(root, path), source);
+      if (path.endsWith(".json")) return { contents: source, loader: "json" };
+      const text = source
         .replace(/^const require = createRequire\(import\.meta\.url\);$/m, "")
         .replace("createRequire(import.meta.url)(", "require(");
       return { contents: basename(path) === "kafkajs.ts" ? replaceByName(text) : text, loader: "ts" };
     });
   },
-};
+});
 
 /** kafka/kafkajs.ts replaces modules of kafkajs through `require.cache`; a bundle uses a map instead. */
 function replaceByName(text: string): string {
@@ -58,7 +62,8 @@ const kafkajs: Plugin = {
   name: "kafkajs",
   setup({ onLoad, onResolve }) {
     const folder = realpathSync(resolve(root, "node_modules/kafkajs/src"));
-    onResolve({ filter: /^\./ }, ({ path, importer }) => {
+    const endings = replaced.map((module) => basename(module, ".js")).join("|");
+    onResolve({ filter: new RegExp(`^\\..*/(${endings})(\\.js)?$`) }, ({ path, importer }) => {
       if (!importer.startsWith(folder)) return undefined;
       const name = replaced.find(
         (module) => resolve(dirname(importer), path) === resolve(folder, module.replace(/\.js$/, "")),
@@ -73,47 +78,45 @@ const kafkajs: Plugin = {
 
 const root = resolve(import.meta.dirname, "..");
 
-const ownUrl = 'const ownUrl = require("node:url").pathToFileURL(__filename).href;';
-
 /** The program as two scripts, and the files in them. */
 export interface Bundle {
   main: string;
   threads: string;
   /** Paths in the program's folder. A package with a separate native library is listed by its package.json. */
   inputs: string[];
+  /** The program's own files, by path, as they were read. */
+  sources: Map<string, string>;
 }
 
 /**
- * Bundles the program for the executable (Node 24), or for a folder `bin` beside `sql` and `node_modules`, which holds the
- * native libraries.
+ * Bundles the program for the executable (Node 24), or for this folder, whose `node_modules` holds the native libraries.
+ *
+ * @throws `Error` if a source has errors, which esbuild has printed
  */
 export async function bundle(within: "executable" | "folder"): Promise<Bundle> {
-  const main = await bundleScript("build/entry.ts", within);
-  const threads = await bundleScript("build/threads.ts", within);
-  const inputs = [...new Set([...main.inputs, ...threads.inputs])];
-  return { main: main.code, threads: threads.code, inputs };
-}
-
-async function bundleScript(entry: string, within: "executable" | "folder") {
+  const sources = new Map<string, string>();
+  const ownUrl = JSON.stringify(pathToFileURL(join(root, "bin/main.cjs")).href);
   const own =
     within === "executable"
-      ? { target: "node24", define: { "import.meta.url": "undefined" } }
-      : { target: "node20", define: { "import.meta.url": "ownUrl" }, banner: { js: ownUrl } };
+      ? { target: "node24", minifyWhitespace: true, minifySyntax: true }
+      : { target: "node20", external: Object.keys(addons) };
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
-    entryPoints: [entry],
+    entryPoints: { main: "build/entry.ts", threads: "build/threads.ts" },
+    outdir: "dist",
     bundle: true,
     platform: "node",
     ...own,
     format: "cjs",
-    external: ["esbuild", ...(within === "folder" ? Object.keys(addons) : [])], // esbuild runs only from sources
-    plugins: [...(within === "executable" ? [nativeLibraries] : []), kafkajs, required],
-    define: { ...own.define, "import.meta.resolve": "undefined", bundled: "true" },
+    plugins: [...(within === "executable" ? [nativeLibraries] : []), kafkajs, ownFiles(sources)],
+    define: {
+      "import.meta.url": within === "executable" ? "undefined" : ownUrl,
+      "import.meta.resolve": "undefined",
+      bundled: "__dirname",
+    },
     logOverride: { "empty-import-meta": "silent" },
-    minifyWhitespace: true,
-    minifySyntax: true,
     lineLimit: 160, // an uncaught error prints its line
-    charset: "utf8",
+    charset: "ascii", // half the memory of a script with other characters
     legalComments: "none",
     metafile: true,
     write: false,
@@ -121,7 +124,8 @@ async function bundleScript(entry: string, within: "executable" | "folder") {
   const inputs = Object.keys(metafile.inputs);
   // Otherwise the original modules of kafkajs would run, which lose rows.
   const missing = replaced.find((name) => !inputs.includes(`replaced:${name}`));
-  if (missing) throw new Error(`Cannot bundle "${entry}": kafkajs' "${missing}" is not replaced in it`);
+  if (missing) throw new Error(`Cannot bundle the program: kafkajs' "${missing}" is not replaced in it`);
   const files = inputs.map((input) => input.replace(/^addon:(.*)/, "node_modules/$1/package.json"));
-  return { code: outputFiles[0]?.text ?? "", inputs: files };
+  const textOf = (name: string) => outputFiles.find(({ path }) => basename(path) === `${name}.js`)?.text ?? "";
+  return { main: textOf("main"), threads: textOf("threads"), inputs: files, sources };
 }

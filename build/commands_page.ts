@@ -26,7 +26,7 @@ function section(command: Command): string {
   const { more, examples, takes: argument } = commandEntries[command];
   const special = specialOptions.filter((name) => takes(command, name));
   const lines = examples.map(
-    ([args, what]) => `npx tsx main.ts ${args}`.trimEnd().padEnd(what ? 50 : 0) + (what ? `  # ${what}` : ""),
+    ([args, what]) => `bin/pipeline ${args}`.trimEnd().padEnd(what ? 50 : 0) + (what ? `  # ${what}` : ""),
   );
   return [
     `## ${command === "run" ? "Without a command" : [command, argument].filter(Boolean).join(" ")}`,
@@ -40,7 +40,7 @@ function section(command: Command): string {
 export function commandsPage(): string {
   return `${[
     "# Commands",
-    "`npx tsx main.ts COMMAND --help` shows the same. `npm run docs` writes this page from `cli/options.ts`.",
+    "`bin/pipeline COMMAND --help` shows the same. `npm run docs` writes this page from `cli/options.ts`.",
     ...groups.flatMap(([, commands]) => commands.map(section)),
     "## Options of every command",
     optionTable(commonOptions),

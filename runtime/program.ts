@@ -5,7 +5,7 @@
  * @module
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 // Missing in Node before 20.16 and in Deno.
@@ -16,15 +16,21 @@ const sea = process.getBuiltinModule?.("node:sea") as
 /** Whether this is the executable. */
 export const isBinary: boolean = sea?.isSea?.() ?? false;
 
-/** Defined by `build/bundle.ts`: the program is two scripts, for the command line and for threads. */
-declare const bundled: true | undefined;
-export const isBundled: boolean = typeof bundled !== "undefined";
+/** Defined by `build/bundle.ts`: the folder of the two scripts, for the command line and for threads. */
+declare const bundled: string | undefined;
+const bundleFolder = typeof bundled === "undefined" ? undefined : bundled;
+export const isBundled: boolean = bundleFolder !== undefined;
 
 /** The command that a user types before the arguments. */
 export const programName: string = nameOf();
 
 function nameOf(): string {
   if (isBinary) return process.argv0;
+  const launcher = process.argv[1] ?? "";
+  if (launcher.endsWith(join("bin", "pipeline"))) {
+    const fromHere = relative(process.cwd(), launcher);
+    return fromHere.startsWith("..") ? launcher : fromHere;
+  }
   if (process.versions.deno) return "deno run -A main.ts";
   return process.execArgv.some((argument) => /\btsx\b/.test(argument)) ? "npx tsx main.ts" : "node main.ts";
 }
@@ -58,6 +64,9 @@ export function ownFiles(folder: string): string[] {
   const names = sea?.getAssetKeys?.().filter((name) => name.startsWith(begin)) ?? [];
   return names.map((name) => name.slice(begin.length)).filter((name) => !name.includes("/"));
 }
+
+/** The path of a script of the bundle; not for the executable. */
+export const bundledScript = (name: string): string => join(bundleFolder as string, name);
 
 /** The path of a file beside the sources; not for the executable. */
 export const ownPath = (name: string): string => fileURLToPath(besideUs(name));

@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { createRequire } from "node:module";
+import { basename, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker, type WorkerOptions } from "node:worker_threads";
-import { isBinary, isBundled, ownPath, ownText, readsTypeScript } from "./program.ts";
+import { bundledScript, isBinary, isBundled, ownPath, ownText, readsTypeScript } from "./program.ts";
 
 /**
  * Prepares threads that run a module.
@@ -18,32 +20,29 @@ export async function threadOpener(module: string): Promise<(options: WorkerOpti
     const code = ownText("threads.cjs");
     return (options) => new Worker(code, { ...options, eval: true });
   }
-  if (isBundled) return (options) => new Worker(ownPath("bin/threads.cjs"), options);
   // execArgv is empty, because a thread would inherit tsx's loader.
   if (readsTypeScript) return (options) => new Worker(ownPath(module), { ...options, execArgv: [] });
-  const code = await bundle(module);
+  const code = await codeOf(module);
   return (options) => new Worker(code, { ...options, eval: true });
 }
 
+/** The part of `bin/bundle.cjs` that is used here. */
+interface Bundling {
+  find(): string | undefined;
+  make(): Promise<string | undefined>;
+}
+
 /**
- * Bundles a module with its imports into one script: a thread of Node 20 does not inherit tsx's loader, and with a
- * separate loader it takes three times as long to start.
+ * A script that loads a module from the bundle. A thread of Node 20 does not inherit tsx's loader; if no bundle can be
+ * written, it loads its own, which takes three times as long.
  */
-async function bundle(module: string): Promise<string> {
-  // Loaded on demand: threads include this file but need no bundler.
-  const { build, stop } = await import("esbuild");
-  const { outputFiles } = await build({
-    entryPoints: [ownPath(module)],
-    bundle: true,
-    external: ["@node-rs/crc32", "esbuild", "kafkajs", "mysql2", "yaml"],
-    platform: "node",
-    target: "node20",
-    format: "cjs",
-    define: { "import.meta.url": "url" },
-    logOverride: { "empty-import-meta": "silent" }, // used only in the main thread
-    write: false,
-  });
-  await stop(); // otherwise esbuild's process stays until this one ends
-  const url = JSON.stringify(pathToFileURL(ownPath(module)).href);
-  return `(function (url, require, module) {${outputFiles[0]?.text}\n})(${url}, require("node:module").createRequire(${url}), {});`;
+async function codeOf(module: string): Promise<string> {
+  const loader = ownPath("bin/bundle.cjs");
+  const { find, make } = createRequire(import.meta.url)(loader) as Bundling;
+  const folder = isBundled ? undefined : (find() ?? (await make()));
+  const script = isBundled ? bundledScript("threads.cjs") : folder && join(folder, "threads.cjs");
+  const task = JSON.stringify(basename(module, ".ts"));
+  if (script) return `require(${JSON.stringify(loader)}).load(${JSON.stringify(script)}, ${task});`;
+  const [tsx, url] = [import.meta.resolve("tsx/esm/api"), pathToFileURL(ownPath(module)).href];
+  return `import(${JSON.stringify(tsx)}).then(({ register }) => { register(); return import(${JSON.stringify(url)}); });`;
 }

@@ -64,8 +64,9 @@ test("README.md has at most 200 lines and links every page of docs/", () => {
 /** The arguments that a line gives to the program, if it runs it; an explanation may follow after two blanks. */
 function programArguments(line: string): string[] | undefined {
   const [, text] =
-    /^(?:\$ )?(?:npx tsx main\.ts|npm start(?: --)?|\.\/pinterest-data-pipeline|node main\.ts)(?: (.*))?$/.exec(line) ??
-    [];
+    /^(?:\$ )?(?:bin\/pipeline|npx tsx main\.ts|npm start(?: --)?|\.\/pinterest-data-pipeline|node main\.ts)(?: (.*))?$/.exec(
+      line,
+    ) ?? [];
   if (text === undefined) return undefined;
   const [command = ""] = text.split(/ {2}| [>|&;#]/);
   return command.split(" ").filter((word) => word && !/^["“]?…/.test(word));
@@ -108,7 +109,7 @@ test("every command line of every page is one that the program accepts", () => {
     const spans = codeSpans(text).map((span) => {
       const [command = "", ...rest] = span.split(" ");
       const isCommand = (commandNames as string[]).includes(command) && rest[0]?.startsWith("--");
-      return isCommand ? `npx tsx main.ts ${span}` : span;
+      return isCommand ? `bin/pipeline ${span}` : span;
     });
     for (const line of [...codeLines(text), ...spans]) {
       const args = programArguments(line);

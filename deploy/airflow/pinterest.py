@@ -73,11 +73,11 @@ class Program(BaseOperator):
         for name, value in (("--creds", params["creds"]), ("--prefix", settings["prefix"])):
             if value:
                 arguments += [name, value]
-        log.info("main.ts %s", " ".join(arguments))
+        log.info("bin/pipeline %s", " ".join(arguments))
         with tempfile.TemporaryFile() as result:
             # Not through npx, which does not pass signals on.
             self.process = subprocess.Popen(
-                ["node", "--import", "tsx", "main.ts", *arguments],
+                ["node", "bin/pipeline", *arguments],
                 cwd=settings["repository"], env=os.environ | {"NO_COLOR": "1"},
                 stdin=subprocess.DEVNULL, stdout=result, stderr=subprocess.PIPE,
                 start_new_session=True, text=True, encoding="utf-8", errors="replace",

@@ -14,8 +14,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Random } from "../../runtime/random.ts";
-import { packProgram } from "../support/program.ts";
 import { findPython } from "../support/python.ts";
+import { launcher } from "../support/support.ts";
 import { changes } from "./changes.ts";
 import { compareLake, compareTopics, type Findings, readMessages } from "./compare.ts";
 import { compareChanges } from "./compare_changes.ts";
@@ -218,9 +218,7 @@ function table(tallies: [string, Tally][], shown: Partial<Record<keyof Tally, st
   );
 }
 
-// For several hundred starts: a bundled script starts in half the time.
-const program = process.env.PIPELINE_PROGRAM ? undefined : await packProgram();
-if (program) process.env.PIPELINE_PROGRAM = program.path;
+process.env.PIPELINE_PROGRAM ??= launcher;
 const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));
 const tallies = new Map<string, Tally>();
 const python = await findPython();
@@ -245,7 +243,6 @@ try {
 } finally {
   await services.close();
   if (!values.keep) await rm(folder, { recursive: true, force: true });
-  await program?.[Symbol.asyncDispose]();
 }
 const results = [false, true].flatMap((isChange) => {
   const some = [...tallies].filter(([name]) => (faults[name]?.changes ?? false) === isChange);

@@ -1,6 +1,6 @@
 /**
  * Runs test files: `tsx test/support/run.ts [--services] FILE...`. It runs three at a time, in the given order and each
- * once. With `--services` it starts one MariaDB and one Kafka for all files, and bundles the program into a script;
+ * once. With `--services` it starts one MariaDB and one Kafka for all files, and the tests run `bin/pipeline`;
  * without it, the files of a folder share a process.
  *
  * @module
@@ -14,9 +14,8 @@ import { run } from "node:test";
 import { spec } from "node:test/reporters";
 import { pathToFileURL } from "node:url";
 import { useServices } from "../../local/services.ts";
-import { packProgram } from "./program.ts";
 import { sharedCreds } from "./services.ts";
-import { temporaryFolder } from "./support.ts";
+import { launcher, temporaryFolder } from "./support.ts";
 
 const [first, ...others] = process.argv.slice(2) as [string, ...string[]];
 const needsServices = first === "--services";
@@ -29,9 +28,8 @@ try {
   setMaxListeners(0, signal); // each file adds one
   const options = { dataDir: join(folder.path, "services"), mysql: true, kafka: true, say: () => {}, signal };
   await using services = needsServices ? await useServices(options) : undefined;
-  await using program = needsServices && !process.env.PIPELINE_PROGRAM ? await packProgram() : undefined;
   if (services) process.env[sharedCreds] = services.credsFile;
-  if (program) process.env.PIPELINE_PROGRAM = program.path;
+  if (services) process.env.PIPELINE_PROGRAM ??= launcher;
   // One more than two cores, because files wait for disks, services and timeouts.
   const tests = run({ files: needsServices ? files : await byFolder(files), concurrency: 3, signal });
   tests.on("test:fail", () => {

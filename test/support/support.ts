@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { cp, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -39,10 +39,12 @@ export interface Running {
 }
 
 const main = new URL("../../main.ts", import.meta.url).pathname;
+/** The script that starts a bundle of the sources. */
+export const launcher = new URL("../../bin/pipeline", import.meta.url).pathname;
 
 const programAt = (path: string) => [process.execPath, "--import", import.meta.resolve("tsx"), path];
 
-/** What the tests run: the executable or bundled script in PIPELINE_PROGRAM, or the sources. */
+/** What the tests run: the executable or launcher in PIPELINE_PROGRAM, or the sources. */
 function tested(): string[] {
   const path = programPath();
   if (!path) return programAt(main);
@@ -52,9 +54,9 @@ function tested(): string[] {
 /** Absolute, because the tests start it in other folders. */
 const programPath = () => process.env.PIPELINE_PROGRAM && resolve(process.env.PIPELINE_PROGRAM);
 
-const isScript = (path: string) => path.endsWith(".cjs");
+const isScript = (path: string) => basename(path) === "pipeline";
 
-/** Makes a test file start the sources with tsx, as a user does; others start one bundled script. */
+/** Makes a test file start the sources with tsx; others start `bin/pipeline`. */
 export function startSources(): void {
   if (isScript(process.env.PIPELINE_PROGRAM ?? "")) delete process.env.PIPELINE_PROGRAM;
 }
@@ -68,7 +70,10 @@ export async function copyProgram(folder: string): Promise<string[]> {
   const leftOut = new Set(["node_modules", "data", "test", "bench", "docs", "deploy"]);
   const filter = (path: string) => !/^[._]/.test(basename(path)) && !leftOut.has(relative(root, path));
   await cp(root, folder, { recursive: true, filter: (path) => path === root || filter(path) });
-  await symlink(join(root, "node_modules"), join(folder, "node_modules"));
+  // A folder of links, so that the copy has its own bundles.
+  await mkdir(join(folder, "node_modules"));
+  for (const name of await readdir(join(root, "node_modules")))
+    if (name !== ".cache") await symlink(join(root, "node_modules", name), join(folder, "node_modules", name));
   return programAt(join(folder, "main.ts"));
 }
 

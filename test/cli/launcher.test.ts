@@ -1,0 +1,128 @@
+/** The launcher `bin/pipeline`: it runs a bundle of the sources as they are now. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { type SharedServices, shareServices } from "../support/services.ts";
+import { copyProgram, run, start } from "../support/support.ts";
+
+let services: SharedServices;
+let copy: string;
+let cache: string;
+
+before(async () => {
+  services = await shareServices({ rows: 10, name: "launcher" });
+  copy = join(services.folder.path, "copy");
+  cache = join(copy, "node_modules/.cache/pinterest-data-pipeline");
+  await mkdir(copy);
+  await copyProgram(copy);
+});
+
+after(() => services?.close());
+
+const launch = (args: string[], env?: NodeJS.ProcessEnv) =>
+  run(args, { cwd: copy, program: [process.execPath, join(copy, "bin/pipeline")], ...(env && { env }) });
+const version = async (env?: NodeJS.ProcessEnv) => {
+  const { code, stdout, stderr } = await launch(["--version"], env);
+  assert.equal(stderr, "");
+  assert.equal(code, 0);
+  return stdout.trim();
+};
+const bundles = () => readdirSync(cache).filter((name) => /^[0-9a-f]+$/.test(name));
+const edit = (path: string, from: string | RegExp, to: string) => {
+  const text = readFileSync(join(copy, path), "utf8");
+  assert.notEqual(text.replace(from, to), text);
+  return writeFile(join(copy, path), text.replace(from, to));
+};
+
+test("sources are bundled once, and again after an edit; an edit undone finds its former bundle", async () => {
+  assert.equal(await version(), "0.1.0");
+  const [first] = bundles();
+  assert.equal(await version(), "0.1.0");
+  assert.deepEqual(bundles(), [first]);
+  await edit("package.json", '"version": "0.1.0"', '"version": "0.1.1"');
+  assert.equal(await version(), "0.1.1");
+  await edit(
+    "cli/help.ts",
+    /^export function help\(\)(.*)$/m,
+    "export function help()$1\n  if (true) return 'edited';",
+  );
+  assert.equal((await launch(["--help"])).stdout, "edited\n");
+  assert.equal(bundles().length, 3);
+  await edit("cli/help.ts", /\n {2}if \(true\) return 'edited';/, "");
+  await edit("package.json", '"version": "0.1.1"', '"version": "0.1.0"');
+  const { mtimeMs } = statSync(join(cache, String(first), "main.cjs"));
+  assert.equal(await version(), "0.1.0");
+  assert.equal(bundles().length, 3);
+  assert.equal(statSync(join(cache, String(first), "main.cjs")).mtimeMs, mtimeMs);
+});
+
+test("a source with an error is named with its line, and runs again when mended", async () => {
+  await edit("main.ts", "void start();", "void start(;");
+  const { code, stderr } = await launch(["--version"]);
+  assert.equal(code, 1);
+  assert.match(stderr, /ERROR.*\n\n {4}main\.ts:\d+:\d+:\n.*void start\(;/);
+  await edit("main.ts", "void start(;", "void start();");
+  assert.equal(await version(), "0.1.0");
+});
+
+test("concurrent starts after an edit all run the edited source", async () => {
+  await edit("package.json", '"version": "0.1.0"', '"version": "0.1.2"');
+  assert.deepEqual(await Promise.all([version(), version(), version()]), ["0.1.2", "0.1.2", "0.1.2"]);
+  assert.deepEqual(
+    readdirSync(cache).filter((name) => name.startsWith(".")),
+    [],
+  );
+});
+
+test("damaged compiled code is compiled again", async () => {
+  const folder = join(cache, String(bundles().find((name) => readdirSync(join(cache, name)).length > 2)));
+  const compiled = readdirSync(folder).filter((name) => name.endsWith(".v8"));
+  assert.ok(compiled.length > 0);
+  for (const end of [0, 20, 5_000, undefined]) {
+    for (const name of compiled) {
+      const content = readFileSync(join(folder, name)).subarray(0, end);
+      if (end === undefined) content.writeUInt8(content.readUInt8(1_000_000) ^ 0xff, 1_000_000); // V8 would crash
+      await writeFile(join(folder, name), content);
+    }
+    assert.equal(await version(), "0.1.2");
+  }
+});
+
+test("one of several old bundles is deleted", async () => {
+  for (let n = 3; n < 7; n++) {
+    await edit("package.json", /"version": "0\.1\.\d"/, `"version": "0.1.${n}"`);
+    assert.equal(await version(), `0.1.${n}`);
+  }
+  assert.equal(bundles().length, 5);
+});
+
+test("where nothing can be written, and with DEBUG, the sources run, threads too", async () => {
+  await rm(cache, { recursive: true });
+  await writeFile(cache, "a file in the place of the folder");
+  assert.equal(await version(), "0.1.6");
+  const args = ["--creds", services.creds, "--prefix", "launched"];
+  const { code, stderr } = await launch(["post", ...args]);
+  assert.match(stderr, /^post {4}pin 10, geo 10, user 10 in /m);
+  assert.equal(code, 0);
+  await rm(cache);
+  assert.match((await launch(["clean", "--data", join(copy, "data"), ...args], { DEBUG: "1" })).stderr, /30 messages/);
+  assert.match(
+    (await launch(["fly"], { DEBUG: "1" })).stderr,
+    /^UsageError: .*\n {4}at readArguments \(.*arguments\.ts:\d/,
+  );
+});
+
+test("without packages it says what to do, and signals reach it", async () => {
+  await rename(join(copy, "node_modules"), join(copy, "packages"));
+  const { code, stderr } = await launch(["--version"]);
+  assert.equal(stderr, `Error: The program's packages are missing; run npm ci in "${copy}"\n`);
+  assert.equal(code, 1);
+  await rename(join(copy, "packages"), join(copy, "node_modules"));
+  const program = [process.execPath, join(copy, "bin/pipeline")];
+  const following = start(["post", "--follow", "--creds", services.creds, "--prefix", "signalled"], { program });
+  await following.said(/post {4}user 10/);
+  following.kill("SIGTERM");
+  assert.equal((await following.done).code, 143);
+});
