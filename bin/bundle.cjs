@@ -90,7 +90,8 @@ function writeSynced(path, content) {
 /** Runs the command line. With DEBUG it runs the sources, so that errors name their lines. */
 async function start() {
   if (!fs.existsSync(join(root, "node_modules/tsx"))) {
-    process.stderr.write(`Error: The program's packages are missing; run npm ci in "${root}"\n`);
+    const { message } = new Error(`The program's packages are missing; run npm ci in "${root}"`);
+    process.stderr.write(`Error: ${message}\n`);
     process.exit(1);
   }
   const folder = process.env.DEBUG ? undefined : (find() ?? (await make()));

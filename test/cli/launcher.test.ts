@@ -58,7 +58,7 @@ test("sources are bundled once, and again after an edit; an edit undone finds it
   assert.equal(statSync(join(cache, String(first), "main.cjs")).mtimeMs, mtimeMs);
 });
 
-test("a source with an error is named with its line, and runs again when mended", async () => {
+test("a source with an error is named with its line, and runs again when fixed", async () => {
   await edit("main.ts", "void start();", "void start(;");
   const { code, stderr } = await launch(["--version"]);
   assert.equal(code, 1);

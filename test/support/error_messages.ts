@@ -37,7 +37,7 @@ function readText(source: string, from: number): string {
 
 /** All error messages in the product's sources. */
 export function errorMessages(): Message[] {
-  const files = execFileSync("git", ["ls-files", "*.ts"], { encoding: "utf8" })
+  const files = execFileSync("git", ["ls-files", "*.ts", "bin/*.cjs"], { encoding: "utf8" })
     .split("\n")
     .filter((file) => file && !/^(test|bench|build)\//.test(file));
   return files.flatMap((file) => {
