@@ -1,17 +1,21 @@
 /**
  * The fault suite: `npm run test:faults -- [--short] [--seed N] [--only NAME,NAME/ROUND] [--rounds N] [--hits N]
- * [--zookeeper]`.
+ * [--zookeeper] [--resume FILE [--touched NAME,NAME] [--binary FILE]] [--minutes N] [--jobs N]`.
  *
  * Every round creates separate tables, injects faults while the program posts and cleans them, runs the same commands
  * undisturbed, and compares MySQL, topics and lake. A strike counts as a hit only if a stage was running; the log names
  * the trace point that was hit. The exit code is 1 if anything was lost, duplicated or wrong.
+ *
+ * With `--resume` the results are kept in a file, and the next run adds to them, until each fault has hit 30 times and all
+ * 1,000 times; `--binary` runs an executable in every tenth round. Results of other code are dropped, all or those of the
+ * `--touched` faults. `--minutes` ends the run after the current round; `--jobs` runs several rounds at once.
  *
  * @module
  */
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Random } from "../../runtime/random.ts";
 import { findPython } from "../support/python.ts";
@@ -23,25 +27,9 @@ import { hostile } from "./hostile.ts";
 import { people } from "./people.ts";
 import { publishing } from "./publishing.ts";
 import { type Seen, watchSilver } from "./readers.ts";
+import { addTally, isBad, newTally, openResults, resultTable, type Tally } from "./results.ts";
 import { makeSandbox, openServices, type Sandbox, type Services } from "./sandbox.ts";
 import { type Fault, type Round, strikes } from "./strikes.ts";
-
-/** Results of one fault, over all its rounds. */
-interface Tally {
-  rounds: number;
-  strikes: number;
-  hits: number;
-  lost: number;
-  doubled: number;
-  wrong: number;
-  /** If the tables were changed: rows written, messages, keys that should be deleted, and repeated messages. */
-  writes: number;
-  messages: number;
-  notDeleted: number;
-  again: number;
-  reads: number;
-  failedReads: number;
-}
 
 const { values } = parseArgs({
   options: {
@@ -53,11 +41,15 @@ const { values } = parseArgs({
     short: { type: "boolean", default: false },
     zookeeper: { type: "boolean", default: false },
     keep: { type: "boolean", default: false },
+    resume: { type: "string" },
+    touched: { type: "string" },
+    minutes: { type: "string" },
+    jobs: { type: "string", default: "1" },
+    binary: { type: "string" },
   },
 });
 const { short, zookeeper } = values;
 const faults: Record<string, Fault> = { ...strikes, ...changes, ...people, ...publishing, ...hostile };
-const seed = Number(values.seed);
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
 /** Numbers from 0 to 1 that depend on a text only (xmur3, mulberry32). */
@@ -68,7 +60,11 @@ function randomOf(text: string): () => number {
   return () => dice.real();
 }
 
-async function runRound(name: string, number: number, services: Services, python: string, tally: Tally): Promise<void> {
+async function runRound(
+  name: string,
+  number: number,
+  { services, tally, program }: { services: Services; tally: Tally; program?: string[] },
+): Promise<void> {
   const random = randomOf(`${seed} ${name} ${number}`);
   const between = (least: number, most: number) => least + Math.floor(random() * (most - least + 1));
   const sandboxes: { sandbox: Sandbox; watcher: { stop: () => Promise<Seen> } | undefined }[] = [];
@@ -100,6 +96,7 @@ async function runRound(name: string, number: number, services: Services, python
         `${name}-${number}${sandboxes.length > 0 ? `-${sandboxes.length}` : ""}`,
         {
           ...{ rows, seed: between(1, 1e6), partitions: short || number % 2 === 0 ? 3 : 1 },
+          ...(program && { program }),
           ...options,
         },
       );
@@ -181,74 +178,113 @@ async function runRound(name: string, number: number, services: Services, python
   tally.rounds++;
 }
 
-/** The rounds to run: of all faults, or of those in `--only`, each perhaps with a single round. */
-function chosen(): { name: string; rounds: number[] | undefined }[] {
+/** The faults to run: all, or those in `--only`, each perhaps with a single round. */
+function chosen(): { name: string; round?: number }[] {
   if (!values.only) {
     return Object.keys(faults)
       .filter((name) => !short || !faults[name]?.long)
       .filter((name) => zookeeper || !faults[name]?.zookeeper)
-      .map((name) => ({ name, rounds: undefined }));
+      .map((name) => ({ name }));
   }
   return values.only.split(",").map((text) => {
     const [name = "", round] = text.split("/");
     if (!faults[name]) throw new Error(`Unknown fault "${name}"; expected one of ${Object.keys(faults).join(", ")}`);
-    return { name, rounds: round === undefined ? undefined : [Number(round)] };
+    return { name, ...(round !== undefined && { round: Number(round) }) };
   });
 }
 
-/** The columns of the tables of results; the second is for faults with changed tables. */
-const columns = {
-  plain: {
-    ...{ rounds: "rounds", strikes: "strikes", hits: "hits", lost: "lost", doubled: "doubled", wrong: "wrong" },
-    ...{ reads: "reads of silver", failedReads: "of them failed" },
-  },
-  changes: {
-    ...{ rounds: "rounds", strikes: "strikes", hits: "hits", writes: "rows written", messages: "messages" },
-    ...{ lost: "lost", notDeleted: "not deleted", doubled: "doubled", wrong: "wrong", again: "same again" },
-  },
-} satisfies Record<string, Partial<Record<keyof Tally, string>>>;
-
-function table(tallies: [string, Tally][], shown: Partial<Record<keyof Tally, string>>): string {
-  const head = ["fault", ...Object.values(shown)];
-  const rows = tallies.map(([name, tally]) => [name, ...Object.keys(shown).map((key) => tally[key as keyof Tally])]);
-  const total = head.slice(1).map((_, i) => rows.reduce((sum, row) => sum + Number(row[i + 1]), 0));
-  const lines = [...rows, ["all", ...total]].map((row) => `| ${row.join(" | ")} |`);
-  return [`| ${head.join(" | ")} |`, `|${head.map((_, i) => (i === 0 ? " --- " : " --: ")).join("|")}|`, ...lines].join(
-    "\n",
-  );
+/** How long the suite goes on, and with what. */
+interface Plan {
+  /** Until a fault has so many hits, or so many rounds. */
+  hits: number;
+  rounds: number;
+  /** Until all faults together have so many hits. */
+  total: number;
+  deadline: number;
 }
 
 process.env.PIPELINE_PROGRAM ??= launcher;
-const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));
-const tallies = new Map<string, Tally>();
-const python = await findPython();
-const services = await openServices(join(folder, "services"), say, { zookeeper });
 const since = Date.now();
-try {
-  for (const { name, rounds } of chosen()) {
-    const tally: Tally = {
-      ...{ rounds: 0, strikes: 0, hits: 0, lost: 0, doubled: 0, wrong: 0, reads: 0, failedReads: 0 },
-      ...{ writes: 0, messages: 0, notDeleted: 0, again: 0 },
-    };
-    tallies.set(name, tally);
-    const most = Number(values.rounds ?? (short ? 4 : 40));
-    const wanted = Number(values.hits ?? (values.rounds ? Number.POSITIVE_INFINITY : short ? 1 : 20));
-    say(`${name}: ${faults[name]?.text} (seed ${seed})`);
-    if (rounds) for (const number of rounds) await runRound(name, number, services, python, tally);
-    else for (let i = 0; i < most && tally.hits < wanted; i++) await runRound(name, i, services, python, tally);
+const folder = await mkdtemp(join(tmpdir(), "pipeline-faults-"));
+const python = await findPython();
+const results = values.resume
+  ? openResults(values.resume, {
+      seed: Number(values.seed),
+      ...(values.touched && { touched: values.touched.split(",") }),
+    })
+  : undefined;
+const seed = results?.seed ?? Number(values.seed);
+const tallies = new Map(chosen().map(({ name }) => [name, results?.tallyOf(name) ?? newTally()]));
+const sumOf = (key: keyof Tally) => [...tallies.values()].reduce((sum, tally) => sum + tally[key], 0);
+
+/** Runs a round, and adds its results. Every tenth round of a file of results runs the executable. */
+async function addRound(name: string, number: number, services: Services): Promise<void> {
+  const tally = newTally();
+  const executable =
+    values.binary && (sumOf("rounds") + running.size) % 10 === 9 ? [resolve(values.binary)] : undefined;
+  await runRound(name, number, { services, tally, ...(executable && { program: executable }) });
+  tally.binary = executable ? 1 : 0;
+  results?.add(name, tally);
+  addTally(tallies.get(name) as Tally, tally);
+}
+
+/** The faults whose rounds run now. */
+const running = new Set<string>();
+
+/** Runs the faults of the plan one by one; with several jobs, each takes the next fault. */
+async function work(plan: Plan, services: Services): Promise<void> {
+  const isOpen = ({ hits, rounds }: Tally) => (hits < plan.hits || sumOf("hits") < plan.total) && rounds < plan.rounds;
+  while (Date.now() < plan.deadline && ![...tallies.values()].some((tally) => results && isBad(tally))) {
+    const open = [...tallies].filter(([name, tally]) => !running.has(name) && isOpen(tally));
+    // In the order of the faults; a file of results is filled evenly.
+    const [name, tally] = (results ? open.sort(([, a], [, b]) => a.hits - b.hits) : open)[0] ?? [];
+    if (name === undefined || !tally) return;
+    if (tally.rounds === 0) say(`${name}: ${faults[name]?.text} (seed ${seed})`);
+    running.add(name);
+    await addRound(name, tally.rounds, services).finally(() => running.delete(name));
+    const { rounds, strikes, hits, lost, doubled, wrong } = tallies.get(name) as Tally;
+    const took = Math.round((Date.now() - since) / 1000);
     say(
-      `${name}: ${tally.rounds} rounds, ${tally.strikes} strikes, ${tally.hits} hits, ${tally.lost} lost, ${tally.doubled} doubled, ${tally.wrong} wrong, ${Math.round((Date.now() - since) / 1000)} s\n`,
+      `${name}: ${rounds} rounds, ${strikes} strikes, ${hits} hits, ${lost} lost, ${doubled} doubled, ${wrong} wrong; ${sumOf("hits")} hits of all, ${took} s\n`,
     );
   }
+}
+
+/** Opens services for a job, and closes them after its work. */
+async function runJob(job: number, use: (services: Services) => Promise<void>): Promise<void> {
+  const services = await openServices(join(folder, `services-${job}`), say, { zookeeper });
+  try {
+    await use(services);
+  } finally {
+    await services.close();
+  }
+}
+
+const plan: Plan = {
+  hits: Number(values.hits ?? (results ? 30 : values.rounds ? Number.POSITIVE_INFINITY : short ? 1 : 20)),
+  rounds: Number(values.rounds ?? (results ? Number.POSITIVE_INFINITY : short ? 4 : 40)),
+  total: results && !values.only ? 1_000 : 0,
+  deadline: values.minutes ? since + Number(values.minutes) * 60_000 : Number.POSITIVE_INFINITY,
+};
+try {
+  const single = chosen().filter(({ round }) => round !== undefined);
+  if (single.length > 0)
+    await runJob(0, async (services) => {
+      for (const { name, round } of single) await addRound(name, round as number, services);
+    });
+  else
+    await Promise.all(Array.from({ length: Number(values.jobs) }, (_, job) => runJob(job, (own) => work(plan, own))));
 } finally {
-  await services.close();
   if (!values.keep) await rm(folder, { recursive: true, force: true });
 }
-const results = [false, true].flatMap((isChange) => {
-  const some = [...tallies].filter(([name]) => (faults[name]?.changes ?? false) === isChange);
-  return some.length > 0 ? [table(some, columns[isChange ? "changes" : "plain"])] : [];
+const done = [...tallies].filter(([, { rounds }]) => rounds > 0);
+const tables = (["plain", "changes"] as const).flatMap((kind) => {
+  const some = done.filter(([name]) => (faults[name]?.changes ?? false) === (kind === "changes"));
+  return some.length > 0 ? [resultTable(some, kind)] : [];
 });
-process.stdout.write(`${results.join("\n\n")}\n\nSeed ${seed}, ${Math.round((Date.now() - since) / 1000)} s\n`);
-const isBad = (t: Tally) => t.lost + t.doubled + t.wrong + t.notDeleted > 0 || (t.hits === 0 && !values.rounds);
-const bad = [...tallies.values()].some(isBad);
+const took = Math.round((Date.now() - since) / 1000);
+const of = results ? `Commit ${results.commits().join(", ")}, seed` : "Seed";
+process.stdout.write(`${tables.join("\n\n")}\n\n${of} ${seed}, ${took} s\n`);
+const missed = [...tallies].filter(([, { hits }]) => hits === 0);
+const bad = done.some(([, tally]) => isBad(tally)) || (!results && !values.rounds && missed.length > 0);
 process.exitCode = bad ? 1 : 0;

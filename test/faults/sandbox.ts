@@ -159,6 +159,8 @@ export interface SandboxOptions {
   rows: number;
   seed: number;
   partitions: number;
+  /** How the program is started; by default as `PIPELINE_PROGRAM` says. */
+  program?: string[];
   /** Whether silver is watched; with `deletes`, rows may disappear. */
   watch: "all" | "deletes" | "none";
 }
@@ -169,7 +171,7 @@ export async function makeSandbox(
   name: string,
   options: Omit<SandboxOptions, "watch">,
 ): Promise<Sandbox> {
-  const { rows, seed, partitions } = options;
+  const { rows, seed, partitions, program } = options;
   const database = `pinterest_${name.replaceAll("-", "_")}`;
   const home = join(services.folder, name);
   const creds = join(home, "creds.yaml");
@@ -192,7 +194,11 @@ export async function makeSandbox(
         writeFileSync(trace, "");
         if (strike?.startsWith("pause")) writeFileSync(`${trace}.hold`, "");
         const env = struck(trace, strike);
-        const running = start([...args, "--creds", creds, "--data", data], { cwd: data, env });
+        const running = start([...args, "--creds", creds, "--data", data], {
+          cwd: data,
+          env,
+          ...(program && { program }),
+        });
         return follow(running, { trace, command: args.join(" ") || "run", lake: sandbox.lake });
       },
       async go(args) {
