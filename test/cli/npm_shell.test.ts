@@ -32,10 +32,10 @@ for (const program of [
     const server = start(serve, { program, cwd: root });
     await server.said(/Listening on /);
     const descendants = await descendantsOf(server.pid);
-    assert.ok(descendants.length >= 3, `${descendants}`);
     const began = Date.now();
     server.kill("SIGTERM");
     await untilGone(descendants).finally(() => end(descendants));
+    assert.ok(descendants.length >= 2, `${descendants}`); // a shell and the program
     assert.ok(Date.now() - began < 3_000, `${Date.now() - began} ms`);
   });
 }
