@@ -49,24 +49,34 @@ async function make() {
   return code === 0 ? find() : undefined;
 }
 
-/** Runs a script with the code that V8 compiled for this task in an earlier run; without it, keeps what this run compiles. */
-function load(path, task) {
+/**
+ * Runs a script with the code that V8 compiled for this task in an earlier run; without it, keeps what this run compiles.
+ * `threads` is the script of the threads, open, so that a long run can still start one after its bundle was deleted.
+ */
+function load({ path, file }, { task, threads }) {
   const compiled = `${path}.${task}.v8`;
   const cachedData = readChecked(compiled);
-  const text = `(function (exports, require, module, __filename, __dirname) {${fs.readFileSync(path, "latin1")}\n})`; // in ASCII
+  const text = `(function (exports, require, module, __filename, __dirname, threads) {${readOpen(file)}\n})`;
   const script = new vm.Script(text, { filename: path, ...(cachedData && { cachedData }) });
   if (!cachedData || script.cachedDataRejected)
     process.once("exit", (code) => {
       if (code === usageError) return; // the task may be any word
       try {
-        const code = script.createCachedData();
-        writeSynced(compiled, Buffer.concat([digestOf(code), code]));
+        const data = script.createCachedData();
+        writeSynced(compiled, Buffer.concat([digestOf(data), data]));
       } catch {
         // only slower
       }
     });
   const module = { exports: {} };
-  script.runInThisContext()(module.exports, createRequire(path), module, path, dirname(path));
+  script.runInThisContext()(module.exports, createRequire(path), module, path, dirname(path), threads);
+}
+
+/** Reads an open script, which is in ASCII. */
+function readOpen(file) {
+  const bytes = Buffer.allocUnsafe(fs.fstatSync(file).size);
+  fs.readSync(file, bytes, 0, bytes.length, 0);
+  return bytes.latin1Slice();
 }
 
 /** Reads compiled code behind its digest; nothing if it is missing or damaged, because V8 does not check and may crash. */
@@ -79,6 +89,12 @@ function readChecked(path) {
 
 const digestBytes = 32;
 const digestOf = (bytes) => createHash("sha256").update(bytes).digest();
+
+/** Opens a script of a bundle. */
+function open(folder, name) {
+  const path = join(folder, name);
+  return { path, file: fs.openSync(path) };
+}
 
 /** Writes a file so that it is complete or absent, also after a power cut. */
 function writeSynced(path, content) {
@@ -96,10 +112,10 @@ async function start() {
   }
   const folder = process.env.DEBUG ? undefined : (find() ?? (await make()));
   const [, task = "run"] = /^-*([a-z]+)/.exec(process.argv[2] ?? "") ?? [];
-  if (folder) return load(join(folder, "main.cjs"), task);
+  if (folder) return load(open(folder, "main.cjs"), { task, threads: open(folder, "threads.cjs") });
   const { register } = await import("tsx/esm/api");
   register();
   await import("../build/entry.ts");
 }
 
-module.exports = { cache, inputsFile, cannotWrite, keyOf, find, make, load, writeSynced, start };
+module.exports = { cache, inputsFile, cannotWrite, keyOf, find, make, open, load, writeSynced, start };

@@ -112,7 +112,7 @@ export async function bundle(within: "executable" | "folder"): Promise<Bundle> {
     define: {
       "import.meta.url": within === "executable" ? "undefined" : ownUrl,
       "import.meta.resolve": "undefined",
-      bundled: "__dirname",
+      bundled: within === "executable" ? "{}" : "threads",
     },
     logOverride: { "empty-import-meta": "silent" },
     lineLimit: 160, // an uncaught error prints its line

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { bundle } from "./bundle.ts";
@@ -18,14 +18,14 @@ const { cache, inputsFile, cannotWrite, keyOf, writeSynced } = createRequire(imp
 
 /** Files that decide how the sources are bundled, and which packages are installed. */
 const others = ["build/bundle.ts", "bin/bundle.cjs", "package.json", "node_modules/.package-lock.json"];
-/** Bundles to keep: a program that runs for long may still load its own. */
+/** Bundles to keep, for edits that are undone. */
 const kept = 5;
 
 const root = resolve(import.meta.dirname, "..");
 const scripts = await bundle("folder").catch(() => process.exit(1)); // esbuild has said why
 try {
   const { main, threads, sources } = scripts;
-  const inputs = [...new Set([...sources.keys(), ...others])].sort();
+  const inputs = [...new Set([...sources.keys(), ...others.filter((path) => existsSync(join(root, path)))])].sort();
   // By the text that was bundled: the file may have changed since.
   const key = keyOf(inputs, (path) => sources.get(path) ?? readFileSync(join(root, path)));
   const unfinished = join(cache, `.${key}.${process.pid}`);

@@ -16,10 +16,18 @@ const sea = process.getBuiltinModule?.("node:sea") as
 /** Whether this is the executable. */
 export const isBinary: boolean = sea?.isSea?.() ?? false;
 
-/** Defined by `build/bundle.ts`: the folder of the two scripts, for the command line and for threads. */
-declare const bundled: string | undefined;
-const bundleFolder = typeof bundled === "undefined" ? undefined : bundled;
-export const isBundled: boolean = bundleFolder !== undefined;
+/** A script of a bundle, for `load` of `bin/bundle.cjs`. */
+export interface Script {
+  path: string;
+  /** Its file descriptor. */
+  file: number;
+}
+
+/** Defined by `build/bundle.ts`: the program is two scripts, for the command line and for threads. */
+declare const bundled: Script | undefined;
+/** The script of the threads, open; undefined if this is no bundle. */
+export const bundledThreads: Script | undefined = typeof bundled === "undefined" ? undefined : bundled;
+export const isBundled: boolean = bundledThreads !== undefined;
 
 /** The command that a user types before the arguments. */
 export const programName: string = nameOf();
@@ -64,9 +72,6 @@ export function ownFiles(folder: string): string[] {
   const names = sea?.getAssetKeys?.().filter((name) => name.startsWith(begin)) ?? [];
   return names.map((name) => name.slice(begin.length)).filter((name) => !name.includes("/"));
 }
-
-/** The path of a script of the bundle; not for the executable. */
-export const bundledScript = (name: string): string => join(bundleFolder as string, name);
 
 /** The path of a file beside the sources; not for the executable. */
 export const ownPath = (name: string): string => fileURLToPath(besideUs(name));

@@ -4,10 +4,10 @@
  * @module
  */
 import { createRequire } from "node:module";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker, type WorkerOptions } from "node:worker_threads";
-import { bundledScript, isBinary, isBundled, ownPath, ownText, readsTypeScript } from "./program.ts";
+import { bundledThreads, isBinary, ownPath, ownText, readsTypeScript, type Script } from "./program.ts";
 
 /**
  * Prepares threads that run a module.
@@ -30,6 +30,7 @@ export async function threadOpener(module: string): Promise<(options: WorkerOpti
 interface Bundling {
   find(): string | undefined;
   make(): Promise<string | undefined>;
+  open(folder: string, name: string): Script;
 }
 
 /**
@@ -38,11 +39,13 @@ interface Bundling {
  */
 async function codeOf(module: string): Promise<string> {
   const loader = ownPath("bin/bundle.cjs");
-  const { find, make } = createRequire(import.meta.url)(loader) as Bundling;
-  const folder = isBundled ? undefined : (find() ?? (await make()));
-  const script = isBundled ? bundledScript("threads.cjs") : folder && join(folder, "threads.cjs");
-  const task = JSON.stringify(basename(module, ".ts"));
-  if (script) return `require(${JSON.stringify(loader)}).load(${JSON.stringify(script)}, ${task});`;
+  const { find, make, open } = createRequire(import.meta.url)(loader) as Bundling;
+  const folder = bundledThreads ? undefined : (find() ?? (await make()));
+  const threads = bundledThreads ?? (folder && open(folder, "threads.cjs"));
+  if (threads) {
+    const options = { task: basename(module, ".ts"), threads };
+    return `require(${JSON.stringify(loader)}).load(${JSON.stringify(threads)}, ${JSON.stringify(options)});`;
+  }
   const [tsx, url] = [import.meta.resolve("tsx/esm/api"), pathToFileURL(ownPath(module)).href];
   return `import(${JSON.stringify(tsx)}).then(({ register }) => { register(); return import(${JSON.stringify(url)}); });`;
 }

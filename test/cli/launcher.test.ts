@@ -5,6 +5,7 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { connectMysql } from "../../db_conn.ts";
 import { type SharedServices, shareServices } from "../support/services.ts";
 import { copyProgram, run, start } from "../support/support.ts";
 
@@ -98,6 +99,25 @@ test("one of several old bundles is deleted", async () => {
     assert.equal(await version(), `0.1.${n}`);
   }
   assert.equal(bundles().length, 5);
+});
+
+test("a run whose bundle was deleted still starts threads", async () => {
+  const program = [process.execPath, join(copy, "bin/pipeline")];
+  const args = ["--follow", "--creds", services.creds, "--prefix", "deleted", "--data", join(copy, "long")];
+  const running = start(args, { cwd: copy, program });
+  await running.said(/Using MySQL/);
+  await rm(cache, { recursive: true });
+  await running.said(/^follow /m);
+  const db = await connectMysql(services.mysql);
+  await db.query("UPDATE user_data SET age = age + 1 LIMIT 1");
+  db.destroy();
+  await running.said(/^post {4}user 1$/m);
+  await running.said(/^clean {3}user 1 message/m);
+  running.kill("SIGTERM");
+  const { code, stderr } = await running.done;
+  assert.doesNotMatch(stderr, /Error/);
+  assert.equal(code, 143);
+  assert.equal(await version(), "0.1.6");
 });
 
 test("where nothing can be written, and with DEBUG, the sources run, threads too", async () => {
