@@ -12,7 +12,7 @@ import { isVirtual } from "../runtime/cache.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { completion } from "./completion.ts";
 import { isPrefix, prefixRule } from "./credentials.ts";
-import { commandHelp, help, seeHelp } from "./help.ts";
+import { commandHelp, help, meant, seeHelp } from "./help.ts";
 import { type Command, commandNames, type OptionName, optionNames, options, takes } from "./options.ts";
 
 /** The arguments, read and checked. */
@@ -47,16 +47,15 @@ export interface Arguments {
 export type Asked = { text: string } | { show: "version" | "licences" } | Arguments;
 
 export function readArguments(argv: string[]): Asked {
-  const see = seeHelp().slice(2);
-  const parsed = parse(argv);
+  const see = seeHelp(argv.find((word) => isCommand(word) && word !== "run"));
+  const parsed = parse(argv, see);
   const values = parsed.values as Values;
   const [name = "run", ...rest] = parsed.positionals;
-  const isCommand = (word: string): word is Command => commandNames.includes(word as Command);
   if (name === "help") return { text: rest[0] && isCommand(rest[0]) ? commandHelp(rest[0]) : help() };
   if (values.help) return { text: parsed.positionals[0] && isCommand(name) ? commandHelp(name) : help() };
   if (values.version) return { show: "version" };
   if (values.licences) return { show: "licences" };
-  if (!isCommand(name)) throw new UsageError(`Unknown command "${name}"${seeHelp(name, commandNames)}`);
+  if (!isCommand(name)) throw new UsageError(`Unknown command "${name}"${meant(name, commandNames, see)}`);
   const command: Command = name;
   const argument = command === "eject" || command === "completion" ? rest.shift() : undefined;
   if (rest.length > 0) throw new UsageError(`Unexpected argument "${rest[0]}"; ${see}`);
@@ -107,12 +106,13 @@ export function readArguments(argv: string[]): Asked {
 
 type Values = Record<string, string | boolean | undefined>;
 
+const isCommand = (word: string): word is Command => commandNames.includes(word as Command);
+
 /** Parses the options that {@link options} defines. */
-function parse(argv: string[]) {
+function parse(argv: string[], see: string) {
   try {
     return parseArgs({ args: argv, options, allowPositionals: true, strict: true });
   } catch (error) {
-    const see = seeHelp().slice(2);
     const [text = ""] = (error as Error).message.replace(/\. To specify.*/s, "").split("\n");
     const [, option, trouble] = /^Option '(?:-\w, )?(--[\w-]+)[^']*' (.*)/.exec(text) ?? [];
     if (trouble === "argument missing") throw new UsageError(`${option} needs a value; ${see}`);
@@ -121,7 +121,7 @@ function parse(argv: string[]) {
       throw new UsageError(`Write a value that begins with a dash as ${option}=VALUE; ${see}`);
     const unknown = /^Unknown option '(-[^']*)'/.exec(text)?.[1];
     const known = optionNames.map((name) => `--${name}`);
-    throw new UsageError(unknown ? `Unknown option "${unknown}"${seeHelp(unknown, known)}` : `${text}; ${see}`);
+    throw new UsageError(unknown ? `Unknown option "${unknown}"${meant(unknown, known, see)}` : `${text}; ${see}`);
   }
 }
 

@@ -110,9 +110,12 @@ export function commandHelp(command: Command): string {
   ].join("\n\n")}\n`;
 }
 
-/** The end of a message about an unknown word: the known word that was probably meant, and where the help is. */
-export function seeHelp(word = "", known: readonly string[] = []): string {
-  const see = `see "${programName} --help"`;
+/** Where the help is: that of the command, if its name is given. */
+export const seeHelp = (command: string | undefined): string =>
+  `see "${[programName, command, "--help"].filter(Boolean).join(" ")}"`;
+
+/** The end of a message about an unknown word: the known word that was probably meant, and `see`. */
+export function meant(word: string, known: readonly string[], see: string): string {
   const near = nearest(word, known);
   return near ? `; did you mean "${near}"? S${see.slice(1)}` : `; ${see}`;
 }
