@@ -12,6 +12,7 @@ import { ask, spawnGuarded, untilReady, within } from "../../local/processes.ts"
 import { loadSample } from "../../local/sample/load.ts";
 import { findServices, useServices } from "../../local/services.ts";
 import { type MysqlAddress, readState } from "../../local/state.ts";
+import { copyFormatted, keepFormatted } from "../../local/warm_start.ts";
 import { run, runs, start, temporaryFolder, untilGone } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -343,6 +344,29 @@ test("a failed class archive is retried after a day or with another version, and
   const aDayAgo = new Date(Date.now() - 25 * 3_600_000);
   await utimes(join(services, "kafka-classes.failed"), aDayAgo, aDayAgo);
   assert.equal(await tries("21"), true);
+});
+
+test("a formatted folder of Kafka is copied with other ids, and not from a damaged copy", async () => {
+  const cache = join(folder.path, "formatted cache");
+  const made = join(folder.path, "made");
+  await mkdir(cache);
+  await mkdir(made);
+  const meta = "#\nnode.id=1\ndirectory.id=AAAA\nversion=1\ncluster.id=BBBB\n";
+  await writeFile(join(made, "meta.properties"), meta);
+  await writeFile(join(made, "bootstrap.checkpoint"), "records");
+  const kafka = { java: "java", classpath: "none", name: "Kafka", archive: join(cache, "java-17.jsa") };
+  const copy = (name: string) => copyFormatted(kafka, join(folder.path, name), { cluster: "CCCC", directory: "DDDD" });
+  assert.equal(copy("before"), false);
+  keepFormatted(kafka, made);
+  assert.equal(copy("copied"), true);
+  const copied = await readFile(join(folder.path, "copied/meta.properties"), "utf8");
+  assert.equal(copied, meta.replace("AAAA", "DDDD").replace("BBBB", "CCCC"));
+  assert.equal(await readFile(join(folder.path, "copied/bootstrap.checkpoint"), "utf8"), "records");
+  await writeFile(join(cache, "formatted/bootstrap.checkpoint"), "");
+  assert.equal(copy("damaged"), false);
+  keepFormatted(kafka, made);
+  assert.equal(copy("again"), true);
+  keepFormatted({ ...kafka, archive: "/proc/nowhere/java-17.jsa" }, made); // a cache that cannot be written
 });
 
 test("a service that cannot start on a full disk says so before the end of its log", async () => {
