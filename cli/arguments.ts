@@ -7,9 +7,9 @@
 import { statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { shellWord } from "../io/text.ts";
 import { isVirtual } from "../runtime/cache.ts";
 import { UsageError } from "../runtime/errors.ts";
+import { shellWord } from "../runtime/program.ts";
 import { completion } from "./completion.ts";
 import { isPrefix, prefixRule } from "./credentials.ts";
 import { commandHelp, help, meant, seeHelp } from "./help.ts";

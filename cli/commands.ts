@@ -12,14 +12,14 @@ import { type EmulateFact, type EmulateResult, emulate } from "../api/emulate.ts
 import { explainMysql, isTransientMysql } from "../db_conn/errors.ts";
 import { ask } from "../db_conn/query.ts";
 import { connectMysql, tryMs } from "../db_conn.ts";
-import { count, printable, shellWord, some, sum } from "../io/text.ts";
+import { count, printable, some, sum } from "../io/text.ts";
 import { tableNames } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
 import { type ChangeFact, type ChangeResult, changeRows, type Session } from "../local/sample/changes.ts";
 import { stopServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
-import { programName } from "../runtime/program.ts";
+import { programName, shellWord } from "../runtime/program.ts";
 import { type Connections, type Context, sayOthers } from "./connect.ts";
 import { runDoctor } from "./doctor.ts";
 import type { Finding } from "./finding.ts";

@@ -4,9 +4,8 @@
  * @module
  */
 
-import { shellWord } from "../io/text.ts";
 import { UsageError } from "../runtime/errors.ts";
-import { typedAs } from "../runtime/program.ts";
+import { shellWord, typedAs } from "../runtime/program.ts";
 import { type Command, commandEntries, commandNames, type Option, optionNames, options, takes } from "./options.ts";
 
 const typedCommands = commandNames.filter((name) => name !== "run");

@@ -7,9 +7,8 @@
 import { readFile, stat } from "node:fs/promises";
 import type { Commands } from "../http/page.ts";
 import type { ServeFact } from "../http/server.ts";
-import { shellWord } from "../io/text.ts";
 import { fileTrouble, UsageError } from "../runtime/errors.ts";
-import { programName } from "../runtime/program.ts";
+import { programName, shellWord } from "../runtime/program.ts";
 import type { Connections, Context } from "./connect.ts";
 
 // Loaded on demand, so that other commands start sooner.

@@ -25,10 +25,6 @@ export function count(value: number | string | null | undefined): string {
 /** A count with its noun: "1 post", "2 posts". */
 export const some = (n: number, one: string, several = `${one}s`): string => `${count(n)} ${n === 1 ? one : several}`;
 
-/** A text as one word of a shell's command line, in quotes where it needs them. */
-export const shellWord = (text: string): string =>
-  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-
 /** Formats a duration in ms. */
 export function duration(ms: number): string {
   const seconds = ms / 1000;

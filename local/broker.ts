@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import { closeSync, existsSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { shellWord } from "../io/text.ts";
+import { shellWord } from "../runtime/program.ts";
 import { answers, ask, freePort, type Guarded, type Tools, untilReady } from "./processes.ts";
 import type { KafkaProgram } from "./programs.ts";
 import { requests } from "./requests.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { basename, join, relative } from "node:path";
+import { basename, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 // Missing in Node before 20.16 and in Deno.
@@ -29,15 +29,19 @@ declare const bundled: Script | undefined;
 export const bundledThreads: Script | undefined = typeof bundled === "undefined" ? undefined : bundled;
 export const isBundled: boolean = bundledThreads !== undefined;
 
+/** A text as one word of a shell's command line, in quotes where it needs them. */
+export const shellWord = (text: string): string =>
+  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+
 /** The command that a user types before the arguments. */
 export const programName: string = nameOf();
 
 function nameOf(): string {
-  if (isBinary) return process.argv0;
-  const launcher = process.argv[1] ?? "";
-  if (launcher.endsWith(join("bin", "pipeline"))) {
-    const fromHere = relative(process.cwd(), launcher);
-    return fromHere.startsWith("..") ? launcher : fromHere;
+  if (isBinary) return shellWord(process.argv0);
+  const script = process.argv[1] ?? "";
+  if (isBundled || basename(script) === "pipeline") {
+    const path = relative(process.cwd(), script);
+    return shellWord(path.startsWith("..") ? script : path.includes("/") ? path : `./${path}`);
   }
   if (process.versions.deno) return "deno run -A main.ts";
   return process.execArgv.some((argument) => /\btsx\b/.test(argument)) ? "npx tsx main.ts" : "node main.ts";

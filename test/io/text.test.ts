@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { byteCount, count, duration, shellWord, some } from "../../io/text.ts";
+import { byteCount, count, duration, some } from "../../io/text.ts";
+import { shellWord } from "../../runtime/program.ts";
 
 test("duration() never shows 60 seconds", () => {
   const shown = [9_940, 99_400, 119_400, 119_600, 179_600, 6_000_000].map(duration);
