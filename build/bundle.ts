@@ -4,6 +4,7 @@
  * @module
  */
 import { readFileSync, realpathSync } from "node:fs";
+import { createRequire } from "node:module";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { build, type Plugin } from "esbuild";
@@ -29,16 +30,30 @@ const nativeLibraries: Plugin = {
   },
 };
 
+/** Leaves packages with native libraries where the package manager has installed them for the package that needs them. */
+const installedLibraries: Plugin = {
+  name: "installed libraries",
+  setup({ onResolve }) {
+    const names = Object.keys(addons).join("|");
+    onResolve({ filter: new RegExp(`^(${names})$`) }, ({ path, importer }) => ({
+      path: createRequire(importer).resolve(path),
+      external: true,
+    }));
+  },
+};
+
 /** Bundles modules that are loaded with `createRequire` too, and adds the program's own files to `sources`. */
-const ownFiles = (sources: Map<string, string>): Plugin => ({
+const ownFiles = (sources: Map<string, Buffer>): Plugin => ({
   name: "own files",
   setup({ onLoad }) {
     onLoad({ filter: /\.(ts|json)$/ }, ({ path }) => {
-      if (path.includes("/node_modules/")) return undefined;
-      const source = readFileSync(path, "utf8");
-      sources.set(relative(root, path), source);
+      const name = relative(root, path);
+      if (/(^|\/)node_modules\//.test(name)) return undefined;
+      const source = readFileSync(path);
+      sources.set(name, source);
       if (path.endsWith(".json")) return { contents: source, loader: "json" };
       const text = source
+        .toString("utf8")
         .replace(/^const require = createRequire\(import\.meta\.url\);$/m, "")
         .replace("createRequire(import.meta.url)(", "require(");
       return { contents: basename(path) === "kafkajs.ts" ? replaceByName(text) : text, loader: "ts" };
@@ -48,7 +63,7 @@ const ownFiles = (sources: Map<string, string>): Plugin => ({
 
 /** kafka/kafkajs.ts replaces modules of kafkajs through `require.cache`; a bundle uses a map instead. */
 function replaceByName(text: string): string {
-  const body = /^ {2}const path = require\.resolve\(.*\n {2}require\.cache\[path\] = .*\n/m;
+  const body = /^ {2}const path = require\.resolve\([^\n]*\n {2}require\.cache\[path\] = [^\n]*\n/m;
   const replacing = "  ((globalThis as any).replacedModules ??= new Map()).set(name, exports);\n";
   if (!body.test(text)) throw new Error("replaceModule() of kafka/kafkajs.ts is not as build/bundle.ts knows it");
   return text.replace(body, replacing);
@@ -85,7 +100,7 @@ export interface Bundle {
   /** Paths in the program's folder. A package with a separate native library is listed by its package.json. */
   inputs: string[];
   /** The program's own files, by path, as they were read. */
-  sources: Map<string, string>;
+  sources: Map<string, Buffer>;
 }
 
 /**
@@ -94,12 +109,10 @@ export interface Bundle {
  * @throws `Error` if a source has errors, which esbuild has printed
  */
 export async function bundle(within: "executable" | "folder"): Promise<Bundle> {
-  const sources = new Map<string, string>();
+  const sources = new Map<string, Buffer>();
   const ownUrl = JSON.stringify(pathToFileURL(join(root, "bin/main.cjs")).href);
   const own =
-    within === "executable"
-      ? { target: "node24", minifyWhitespace: true, minifySyntax: true }
-      : { target: "node20", external: Object.keys(addons) };
+    within === "executable" ? { target: "node24", minifyWhitespace: true, minifySyntax: true } : { target: "node20" };
   const { outputFiles, metafile } = await build({
     absWorkingDir: root,
     entryPoints: { main: "build/entry.ts", threads: "build/threads.ts" },
@@ -108,7 +121,7 @@ export async function bundle(within: "executable" | "folder"): Promise<Bundle> {
     platform: "node",
     ...own,
     format: "cjs",
-    plugins: [...(within === "executable" ? [nativeLibraries] : []), kafkajs, ownFiles(sources)],
+    plugins: [within === "executable" ? nativeLibraries : installedLibraries, kafkajs, ownFiles(sources)],
     define: {
       "import.meta.url": within === "executable" ? "undefined" : ownUrl,
       "import.meta.resolve": "undefined",

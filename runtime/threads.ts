@@ -28,9 +28,8 @@ export async function threadOpener(module: string): Promise<(options: WorkerOpti
 
 /** The part of `bin/bundle.cjs` that is used here. */
 interface Bundling {
-  find(): string | undefined;
-  make(): Promise<string | undefined>;
-  open(folder: string, name: string): Script;
+  find(): { threads: Script } | undefined;
+  make(): Promise<{ threads: Script } | undefined>;
 }
 
 /**
@@ -39,9 +38,8 @@ interface Bundling {
  */
 async function codeOf(module: string): Promise<string> {
   const loader = ownPath("bin/bundle.cjs");
-  const { find, make, open } = createRequire(import.meta.url)(loader) as Bundling;
-  const folder = bundledThreads ? undefined : (find() ?? (await make()));
-  const threads = bundledThreads ?? (folder && open(folder, "threads.cjs"));
+  const { find, make } = createRequire(import.meta.url)(loader) as Bundling;
+  const threads = bundledThreads ?? (find() ?? (await make()))?.threads;
   if (threads) {
     const options = { task: basename(module, ".ts"), threads };
     return `require(${JSON.stringify(loader)}).load(${JSON.stringify(threads)}, ${JSON.stringify(options)});`;

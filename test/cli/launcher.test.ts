@@ -1,9 +1,9 @@
 /** The launcher `bin/pipeline`: it runs a bundle of the sources as they are now. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { connectMysql } from "../../db_conn.ts";
 import { type SharedServices, shareServices } from "../support/services.ts";
@@ -31,6 +31,14 @@ const version = async (env?: NodeJS.ProcessEnv) => {
   assert.equal(code, 0);
   return stdout.trim();
 };
+/** The folder of the bundle that the copy would start now. */
+function currentFolder(): string {
+  const { find } = createRequire(import.meta.url)(join(copy, "bin/bundle.cjs")) as Bundling;
+  return dirname(find().main.path);
+}
+interface Bundling {
+  find: () => { main: { path: string } };
+}
 const bundles = () => readdirSync(cache).filter((name) => /^[0-9a-f]+$/.test(name));
 const edit = (path: string, from: string | RegExp, to: string) => {
   const text = readFileSync(join(copy, path), "utf8");
@@ -54,10 +62,12 @@ test("sources are bundled once, and again after an edit; an edit undone finds it
   assert.equal(bundles().length, 3);
   await edit("cli/help.ts", /\n {2}if \(true\) return 'edited';/, "");
   await edit("package.json", '"version": "0.1.1"', '"version": "0.1.0"');
-  const { mtimeMs } = statSync(join(cache, String(first), "main.cjs"));
+  const scripts = () =>
+    readdirSync(join(cache, String(first))).map((name) => statSync(join(cache, String(first), name)).ino);
+  const before = scripts();
   assert.equal(await version(), "0.1.0");
   assert.equal(bundles().length, 3);
-  assert.equal(statSync(join(cache, String(first), "main.cjs")).mtimeMs, mtimeMs);
+  assert.deepEqual(scripts(), before);
 });
 
 test("a source with an error is named with its line, and runs again when fixed", async () => {
@@ -79,8 +89,7 @@ test("concurrent starts after an edit all run the edited source", async () => {
 });
 
 test("damaged compiled code is compiled again", async () => {
-  const { find } = createRequire(import.meta.url)(join(copy, "bin/bundle.cjs")) as { find: () => string };
-  const folder = find();
+  const folder = currentFolder();
   const compiled = readdirSync(folder).filter((name) => name.endsWith(".v8"));
   assert.ok(compiled.length > 0);
   for (const end of [0, 20, 5_000, undefined]) {
@@ -91,6 +100,38 @@ test("damaged compiled code is compiled again", async () => {
     }
     assert.equal(await version(), "0.1.2");
   }
+});
+
+test("damaged scripts are bundled again, and a missing one", async () => {
+  const folder = currentFolder();
+  for (const name of readdirSync(folder).filter((file) => file.endsWith(".cjs"))) {
+    for (const damage of ["", readFileSync(join(folder, name), "utf8").slice(0, 3_000), undefined]) {
+      if (damage === undefined) await rm(join(folder, name));
+      else await writeFile(join(folder, name), damage);
+      assert.equal(await version(), "0.1.2");
+      assert.equal(currentFolder(), folder);
+      assert.deepEqual(
+        readdirSync(cache).filter((left) => left.startsWith(".")),
+        [],
+      );
+    }
+  }
+  const compiled = readdirSync(folder).find((name) => name.endsWith(".v8")) as string;
+  await rm(join(folder, compiled));
+  await mkdir(join(folder, compiled)); // cannot be read
+  assert.equal(await version(), "0.1.2");
+});
+
+test("an edited package takes effect", async () => {
+  const folder = join(copy, "node_modules/p-limit");
+  const from = await realpath(folder);
+  await rm(folder);
+  await cp(from, folder, { recursive: true });
+  const text = readFileSync(join(folder, "index.js"), "utf8");
+  await writeFile(join(folder, "index.js"), `process.stdout.write("edited ");\n${text}`);
+  assert.equal(await version(), "edited 0.1.2");
+  await writeFile(join(folder, "index.js"), text);
+  assert.equal(await version(), "0.1.2");
 });
 
 test("one of several old bundles is deleted", async () => {
