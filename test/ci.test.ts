@@ -38,14 +38,15 @@ test("a big suite runs unless it has passed with the very same inputs, and CI sa
   };
   const does = async (env?: Record<string, string>) => (await suite(env)).did;
   try {
-    for (const folder of [".ci", "docs", "http", "test/spark", "test/cluster"]) {
+    for (const folder of [".ci", "bin", "build", "docs", "http", "test/spark", "test/cluster"]) {
       await mkdir(join(repository, folder), { recursive: true });
     }
     await copyFile(new URL("../.ci/suite", import.meta.url), join(repository, ".ci/suite"));
     const npm = `#!/bin/sh\n[ "$*" = "run test:spark" ] && : >"$RAN" && exit \${FAIL:-0}\n`;
     await writeFile(join(path, "npm"), npm, { mode: 0o755 });
     const others = ["README.md", "docs/note.txt", "test/io.test.ts", "test/cluster/cluster.ts"];
-    const inputs = ["http/guard.ts", "package-lock.json", "test/support.ts", "test/spark/spark.test.ts"];
+    const program = ["http/guard.ts", "package-lock.json", "bin/bundle.cjs", "build/bundle.ts"];
+    const inputs = [...program, "test/support.ts", "test/spark/spark.test.ts"];
     for (const file of [...others, ...inputs]) await writeFile(join(repository, file), "");
     git("init", "--quiet");
     commit();
