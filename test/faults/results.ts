@@ -115,10 +115,10 @@ export function openResults(file: string, { seed, touched }: { seed: number; tou
 
 const git = (...args: string[]) => execFileSync("git", args, { encoding: "utf8" });
 
-/** The program and the suite. */
+/** The program, as `build/` bundles it, and the suite. */
 const code = [
-  ...["*.ts", "*.cjs", "*.sql", "package-lock.json", "local/pom.xml"],
-  ...["bench", "build", "test/[!f]*"].map((path) => `:(exclude)${path}`),
+  ...["*.ts", "*.cjs", "bin", "*.sql", "package.json", "package-lock.json", "local/pom.xml"],
+  ...["bench", "test/[!f]*"].map((path) => `:(exclude)${path}`),
 ];
 
 function hashOfCode(): string {
