@@ -76,8 +76,7 @@ async function make({ target, services, level, out }: Options): Promise<void> {
   const own = ["sql", "http/static"].flatMap((folder) =>
     filesBelow(join(root, folder)).map((file) => join(folder, file)),
   );
-  const atlas = ["countries-110m.json", "countries-50m.json"].map((file) => `node_modules/world-atlas/${file}`);
-  for (const name of [...own, ...atlas, "report/page.css", "local/pom.xml", "db_creds.example.yaml"])
+  for (const name of [...own, "report/page.css", "report/world.json", "local/pom.xml", "db_creds.example.yaml"])
     assets[name] = join(root, name);
 
   const stripped = natives(target).map(([name, file, as]) => [

@@ -1,11 +1,9 @@
 /**
- * The world map: finds countries by name, and draws them in an equal-area projection.
+ * The world map: finds countries by name, and draws them.
  *
  * @module
  */
 
-import { type ExtendedFeature, geoBounds, geoEqualEarth, geoPath } from "d3-geo";
-import { feature } from "topojson-client";
 import { ownText } from "../runtime/program.ts";
 import { type Html, html } from "./html.ts";
 
@@ -74,51 +72,39 @@ const plain = (name: string): string =>
     .replace(/\bis$/, "islands")
     .replace(/\brep$/, "republic");
 
-const [width, height] = [720, 352];
-/** Smaller shapes, in square units of a map 720 wide, are drawn as dots. */
-const smallest = 8;
+/** The size of the map, and its shapes, made by `build/world.ts`. */
+export interface Atlas {
+  width: number;
+  height: number;
+  /** The outline of the sphere, as an SVG path. */
+  sphere: string;
+  countries: Country[];
+}
 
-type Topology = Parameters<typeof feature>[0];
-type Country = ExtendedFeature & { properties: { name: string } };
+interface Country {
+  name: string;
+  box: Place["box"];
+  /** The SVG path of its outline, or the centre of a country too small to have one. */
+  outline: string | [number, number];
+}
 
-/** Reads the atlas: coarse outlines, and finer ones for the countries that the coarse atlas does not have. */
+/** Reads the atlas. */
 export function openWorld(): World {
-  const coarse = new Map(readAtlas("countries-110m.json").map((country) => [country.name, country]));
-  const projection = geoEqualEarth().fitExtent(
-    [
-      [2, 2],
-      [width - 2, height - 2],
-    ],
-    { type: "Sphere" },
-  );
-  const path = geoPath(projection).digits(1);
-  const sphere = html`<path id="sphere" d="${geoPath(projection.precision(0.5)).digits(1)({ type: "Sphere" })}"/>`;
-  projection.precision(0);
+  const { width, height, sphere, countries } = JSON.parse(ownText("report/world.json")) as Atlas;
   const places = new Map<string, Place>();
-  const shapes = readAtlas("countries-50m.json").map((country, i) => {
-    const { name } = country;
-    const outline = coarse.get(name) ?? country;
-    const id = `c${i}`;
-    const place: Place = {
-      id,
-      get box(): Place["box"] {
-        const [[west, south], [east, north]] = geoBounds(outline.shape);
-        return [west, south, east, north];
-      },
-    };
+  const shapes = countries.map(({ name, box, outline }, i) => {
+    const place = { id: `c${i}`, box };
     places.set(plain(name), place);
     const other = otherNames[name];
     if (other) places.set(plain(other), place);
-    const { shape } = outline;
-    if (coarse.has(name) && path.area(shape) >= smallest) return html`<path id="${id}" d="${path(shape)}"/>`;
-    const [x, y] = path.centroid(shape);
-    return html`<circle id="${id}" cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="3"/>`;
+    if (typeof outline === "string") return html`<path id="${place.id}" d="${outline}"/>`;
+    const [x, y] = outline;
+    return html`<circle id="${place.id}" cx="${x}" cy="${y}" r="3"/>`;
   });
-  // Dots come last, so that large neighbours do not cover them.
-  shapes.sort((a, b) => Number(a.html.startsWith("<circle")) - Number(b.html.startsWith("<circle")));
+  const land = html`<path id="sphere" d="${sphere}"/><g id="land">${shapes}</g>`;
   return {
     find: (name) => places.get(plain(name)),
-    shapes: html`<svg class="shapes" width="0" height="0" aria-hidden="true"><defs>${sphere}<g id="land">${shapes}</g></defs></svg>`,
+    shapes: html`<svg class="shapes" width="0" height="0" aria-hidden="true"><defs>${land}</defs></svg>`,
     map: (marks, label) => {
       const shown = marks.map(
         ({ place, color, title }) =>
@@ -128,19 +114,3 @@ export function openWorld(): World {
     },
   };
 }
-
-/** The countries of an atlas; outlines are computed when used. */
-function readAtlas(file: string): { name: string; shape: Country }[] {
-  const atlas = JSON.parse(ownText(`node_modules/world-atlas/${file}`)) as Topology;
-  const { countries } = atlas.objects as { countries: { type: "GeometryCollection"; geometries: Geometry[] } };
-  return countries.geometries.map((geometry) => ({
-    name: geometry.properties.name,
-    get shape() {
-      return feature(atlas, geometry) as unknown as Country;
-    },
-  }));
-}
-
-type Geometry = Extract<Topology["objects"][string], { type: "Polygon" | "MultiPolygon" }> & {
-  properties: { name: string };
-};
