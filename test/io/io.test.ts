@@ -96,6 +96,32 @@ test("bronzeLines() writes a message in one line and keeps every byte", () => {
   assert.equal(lines.take().length, 0);
 });
 
+test("bronzeLines() finds the byte that is not plain at every position, and none outside the message", () => {
+  const kindOf = (bytes: Buffer, start: number, end: number) => {
+    const lines = bronzeLines();
+    const whole = { offset: 1, timestamp: 1, keyStart: -1, keyEnd: -1, valueStart: start, valueEnd: end };
+    lines.add(0, { ...whole, bytes });
+    return lines.take().toString("latin1").split("\t")[5];
+  };
+  const kinds = { 0: "b", 8: "t", 9: "u", 10: "u", 13: "u", 14: "t", 31: "t", 127: "t", 128: "b", 255: "b" };
+  for (const [byte, kind] of Object.entries(kinds)) {
+    for (let length = 1; length <= 40; length++) {
+      for (let at = 0; at < length; at++) {
+        const bytes = Buffer.alloc(length + 20, "\t\xff", "latin1").fill("x", 3, 3 + length);
+        bytes[3 + at] = Number(byte);
+        assert.equal(kindOf(bytes, 3, 3 + length), kind, `byte ${byte} at ${at} of ${length}`);
+      }
+    }
+  }
+  const large = Buffer.alloc(3_000_000, "x");
+  assert.equal(kindOf(large, 7, large.length), "t");
+  for (const at of [7, 1_000_006, 1_000_007, 2_000_007, 2_999_999]) {
+    const bytes = Buffer.from(large);
+    bytes[at] = 9;
+    assert.equal(kindOf(bytes, 7, bytes.length), "u", `a tab at ${at}`);
+  }
+});
+
 test("partitionOf() chooses the partition that Java's clients choose", () => {
   // Known values of org.apache.kafka.common.utils.Utils.murmur2.
   assert.equal(partitionOf("21", 1000), (-973932308 & 0x7fffffff) % 1000);
