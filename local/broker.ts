@@ -47,23 +47,7 @@ export async function startKafka(
   const { log } = java;
   try {
     if ("zookeeper" in ports) await untilUnregistered(ports.zookeeper, tools.signal);
-    else if (!existsSync(join(folder, dataOf.controller))) {
-      const unfinished = join(folder, "kafka.unfinished");
-      rmSync(unfinished, { recursive: true, force: true });
-      const ids = { cluster: place.clusterId ?? newId(), directory: newId() };
-      const isPlain = !place.settings && !place.format;
-      if (!(isPlain && copyFormatted(program, unfinished, ids))) {
-        writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
-        const install = java.run(
-          ["-Xmx128m", quickCompiler],
-          [...formatCommand, "-t", ids.cluster, "-c", "format.properties", ...(place.format ?? [])],
-        );
-        await untilReady(install, { name: `${program.name} for the first time`, log, signal: tools.signal });
-        rmSync(join(folder, "format.properties"));
-        if (isPlain) keepFormatted(program, unfinished);
-      }
-      renameSync(unfinished, join(folder, dataOf.controller));
-    }
+    else if (!existsSync(join(folder, dataOf.controller))) await format(program, place, { java, tools });
     const data = "zookeeper" in ports ? dataOf.zookeeper : dataOf.controller;
     writeFileSync(join(folder, "kafka.properties"), properties(place, data));
     const service = java.run(
@@ -78,6 +62,30 @@ export async function startKafka(
   } finally {
     java.close();
   }
+}
+
+/** Formats the folder of a Kafka without ZooKeeper, or copies a formatted one. */
+async function format(
+  program: KafkaProgram,
+  place: KafkaPlace,
+  { java, tools: { signal } }: { java: ReturnType<typeof openJava>; tools: Tools },
+): Promise<void> {
+  const { folder } = place;
+  const unfinished = join(folder, "kafka.unfinished");
+  rmSync(unfinished, { recursive: true, force: true });
+  const ids = { cluster: place.clusterId ?? newId(), directory: newId() };
+  const isPlain = !place.settings && !place.format;
+  if (!(isPlain && copyFormatted(program, unfinished, ids))) {
+    writeFileSync(join(folder, "format.properties"), properties(place, "kafka.unfinished"));
+    const formatting = java.run(
+      ["-Xmx128m", quickCompiler],
+      [...formatCommand, "-t", ids.cluster, "-c", "format.properties", ...(place.format ?? [])],
+    );
+    await untilReady(formatting, { name: `${program.name} for the first time`, log: java.log, signal });
+    rmSync(join(folder, "format.properties"));
+    if (isPlain) keepFormatted(program, unfinished);
+  }
+  renameSync(unfinished, join(folder, dataOf.controller));
 }
 
 /** Creates the archive of {@link quickClasses} with a start in a separate folder. */
