@@ -24,7 +24,10 @@ interface RowEncoderOptions {
 
 /** Encodes rows into record batches. */
 export interface RowEncoder {
-  /** Adds the row in `bytes` from `start` on: its columns as text, each after its length (MySQL's text protocol). */
+  /**
+   * Adds the row in `bytes` from `start` on: its columns as text, each after its length (MySQL's text protocol). The same
+   * buffer must have the same content in each call.
+   */
   add(bytes: Buffer, start: number): void;
   /** Adds a delete: a record with this key and no value. */
   remove(key: string): void;
@@ -40,8 +43,10 @@ export interface RowEncoder {
   release(batches: RecordBatch[]): void;
 }
 
-/** A kernel with more memory, which a very large row needed, is replaced, bytes. */
-const largeKernel = 4_000_000;
+/** A kernel with more memory, which a row of several megabytes needed, is replaced, bytes. */
+const largeKernel = 32_000_000;
+/** Bytes of a delete, at most, with the header of its batch. */
+const deleteBytes = 128;
 
 /** A batch that still grows. */
 interface Growing {
@@ -95,11 +100,12 @@ function openBatches(partitions: number, usual: number) {
 /**
  * Encodes rows as the same bytes that {@link rowToJson} and kafkajs would produce.
  *
- * Memory: the batches that were taken and not yet released, each up to `maxBytes` or one row.
+ * Memory: the batches that were taken and not yet released, each up to `maxBytes` or one row, and the kernel's, seven
+ * times the largest row and at least 200 kB.
  */
 export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: RowEncoderOptions): RowEncoder {
   const usual = requestRoom + maxBytes;
-  const batches = openBatches(partitions, usual);
+  const batches = openBatches(partitions, Math.max(usual, requestRoom + deleteBytes));
   /** The batch of the last record, and of all records in the kernel. */
   let last: Growing | undefined;
   const flush = () => {
@@ -152,7 +158,7 @@ export function rowEncoder({ columns, key, partitions, partitionOf, maxBytes }: 
       const partition = partitions === 1 ? 0 : partitionOf(removed, partitions);
       let batch = batchOf(partition);
       flush();
-      if (batch.end + removed.length + 40 > usual) {
+      if (batch.end + removed.length + 40 > usual && batch.rows > 0) {
         batches.seal(batch);
         batch = batchOf(partition);
       }

@@ -12,7 +12,10 @@ import { rowKernel } from "./row_kernel_bytes.ts";
 
 /** Writes rows as records into its memory, from which they are taken. */
 export interface RowKernel {
-  /** Reads the row in `bytes` from `start` on: its columns as text, each after its length (MySQL's text protocol). */
+  /**
+   * Reads the row in `bytes` from `start` on: its columns as text, each after its length (MySQL's text protocol). The same
+   * buffer must have the same content in each call.
+   */
   read(bytes: Buffer, start: number): void;
   /** The key of the row. */
   key(): string;
@@ -23,7 +26,7 @@ export interface RowKernel {
   /** Bytes of the records, and of the whole memory. */
   readonly length: number;
   readonly size: number;
-  /** Where the key of the last record begins and ends. */
+  /** Where the key of the last record begins and ends; call it directly after `append`. */
   readonly keyStart: number;
   readonly keyEnd: number;
   /** Moves the records into a buffer. */
@@ -48,12 +51,13 @@ interface Exports {
 
 /** Indexes of the words in the memory, as `row_kernel.wat` describes it, and of those in a column's entry. */
 const word = { columns: 0, key: 1, lastKey: 2, entries: 16 };
-const field = { name: 0, nullName: 2, isQuoted: 4, start: 5, length: 6, end: 8 };
-const entryOf = (column: number): number => word.entries + column * field.end;
+const field = { name: 0, nullName: 2, isQuoted: 4, start: 5, length: 6 };
+const entryWords = 8;
+const entryOf = (column: number): number => word.entries + column * entryWords;
 const pageBytes = 65_536;
 /** So many bytes may be read and written after a text. */
 const excess = 16;
-/** An escape makes six bytes of one; a record has some 40 bytes around its value. */
+/** An escape makes six bytes of one; a record has up to 43 bytes around its value, of which 20 are the key, a number. */
 const escapeBytes = 6;
 const recordBytes = 64;
 
@@ -103,7 +107,8 @@ function placeNames(space: Space, columns: Columns, keyEntry: number): number {
   for (const [i, { name, kind }] of columns.entries()) {
     const quoted = kind === "text" || kind === "datetime";
     const named = `${i === 0 ? "{" : ","}${JSON.stringify(name)}:`;
-    space.words.set([...place(quoted ? `${named}"` : named), ...place(`${named}null`), Number(quoted)], entryOf(i));
+    const entry = [...place(quoted ? `${named}"` : named), ...place(`${named}null`), Number(quoted)];
+    space.words.set(entry, entryOf(i)); // after place(), which may replace the words
   }
   return end;
 }
@@ -133,10 +138,10 @@ export function openKernel(columns: Columns, key: number, onFull: () => void): R
       if (row !== source) {
         if (rowsAt + row.length + excess > recordsAt) {
           onFull();
+          space.reserve(limit + row.length);
           limit += row.length;
           recordsAt += row.length;
           recordsEnd = recordsAt;
-          space.reserve(limit);
         }
         row.copy(space.bytes, rowsAt);
         source = row;
@@ -152,8 +157,8 @@ export function openKernel(columns: Columns, key: number, onFull: () => void): R
       if (recordsEnd + room > limit) {
         if (recordsEnd > recordsAt) onFull();
         if (recordsEnd + room > limit) {
+          space.reserve(recordsEnd + room);
           limit = recordsEnd + room;
-          space.reserve(limit);
         }
       }
       lastAt = recordsEnd;

@@ -1,20 +1,20 @@
 ;; Writes a MySQL row as a Kafka record whose value is JSON, 16 bytes at a time.
 ;;
-;; Memory: four words, then an entry for each column, then their names, the rows as received, and the records.
+;; Memory: some words, an entry for each column, the names of the columns, the rows as received, and the records.
 ;;   0   the number of columns
 ;;   4   the address of the key's entry
 ;;   8   the address of the key in the last record, set by `write`
+;;   16  the letters of short escapes, for the bytes from 8 to 13; 0 if there is none
 ;; An entry, from 64 on:
 ;;   0   the address and length of its name in JSON, with the colon and the opening quote
 ;;   8   the address and length of its name in JSON with null
 ;;   16  1 if the value is quoted
 ;;   20  the address and length of the value in the row, set by `scan`; the length of null is -1
 ;;
-;; Up to 15 bytes after a name or a text are read and written too, and then overwritten.
+;; Up to 16 bytes after a name or a text are read and written too, and then overwritten.
 (module
   (memory (export "memory") 1)
 
-  ;; The letters of short escapes, from byte 8 on; 0 if there is none.
   (data (i32.const 16) "btn\00fr")
 
   ;; Bytes of a number as a zigzag varint: 7 bits in each.
@@ -77,7 +77,7 @@
   (func $text (param $o i32) (param $p i32) (param $length i32) (result i32)
     (local $sixteen v128)
     (local $plain i32)
-    (loop $more
+    (loop $more (result i32)
       (local.set $sixteen (v128.load (local.get $p)))
       (v128.store (local.get $o) (local.get $sixteen))
       ;; How many bytes come before the first to escape.
@@ -101,8 +101,7 @@
           (local.set $o (call $escape (local.get $o) (i32.load8_u (local.get $p))))
           (local.set $p (i32.add (local.get $p) (i32.const 1)))
           (local.set $length (i32.sub (local.get $length) (i32.const 1)))))
-      (br $more))
-    (unreachable))
+      (br $more)))
 
   ;; Finds the columns of a row. Returns the bytes of its JSON if nothing must be escaped.
   (func (export "scan") (param $p i32) (result i32)
@@ -132,11 +131,10 @@
           (local.set $length (i32.and (i32.load (local.get $p)) (i32.const 0xffffff)))
           (local.set $p (i32.add (local.get $p) (i32.const 3)))
           (br $found))
-        (local.set $length (i32.load (local.get $p)))
+        (local.set $length (i32.load (local.get $p))) ;; no row has 4 GB
         (local.set $p (i32.add (local.get $p) (i32.const 8))))
       (if (i32.eq (local.get $length) (i32.const -1))
-        (then
-          (local.set $value (i32.add (local.get $value) (i32.load offset=12 (local.get $entry)))))
+        (then (local.set $value (i32.add (local.get $value) (i32.load offset=12 (local.get $entry)))))
         (else
           (local.set $quoted (i32.load offset=16 (local.get $entry)))
           (if (i32.eqz (local.get $quoted))
@@ -154,11 +152,10 @@
           (local.set $value
             (i32.add
               (i32.add (local.get $value) (local.get $length))
-              (i32.add (i32.load offset=4 (local.get $entry)) (local.get $quoted))))))
-      (i32.store offset=20 (local.get $entry) (local.get $p))
+              (i32.add (i32.load offset=4 (local.get $entry)) (local.get $quoted))))
+          (i32.store offset=20 (local.get $entry) (local.get $p))
+          (local.set $p (i32.add (local.get $p) (local.get $length)))))
       (i32.store offset=24 (local.get $entry) (local.get $length))
-      (if (i32.ne (local.get $length) (i32.const -1))
-        (then (local.set $p (i32.add (local.get $p) (local.get $length)))))
       (local.set $entry (i32.add (local.get $entry) (i32.const 32)))
       (br_if $column (i32.lt_u (local.get $entry) (local.get $end))))
     (local.get $value))

@@ -229,3 +229,32 @@ test("a row of more than 16 MB is a separate batch, also if every byte of it is 
     rows.map((row) => [row[1], rowToJson(columns, row)]),
   );
 });
+
+test("a table may have 1,000 columns with long names", () => {
+  const wide = Array.from({ length: 1_000 }, (_, i) => ({
+    name: `column ${i} é`.padEnd(60, "x"),
+    kind: "text" as const,
+  }));
+  const encoder = rowEncoder({ columns: wide, key: 999, partitions: 1, partitionOf, maxBytes: 1_000_000 });
+  const row: Row = wide.map((_, i) => (i % 7 === 0 ? null : String(i)));
+  encoder.add(packet(row), "before".length);
+  const [batch] = encoder.take();
+  assert.ok(batch?.value.includes(rowToJson(wide, row)));
+});
+
+test("a batch is never empty, however small the largest message may be", () => {
+  for (const maxBytes of [1, 60, 100, 130]) {
+    const encoder = rowEncoder({ columns, key: 1, partitions: 1, partitionOf, maxBytes });
+    for (const key of ["1", "2", "18446744073709551615"]) encoder.remove(key);
+    for (const key of ["3", "4"]) encoder.add(packet(["text", key, null, null, null]), "before".length);
+    encoder.remove("5");
+    const batches = encoder.take();
+    for (const { length, value } of batches) assert.ok(length === 1 || (length > 1 && value.length <= maxBytes));
+    assert.equal(
+      batches.reduce((sum, { length }) => sum + length, 0),
+      6,
+      `maxBytes ${maxBytes}`,
+    );
+    assert.equal(batches.at(-1)?.lastKey, "5");
+  }
+});
