@@ -10,7 +10,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { type BronzeFile, blockOfFile, landedOffsets, laterOffsets, messagesIn } from "../lake/bronze.ts";
 import { bronzeQuery } from "../lake/bronze_query.ts";
-import { literal, numbers, openDuckDb, parquet, parquetRows, quoted } from "../lake/duckdb.ts";
+import { isOutOfMemory, literal, numbers, openDuckDb, parquet, parquetRows, quoted } from "../lake/duckdb.ts";
 import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
@@ -135,7 +135,7 @@ async function cleanBatch(
     await free.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${await bronzeQuery(some)}`);
     const written = await write(free, `COPY (${clean}) TO ${literal(file)} (${parquet}, ${metadata})`).catch(
       (error: Error) => {
-        if (!outOfMemory.test(error.message)) throw error;
+        if (!isOutOfMemory(error)) throw error;
         others.push(...some);
         return 0;
       },
@@ -194,8 +194,6 @@ async function write(connection: DuckDBConnection, statement: string): Promise<n
   return rows;
 }
 
-const outOfMemory = /Out of Memory/i;
-
 /**
  * Inserts the result of a query over `bronze` into a table; returns the number of rows.
  *
@@ -210,7 +208,7 @@ async function insert(
     await connection.run(`CREATE OR REPLACE TEMP VIEW bronze AS ${bronze}`);
     return await write(connection, `INSERT INTO ${into} ${query}`);
   } catch (error) {
-    if (!outOfMemory.test((error as Error).message)) throw error;
+    if (!isOutOfMemory(error)) throw error;
   }
   // In a separate DuckDB instance, whose memory is not shared with other tables.
   return await oneAtATime(async () => {

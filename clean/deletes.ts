@@ -11,9 +11,10 @@
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { DuckDBConnection } from "@duckdb/node-api";
 import type { BronzeFile } from "../lake/bronze.ts";
 import { bronzeQuery } from "../lake/bronze_query.ts";
-import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
+import { isOutOfMemory, numbers, parquetRows, unpackedBytes, writeParquet } from "../lake/duckdb.ts";
 import { type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
 import { metadataClause, noState, notIn, sameOffsets } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
@@ -35,6 +36,29 @@ export const newestRows = (rows: string): string =>
   `SELECT * FROM (${rows}) ANTI JOIN (
     SELECT _partition, _offset FROM (SELECT ind, _posted_at, _partition, _offset FROM (${rows})) QUALIFY ${rank} > 1
   ) USING (_partition, _offset)`;
+
+/** A silver block with more bytes is not sorted: DuckDB would hold all of it in memory. */
+const sortableBytes = 64_000_000;
+
+/**
+ * Writes the rows of a block to a Parquet file, sorted by ind if memory suffices. Returns their number.
+ *
+ * @param before the file to replace, whose rows are among them
+ */
+export async function writeBlock(
+  connection: DuckDBConnection,
+  rows: string,
+  { before, ...options }: Parameters<typeof writeParquet>[2] & { before: string | undefined },
+): Promise<number> {
+  if (before === undefined || (await unpackedBytes(connection, before)) < sortableBytes) {
+    try {
+      return await writeParquet(connection, `${rows} ORDER BY ind`, options);
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+    }
+  }
+  return await writeParquet(connection, rows, options);
+}
 
 /** Reads the deletes of some bronze files into the temporary table `deleted`; returns their number. */
 export async function readDeletes({ table, connection }: TableRun, files: BronzeFile[]): Promise<number> {
@@ -109,15 +133,17 @@ export async function publishWithDeletes(
   );
   const rows = doubles === 0 ? both : newestRows(both);
   const winners = `SELECT * FROM (${rows}) AS one ANTI JOIN (${newest}) AS other
-    ON one.ind = other.ind AND ${isNewer("other", "one")}${losers === 0 ? "" : " ORDER BY ind"}`;
+    ON one.ind = other.ind AND ${isNewer("other", "one")}`;
   const superseded = state.superseded + losers;
   const isOther = deletesNew + touched > 0;
   const deletes = isOther ? applied : state.deletes;
   const temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
-  const [count = 0] = await numbers(
-    connection,
-    `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded, deletes })})`,
-  );
+  const metadata = metadataClause({ applied, superseded, deletes });
+  const to = { to: temporary, metadata };
+  const count =
+    losers === 0
+      ? await writeParquet(connection, winners, to)
+      : await writeBlock(connection, winners, { ...to, before: silver.has(name) ? path : undefined });
   await putInPlace(temporary, path);
   silver.set(name, { ...noState, rows: count, applied, superseded, deletes });
   run.signal.throwIfAborted();
@@ -133,11 +159,11 @@ async function publishDeletes(
   const name = blockName(block);
   await mkdir(paths(run.root).deletes(table), { recursive: true });
   const temporary = temporaryPath(run.lake, `deletes-${table}`, ".parquet");
-  const [rows = 0] = await numbers(
+  const rows = await writeParquet(
     connection,
-    `COPY (SELECT * FROM (${newest}) AS one ANTI JOIN (${parquetRows(path)}) AS other
-      ON one.ind = other.ind AND ${isNewer("other", "one")} ORDER BY ind)
-      TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied })})`,
+    `SELECT * FROM (${newest}) AS one ANTI JOIN (${parquetRows(path)}) AS other
+      ON one.ind = other.ind AND ${isNewer("other", "one")} ORDER BY ind`,
+    { to: temporary, metadata: metadataClause({ applied }) },
   );
   await putInPlace(temporary, deletesPath(at, name));
   at.deletes.set(name, { ...noState, rows, applied });

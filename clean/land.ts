@@ -17,7 +17,7 @@ import { retriable } from "../kafka/errors.ts";
 import { fetchOnce, unread } from "../kafka/fetch.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
-import { type BronzeFile, batchBytes, bronzeName, largeMessage } from "../lake/bronze.ts";
+import { type BronzeFile, batchBytes, bronzeName, largeMessage, weightOf } from "../lake/bronze.ts";
 import { type Offsets, paths, syncPath } from "../lake/files.ts";
 import { checkTopicId } from "../lake/owner.ts";
 import { blockOfKey } from "../lake/silver.ts";
@@ -165,7 +165,7 @@ async function land(
       },
     });
     for (const segment of current.values()) write(segment);
-    bytes = segments.reduce((sum, { written }) => sum + written, 0);
+    bytes = segments.reduce((sum, { written, messages }) => sum + weightOf(written, messages), 0);
     reading = unread(positions, endOffsets) > 0;
   }
   // Messages are fetched by topic name; the id shows which topic they are from.

@@ -6,12 +6,12 @@
 
 import { join } from "node:path";
 import { laterOffsets } from "../lake/bronze.ts";
-import { literal, numbers, parquet, parquetRows } from "../lake/duckdb.ts";
+import { numbers, parquetRows, unpackedBytes, writeParquet } from "../lake/duckdb.ts";
 import { fileSize, type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause, noState, notIn } from "../lake/footers.ts";
 import { checkLedger, type LedgerRow, ledgerRow, writeLedger } from "../lake/ledger.ts";
 import { blockName } from "../lake/silver.ts";
-import { newestRows, publishWithDeletes } from "./deletes.ts";
+import { newestRows, publishWithDeletes, writeBlock } from "./deletes.ts";
 import type { CleanRun, TableRun } from "./run.ts";
 
 /** Where the new rows of a block are: in a file of only this block, in the table `cleaned`, in both or in neither. */
@@ -49,18 +49,18 @@ export async function publishBlock(
   let rows = news;
   if (temporary === undefined || inTable || state || losers > 0) {
     temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
-    const winners = losers === 0 ? both : `${newestRows(both)} ORDER BY ind`;
-    [rows = 0] = await numbers(
-      connection,
-      `COPY (${winners}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied, superseded, deletes: beside })})`,
-    );
+    const metadata = metadataClause({ applied, superseded, deletes: beside });
+    const to = { to: temporary, metadata };
+    if (losers === 0) rows = await writeParquet(connection, both, to);
+    else rows = await writeBlock(connection, newestRows(both), { ...to, before: state && path });
   }
   await putInPlace(temporary, path);
   silver.set(name, { ...noState, rows, applied, superseded, deletes: beside });
 }
 
-/** A rejects file is appended to until it has this size in bytes. */
+/** A rejects file is appended to until it has this size in bytes, or this one before compression. */
 const rejectsBytes = 2_000_000;
+const rejectsUnpacked = 32_000_000;
 
 /** Adds the rows of `rejected` to the newest rejects file. Without rows, too, because it marks the batch as done. */
 export async function publishRejects(
@@ -70,7 +70,9 @@ export async function publishRejects(
   const newest = [...rejects.keys()].sort().at(-1);
   const folder = paths(run.root).rejects;
   const pathOf = (name: string) => join(folder, `${name}.parquet`);
-  const full = newest !== undefined && (await fileSize(pathOf(newest))) > rejectsBytes;
+  const isFull = async (path: string) =>
+    (await fileSize(path)) > rejectsBytes || (await unpackedBytes(connection, path)) > rejectsUnpacked;
+  const full = newest !== undefined && (await isFull(pathOf(newest)));
   const number = newest === undefined ? 0 : Number(newest.slice(table.length + 1)) + (full ? 1 : 0);
   const name = `${table}-${String(number).padStart(6, "0")}`;
   const before = rejects.get(name);
@@ -88,10 +90,8 @@ export async function publishRejects(
   const empty = `SELECT '' AS "table", 0::INT AS _partition, 0::BIGINT AS _offset, now() AS _posted_at, ''::BLOB AS key,
     '' AS reason, '' AS detail, ''::BLOB AS raw WHERE false`;
   const temporary = temporaryPath(run.lake, `rejects-${table}`, ".parquet");
-  const [rows = 0] = await numbers(
-    connection,
-    `COPY (${parts.join(" UNION ALL ") || empty}) TO ${literal(temporary)} (${parquet}, ${metadataClause({ applied: next, begun, reasons })})`,
-  );
+  const metadata = metadataClause({ applied: next, begun, reasons });
+  const rows = await writeParquet(connection, parts.join(" UNION ALL ") || empty, { to: temporary, metadata });
   await putInPlace(temporary, pathOf(name));
   rejects.set(name, { ...noState, rows, applied: next, begun, reasons });
 }

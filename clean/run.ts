@@ -11,7 +11,7 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { type Table, tableNames } from "../io.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
-import { type BronzeFile, batchBytes, listBronze } from "../lake/bronze.ts";
+import { type BronzeFile, batchBytes, listBronze, weightOf } from "../lake/bronze.ts";
 import { type Columns, checkColumns, silverColumns } from "../lake/columns.ts";
 import { openDuckDb } from "../lake/duckdb.ts";
 import { fileSize, names, paths } from "../lake/files.ts";
@@ -200,7 +200,7 @@ async function inBatches(files: BronzeFile[]): Promise<BronzeFile[][]> {
   const batches: BronzeFile[][] = [];
   let bytes = Number.POSITIVE_INFINITY;
   for (const file of files) {
-    const size = await fileSize(file.path);
+    const size = weightOf(await fileSize(file.path), file.messages);
     if (bytes + size > batchBytes) {
       batches.push([]);
       bytes = 0;

@@ -28,6 +28,9 @@ export const messagesIn = (files: BronzeFile[]): number => sum(files, (file) => 
 export const batchBytes = 192_000_000;
 /** A larger message gets a separate bronze file, so that lines in other files have a bound, bytes. */
 export const largeMessage = 4_000_000;
+/** What a file counts in a batch: a large message more than its bytes, because DuckDB holds several copies of it. */
+export const weightOf = (bytes: number, messages: number): number =>
+  messages === 1 && bytes > largeMessage ? 4 * bytes : bytes;
 
 /** The columns of a bronze line and their DuckDB types, as `bronzeLines` writes them. */
 export const bronzeColumns = {

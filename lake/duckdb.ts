@@ -23,8 +23,11 @@ export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"
 export const parquetRows = (files: string | string[]): string =>
   `SELECT * FROM read_parquet(${typeof files === "string" ? literal(files) : literals(files)}, hive_partitioning = false)`;
 
-/** COPY options for Parquet. The lowest level of zstd is a quarter faster than the default, for the same size. */
-export const parquet = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1";
+/**
+ * COPY options for Parquet. The lowest level of zstd is a quarter faster than the default, for the same size. A row group
+ * is bounded, because DuckDB holds several copies of it in memory: 65,536 rows may have gigabytes.
+ */
+export const parquet = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE_BYTES '64MB'";
 
 /** The memory limit of DuckDB; Node needs about 150 MB more. */
 const memoryLimit = "800MB";
@@ -57,4 +60,23 @@ const splitStatements = (sql: string): string[] =>
 export async function numbers(connection: DuckDBConnection, sql: string): Promise<number[]> {
   const rows = await connection.runAndReadAll(sql);
   return (rows.getRows()[0] ?? []).map(Number);
+}
+
+export const isOutOfMemory = (error: unknown): boolean => /Out of Memory/i.test((error as Error).message);
+
+/** Writes the rows of a query to a Parquet file; `metadata` is COPY's clause for it. Returns their number. */
+export async function writeParquet(
+  connection: DuckDBConnection,
+  rows: string,
+  { to, metadata }: { to: string; metadata: string },
+): Promise<number> {
+  const [count = 0] = await numbers(connection, `COPY (${rows}) TO ${literal(to)} (${parquet}, ${metadata})`);
+  return count;
+}
+
+/** The bytes of the columns of a Parquet file before compression. */
+export async function unpackedBytes(connection: DuckDBConnection, path: string): Promise<number> {
+  const sizes = `SELECT coalesce(sum(total_uncompressed_size), 0)::BIGINT FROM parquet_metadata(${literal(path)})`;
+  const [bytes = 0] = await numbers(connection, sizes);
+  return bytes;
 }

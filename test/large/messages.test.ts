@@ -1,11 +1,12 @@
 /** Cleaning messages of megabytes: without services, but slow. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { paths } from "../../lake/files.ts";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
 import { bigMessages } from "../support/messages.ts";
 import { cleanTable } from "../support/oracle.ts";
 import { sameList } from "../support/same_list.ts";
-import { temporaryFolder } from "../support/support.ts";
+import { query, temporaryFolder } from "../support/support.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -41,4 +42,37 @@ test("messages that need far more memory parsed than as text are cleaned in piec
     rejected: 0,
     reasons: {},
   });
+});
+
+test("rejects of 100 MB each are written to files that fit into memory", async () => {
+  const lake = `${folder.path}/rejects`;
+  const value = Buffer.alloc(100_000_000, "x");
+  const messages = [0, 1, 2, 3].map((offset) => ({ partition: 0, offset, postedAt: 1, key: null, value }));
+  const { ledger } = await makeLake(lake, { geo: messages });
+  assert.deepEqual([ledger[1]?.rejected, ledger[1]?.reasons], [4, { too_big: 4 }]);
+});
+
+test("a key block with more text than fits into memory takes new and updated rows", async () => {
+  const lake = `${folder.path}/wide`;
+  const country = Array.from({ length: 10 }, (_, i) => `${i}${"wide text ".repeat(6_000)}`);
+  const wide = (offset: number, ind: number, at: string) => ({
+    ...{ partition: 0, offset, postedAt: 1, key: Buffer.from(String(ind)) },
+    /** Made when needed: all of them are 900 MB. */
+    get value() {
+      const row = { ind, timestamp: at, latitude: 1, longitude: 2, country: country[ind % 10] };
+      return Buffer.from(JSON.stringify(row));
+    },
+  });
+  const rows = 15_000;
+  const messages = Array.from({ length: rows + 100 }, (_, i) =>
+    i < rows ? wide(i, i, "2020-01-01 00:00:00") : wide(i, 150 * (i - rows), "2021-01-01 00:00:00"),
+  );
+  const { ledger } = await makeLake(lake, { geo: messages });
+  assert.deepEqual([ledger[1]?.clean, ledger[1]?.superseded, ledger[1]?.rejected], [rows, 100, 0]);
+  const [found] = await query(
+    `SELECT count(DISTINCT ind) AS rows, count(*) FILTER (year(timestamp) = 2021 AND ind % 150 = 0) AS updated,
+      count(*) FILTER (length(country) <> 60000) AS other
+      FROM read_parquet('${paths(lake).silver("geo")}/*.parquet', hive_partitioning = false)`,
+  );
+  assert.deepEqual(found && Object.values(found).map(Number), [rows, 100, 0]);
 });
