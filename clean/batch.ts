@@ -10,7 +10,16 @@ import type { DuckDBConnection } from "@duckdb/node-api";
 import pLimit from "p-limit";
 import { type BronzeFile, blockOfFile, landedOffsets, laterOffsets, messagesIn } from "../lake/bronze.ts";
 import { bronzeQuery } from "../lake/bronze_query.ts";
-import { isOutOfMemory, literal, numbers, openDuckDb, parquet, parquetRows, quoted } from "../lake/duckdb.ts";
+import {
+  isOutOfMemory,
+  literal,
+  memoryLimit,
+  numbers,
+  openDuckDb,
+  parquet,
+  parquetRows,
+  quoted,
+} from "../lake/duckdb.ts";
 import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
@@ -61,6 +70,12 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
     }
     run.signal.throwIfAborted();
     await publishRejects(at, { next, begun, rejected });
+  } catch (error) {
+    if (!isOutOfMemory(error)) throw error;
+    throw new Error(
+      `Cannot clean "${table}": rows of several megabytes with neighbouring keys need more than the ${memoryLimit} of memory that DuckDB may use; nothing is lost: shorten them, or clean with Spark`,
+      { cause: error },
+    );
   } finally {
     await connection.run(
       "DROP TABLE IF EXISTS cleaned; DROP TABLE IF EXISTS deleted; DROP TABLE IF EXISTS candidates; DROP TABLE IF EXISTS rejected",

@@ -30,7 +30,7 @@ export const parquetRows = (files: string | string[]): string =>
 export const parquet = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE_BYTES '64MB'";
 
 /** The memory limit of DuckDB; Node needs about 150 MB more. */
-const memoryLimit = "800MB";
+export const memoryLimit = "800MB";
 
 /** Opens an in-memory DuckDB with the prelude and bounded memory that spills into the lake's tmp folder. */
 export async function openDuckDb(lake: string, settings: Record<string, string> = {}): Promise<DuckDBInstance> {

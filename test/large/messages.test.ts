@@ -1,5 +1,6 @@
 /** Cleaning messages of megabytes: without services, but slow. */
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
 import { paths } from "../../lake/files.ts";
 import { makeLake, readRejects, readSilver } from "../support/lake_of.ts";
@@ -75,4 +76,21 @@ test("a key block with more text than fits into memory takes new and updated row
       FROM read_parquet('${paths(lake).silver("geo")}/*.parquet', hive_partitioning = false)`,
   );
   assert.deepEqual(found && Object.values(found).map(Number), [rows, 100, 0]);
+});
+
+test("rows that need more memory than there is end clean with what to do", async () => {
+  const value = (ind: number) => {
+    const country = randomBytes(6_000_000).toString("base64");
+    return Buffer.from(JSON.stringify({ ind, timestamp: null, latitude: 1, longitude: 2, country }));
+  };
+  const messages = Array.from({ length: 100 }, (_, offset) => ({
+    ...{ partition: 0, offset, postedAt: 1, key: null },
+    get value() {
+      return value(offset);
+    },
+  }));
+  await assert.rejects(
+    makeLake(`${folder.path}/limit`, { geo: messages }),
+    /Cannot clean "geo": rows of several megabytes/,
+  );
 });
