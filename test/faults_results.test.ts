@@ -23,6 +23,10 @@ test("results are kept from run to run, and those of other code are dropped, all
     writeFileSync(file, readFileSync(file, "utf8").replaceAll(/"inputs": "\w+"/g, '"inputs": "other"'));
     const touched = openResults(file, { seed: 8, touched: ["stop"] });
     assert.deepEqual([touched.tallyOf("stop").hits, touched.tallyOf("proxy").hits], [0, 3]);
+    touched.add("stop", { ...newTally(), rounds: 1, hits: 1 });
+    const third = openResults(file, { seed: 8 });
+    assert.deepEqual([third.tallyOf("stop").hits, third.tallyOf("proxy").hits], [1, 3]);
+    writeFileSync(file, readFileSync(file, "utf8").replaceAll(/"inputs": "\w+"/g, '"inputs": "other"'));
     assert.equal(openResults(file, { seed: 8 }).tallyOf("proxy").hits, 0);
   } finally {
     await folder.remove();

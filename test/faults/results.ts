@@ -97,8 +97,11 @@ export function openResults(file: string, { seed, touched }: { seed: number; tou
   const inputs = hashOfCode();
   const isChanged = git("status", "--porcelain", "--", ...code) !== "";
   const commit = `${git("rev-parse", "--short", "HEAD").trim()}${isChanged ? " with changes" : ""}`;
-  for (const [name, kept] of Object.entries(results.faults))
-    if (kept.inputs !== inputs && (!touched || touched.includes(name))) delete results.faults[name];
+  for (const [name, kept] of Object.entries(results.faults)) {
+    if (kept.inputs === inputs) continue;
+    if (!touched || touched.includes(name)) delete results.faults[name];
+    else kept.inputs = inputs; // kept by the next run too
+  }
   return {
     seed: results.seed,
     tallyOf: (name) => ({ ...newTally(), ...results.faults[name]?.tally }),
