@@ -47,20 +47,25 @@ test("messages that need far more memory parsed than as text are cleaned in piec
 
 test("rejects of 100 MB each are written to files that fit into memory", async () => {
   const lake = `${folder.path}/rejects`;
-  const value = Buffer.alloc(100_000_000, "x");
-  const messages = [0, 1, 2, 3].map((offset) => ({ partition: 0, offset, postedAt: 1, key: null, value }));
+  // Made when needed, and each of another letter: Parquet would store equal ones once.
+  const messages = Array.from("abcdef", (letter, offset) => ({
+    ...{ partition: 0, offset, postedAt: 1, key: null },
+    get value() {
+      return Buffer.alloc(100_000_000, letter);
+    },
+  }));
   const { ledger } = await makeLake(lake, { geo: messages });
-  assert.deepEqual([ledger[1]?.rejected, ledger[1]?.reasons], [4, { too_big: 4 }]);
+  assert.deepEqual([ledger[1]?.rejected, ledger[1]?.reasons], [6, { too_big: 6 }]);
 });
 
 test("a key block with more text than fits into memory takes new and updated rows", async () => {
   const lake = `${folder.path}/wide`;
-  const country = Array.from({ length: 10 }, (_, i) => `${i}${"wide text ".repeat(6_000)}`);
+  const text = "wide text ".repeat(6_000);
   const wide = (offset: number, ind: number, at: string) => ({
     ...{ partition: 0, offset, postedAt: 1, key: Buffer.from(String(ind)) },
-    /** Made when needed: all of them are 900 MB. */
+    /** Made when needed, because all of them are 900 MB; different, because Parquet would store equal ones once. */
     get value() {
-      const row = { ind, timestamp: at, latitude: 1, longitude: 2, country: country[ind % 10] };
+      const row = { ind, timestamp: at, latitude: 1, longitude: 2, country: `${String(ind).padStart(5, "0")}${text}` };
       return Buffer.from(JSON.stringify(row));
     },
   });
@@ -72,7 +77,7 @@ test("a key block with more text than fits into memory takes new and updated row
   assert.deepEqual([ledger[1]?.clean, ledger[1]?.superseded, ledger[1]?.rejected], [rows, 100, 0]);
   const [found] = await query(
     `SELECT count(DISTINCT ind) AS rows, count(*) FILTER (year(timestamp) = 2021 AND ind % 150 = 0) AS updated,
-      count(*) FILTER (length(country) <> 60000) AS other
+      count(*) FILTER (length(country) <> 60004) AS other
       FROM read_parquet('${paths(lake).silver("geo")}/*.parquet', hive_partitioning = false)`,
   );
   assert.deepEqual(found && Object.values(found).map(Number), [rows, 100, 0]);
