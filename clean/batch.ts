@@ -73,7 +73,7 @@ export async function applyBatch(at: TableRun, files: BronzeFile[]): Promise<voi
   } catch (error) {
     if (!isOutOfMemory(error)) throw error;
     throw new Error(
-      `Cannot clean "${table}": rows of several megabytes with neighbouring keys need more than the ${memoryLimit} of memory that DuckDB may use; nothing is lost: shorten them, or clean with Spark`,
+      `Cannot clean "${table}": its rows need more than the ${memoryLimit} of memory that DuckDB may use; nothing is lost: shorten rows of several megabytes, simplify sql/clean_${table}.sql if you edited it, or clean with Spark`,
       { cause: error },
     );
   } finally {

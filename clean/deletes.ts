@@ -14,7 +14,7 @@ import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
 import type { BronzeFile } from "../lake/bronze.ts";
 import { bronzeQuery } from "../lake/bronze_query.ts";
-import { isOutOfMemory, numbers, parquetRows, unpackedBytes, writeParquet } from "../lake/duckdb.ts";
+import { isOutOfMemory, numbers, parquetRows, writeParquet } from "../lake/duckdb.ts";
 import { type Offsets, paths, putInPlace, temporaryPath } from "../lake/files.ts";
 import { metadataClause, noState, notIn, sameOffsets } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
@@ -37,27 +37,23 @@ export const newestRows = (rows: string): string =>
     SELECT _partition, _offset FROM (SELECT ind, _posted_at, _partition, _offset FROM (${rows})) QUALIFY ${rank} > 1
   ) USING (_partition, _offset)`;
 
-/** A silver block with more bytes is not sorted: DuckDB would hold all of it in memory. */
-const sortableBytes = 64_000_000;
-
 /**
- * Writes the rows of a block to a Parquet file, sorted by ind if memory suffices. Returns their number.
- *
- * @param before the file to replace, whose rows are among them
+ * Writes the rows of a block to a Parquet file; returns their number. They are sorted by ind if they come from a join,
+ * which mixes them, and if memory suffices: DuckDB holds all rows that it sorts.
  */
 export async function writeBlock(
   connection: DuckDBConnection,
   rows: string,
-  { before, ...options }: Parameters<typeof writeParquet>[2] & { before: string | undefined },
+  { joined, ...to }: Parameters<typeof writeParquet>[2] & { joined: boolean },
 ): Promise<number> {
-  if (before === undefined || (await unpackedBytes(connection, before)) < sortableBytes) {
+  if (joined) {
     try {
-      return await writeParquet(connection, `${rows} ORDER BY ind`, options);
+      return await writeParquet(connection, `${rows} ORDER BY ind`, to);
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
     }
   }
-  return await writeParquet(connection, rows, options);
+  return await writeParquet(connection, rows, to);
 }
 
 /** Reads the deletes of some bronze files into the temporary table `deleted`; returns their number. */
@@ -139,11 +135,7 @@ export async function publishWithDeletes(
   const deletes = isOther ? applied : state.deletes;
   const temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
   const metadata = metadataClause({ applied, superseded, deletes });
-  const to = { to: temporary, metadata };
-  const count =
-    losers === 0
-      ? await writeParquet(connection, winners, to)
-      : await writeBlock(connection, winners, { ...to, before: silver.has(name) ? path : undefined });
+  const count = await writeBlock(connection, winners, { to: temporary, metadata, joined: losers > 0 });
   await putInPlace(temporary, path);
   silver.set(name, { ...noState, rows: count, applied, superseded, deletes });
   run.signal.throwIfAborted();

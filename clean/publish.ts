@@ -50,15 +50,17 @@ export async function publishBlock(
   if (temporary === undefined || inTable || state || losers > 0) {
     temporary = temporaryPath(run.lake, `silver-${table}`, ".parquet");
     const metadata = metadataClause({ applied, superseded, deletes: beside });
-    const to = { to: temporary, metadata };
-    if (losers === 0) rows = await writeParquet(connection, both, to);
-    else rows = await writeBlock(connection, newestRows(both), { ...to, before: state && path });
+    const joined = losers > 0;
+    rows = await writeBlock(connection, joined ? newestRows(both) : both, { to: temporary, metadata, joined });
   }
   await putInPlace(temporary, path);
   silver.set(name, { ...noState, rows, applied, superseded, deletes: beside });
 }
 
-/** A rejects file is appended to until it has this size in bytes, or this one before compression. */
+/**
+ * A rejects file is appended to until it has this size in bytes, or this one before compression: each batch with rejects
+ * rewrites it, and 100 MB of one letter are a few kB in the file.
+ */
 const rejectsBytes = 2_000_000;
 const rejectsUnpacked = 32_000_000;
 

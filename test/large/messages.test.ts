@@ -45,17 +45,21 @@ test("messages that need far more memory parsed than as text are cleaned in piec
   });
 });
 
-test("rejects of 100 MB each are written to files that fit into memory", async () => {
+test("rejects of 90 and 100 MB are cleaned one by one, and none is written again with the next", async () => {
   const lake = `${folder.path}/rejects`;
   // Made when needed, and each of another letter: Parquet would store equal ones once.
   const messages = Array.from("abcdef", (letter, offset) => ({
     ...{ partition: 0, offset, postedAt: 1, key: null },
     get value() {
-      return Buffer.alloc(100_000_000, letter);
+      return Buffer.alloc(offset < 2 ? 90_000_000 : 100_000_000, letter);
     },
   }));
   const { ledger } = await makeLake(lake, { geo: messages });
   assert.deepEqual([ledger[1]?.rejected, ledger[1]?.reasons], [6, { too_big: 6 }]);
+  const files = await query(
+    `SELECT count(*)::INT AS rows FROM read_parquet('${paths(lake).rejects}/*.parquet') WHERE "table" = 'geo' GROUP BY filename`,
+  );
+  assert.deepEqual(files, Array(6).fill({ rows: 1 }));
 });
 
 test("a key block with more text than fits into memory takes new and updated rows", async () => {
@@ -96,6 +100,6 @@ test("rows that need more memory than there is end clean with what to do", async
   }));
   await assert.rejects(
     makeLake(`${folder.path}/limit`, { geo: messages }),
-    /Cannot clean "geo": rows of several megabytes/,
+    /Cannot clean "geo": its rows need more than the 800MB of memory/,
   );
 });
