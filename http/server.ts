@@ -70,6 +70,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     forceCloseConnections: "idle",
     http: { maxHeaderSize: 16_384, headersTimeout: bounds.headMs, connectionsCheckingInterval: 1_000 },
     routerOptions: { maxParamLength: 300 },
+    frameworkErrors: answerError, // for paths that are no URL
   });
   const hardStop = new AbortController();
   const stopping = new Error("The server stops");

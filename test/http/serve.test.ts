@@ -148,6 +148,7 @@ test("an invalid request is refused with its reason, and nothing of it is stored
     [typed("/login", "text/plain"), 415, /must be application\/json, not "text\/plain"$/],
     [ask("/send-data", { method: "PUT" }), 405, /accepts only POST/],
     [ask("/nothing"), 404, /no GET \/nothing/],
+    [ask("/%zz"), 400, /'\/%zz' is not a valid url/],
     [produce("api.pins", { records: [{ value: {} }] }), 404, /not found/, 40401],
     [produce("pin", {}), 422, /"records" must be a list/, 422],
     [produce("pin", { records: [] }), 422, /"records" is empty/, 422],
