@@ -21,14 +21,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames } from "../../io.ts";
 import { paths } from "../../lake/files.ts";
 import { foreignMessage, others, type Sandbox, type Step, type Work } from "./sandbox.ts";
-import type { Fault, Round } from "./strikes.ts";
+import { type Fault, moment, type Round } from "./strikes.ts";
 
-/** Posts messages of another producer to all three topics: `count` clean ones and one bad one. */
-async function postOthers(round: Round, sandbox: Sandbox, count: number): Promise<void> {
+/** Posts messages of another producer to topics: `count` clean ones and one bad one each. */
+async function postOthers(
+  round: Round,
+  sandbox: Sandbox,
+  count: number,
+  to: readonly Table[] = tableNames,
+): Promise<void> {
   sandbox.isForeign = (key) => key?.startsWith("other ") ?? true;
   const producer = others(round.services).producer({ allowAutoTopicCreation: false });
   await producer.connect();
-  for (const table of tableNames) {
+  for (const table of to) {
     const messages = Array.from({ length: count }, (_, i) => foreignMessage(table, i));
     await producer.send({
       topic: `${sandbox.prefix}.${table}`,
@@ -152,9 +157,11 @@ export const publishing: Record<string, Fault> = {
   "two-posts": {
     text: "two concurrent posts of the same tables",
     async round(round) {
-      const sandbox = await round.sandbox();
-      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, sandbox, ["post"]);
-      await round.finish(sandbox);
+      for (let i = 0; i < (round.short ? 1 : 3); i++) {
+        const sandbox = await round.sandbox({ rows: round.between(10_000, 30_000) });
+        await twoAtOnce(round, sandbox, ["post"]);
+        await round.finish(sandbox);
+      }
     },
   },
 
@@ -163,8 +170,11 @@ export const publishing: Record<string, Fault> = {
     async round(round) {
       const sandbox = await round.sandbox({ rows: round.between(10_000, 30_000) });
       await sandbox.go(["post"]);
-      for (let i = 0; i < (round.short ? 1 : 3); i++) await twoAtOnce(round, sandbox, ["clean"]);
-      await round.finish(sandbox);
+      for (let i = 0; i < (round.short ? 1 : 3); i++) {
+        const lake = i === 0 ? sandbox : sandbox.twin(`lake-${i}`, "empty");
+        await twoAtOnce(round, lake, ["clean"]);
+        await round.finishLake(lake);
+      }
     },
   },
 
@@ -203,34 +213,37 @@ export const publishing: Record<string, Fault> = {
     async round(round) {
       const sandbox = await smallSandbox(round);
       await sandbox.go(["post"]);
-      const table = round.pick(tableNames);
-      const topic = `${sandbox.prefix}.${table}`;
-      const work = sandbox.run(["clean", "--follow"]);
-      await work.until(/^renamed .*ledger\.parquet$/);
       const admin = others(round.services).admin();
       await admin.connect();
-      const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
-      await admin.deleteTopics({ topics: [topic] });
-      // The broker may not have deleted the old topic yet.
-      for (let tries = 0; ; tries++) {
-        try {
-          await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
-          break;
-        } catch (error) {
-          if (tries === 500) throw error;
-          await sleep(20);
+      for (const table of round.short ? [round.pick(tableNames)] : tableNames) {
+        const topic = `${sandbox.prefix}.${table}`;
+        const lake = table === tableNames[0] ? sandbox : sandbox.twin(table, "empty");
+        const work = lake.run(["clean", "--follow"]);
+        await work.until(/^renamed .*ledger\.parquet$/);
+        await moment(round, 1_000);
+        const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
+        await admin.deleteTopics({ topics: [topic] });
+        // The broker may not have deleted the old topic yet.
+        for (let tries = 0; ; tries++) {
+          try {
+            await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
+            break;
+          } catch (error) {
+            if (tries === 500) throw error;
+            await sleep(20);
+          }
         }
+        await postOthers(round, sandbox, 50, [table]);
+        await Promise.race([work.done, sleep(30_000)]);
+        work.kill("SIGKILL");
+        const { code, stderr } = await work.done;
+        const said = stderr.trim().split("\n").at(-1) ?? "";
+        const named = code === 1 && /^Error: Topic ".*" was recreated: /.test(said);
+        round.hit(`topic of ${table} made again`, named ? `clean --follow, which ended, saying: ${said}` : undefined);
+        if (!named) round.wrong(`clean --follow ended with ${code}: ${said}`);
+        if (readBronze(lake, table).includes("\tother ")) round.wrong("A message of the new topic was landed");
       }
       await admin.disconnect();
-      await postOthers(round, sandbox, 50);
-      await Promise.race([work.done, sleep(30_000)]);
-      work.kill("SIGKILL");
-      const { code, stderr } = await work.done;
-      const said = stderr.trim().split("\n").at(-1) ?? "";
-      const named = code === 1 && /^Error: Topic ".*" was recreated: /.test(said);
-      round.hit(`topic of ${table} made again`, named ? `clean --follow, which ended, saying: ${said}` : undefined);
-      if (!named) round.wrong(`clean --follow ended with ${code}: ${said}`);
-      if (readBronze(sandbox, table).includes("\tother ")) round.wrong("A message of the new topic was landed");
     },
   },
 

@@ -287,8 +287,9 @@ export const strikes: Record<string, Fault> = {
     text: "the broker's response is lost after the request was executed (commit, send, begin, fence)",
     async round(round) {
       const { proxy } = round.services;
-      const sandbox = await round.sandbox({ rows: round.between(15_000, 35_000) });
-      for (let i = 0; i < round.times(2); i++) {
+      const sandbox = await round.sandbox();
+      const work = sandbox.run(["post"]);
+      for (let i = 0; i < round.times(6); i++) {
         const request = round.pick<RequestName>([
           "EndTxn",
           "EndTxn",
@@ -296,13 +297,13 @@ export const strikes: Record<string, Fault> = {
           "AddPartitionsToTxn",
           "InitProducerId",
         ]);
-        const nth = round.between(1, request === "InitProducerId" ? 3 : 10);
-        const work = sandbox.run(["post"]);
+        // Each table requests a producer id when it begins, and again after each lost answer.
+        const nth = round.between(1, request === "InitProducerId" && i > 0 ? 1 : 3);
         const lost = proxy.loseAnswer(request, nth, "cut");
-        const struck = await Promise.race([lost.then(() => true), work.done.then(() => false)]);
-        if (struck) await round.strike(`answer ${nth} to ${request} (API ${requests[request]}) lost`, [work], () => {});
-        await endedWell(round, work);
+        if (await Promise.race([lost.then(() => false), work.done.then(() => true)])) break;
+        await round.strike(`answer ${nth} to ${request} (API ${requests[request]}) lost`, [work], () => {});
       }
+      await endedWell(round, work);
       await round.finish(sandbox);
     },
   },
