@@ -29,6 +29,7 @@ export async function explore(context: Context, { mysql }: Connections): Promise
     for (const table of tableNames) {
       if (table !== "pin") sources.set(table, await inspectTable(db, mysql.database, table));
     }
+    for (const { warnings } of sources.values()) for (const text of warnings) terminal.warn(text);
     const profiles = context.index === undefined ? await profileAll(context.lake, db, [...sources.values()]) : [];
     if (!isJson) for (const profile of profiles) terminal.print(`${formatProfile(profile)}\n`);
     const json = await showPost(db, { index, sources, terminal, isJson });

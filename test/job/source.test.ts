@@ -140,6 +140,8 @@ test("columns that JSON cannot hold are left out with a warning, and names in an
   assert.equal((await rowOf("pin", "7")).title, "new");
   const emulated = ok(await run(["emulate", "--limit", "1", ...args.slice(1)]));
   assert.match(emulated.stderr, /Warning: Column "Photo" of "pinterest_data" is not posted: /);
+  const explored = ok(await run(["explore", "--index", "7", ...args.slice(1)]));
+  assert.match(explored.stderr, /Warning: Column "Photo" of "pinterest_data" is not posted: /);
   await db.query("ALTER TABLE pinterest_odd.pinterest_data MODIFY category BLOB");
   const refused = await run(args);
   assert.equal(refused.code, 2);
