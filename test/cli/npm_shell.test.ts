@@ -1,7 +1,7 @@
 /** SIGTERM to `npx` or `npm start`, which run the program in a shell. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { readdir, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -48,11 +48,12 @@ test("a server under nohup outlives the shell that started it", { skip }, async 
     pid = Number(text);
   });
   await new Promise((resolve) => child.once("exit", resolve));
-  let descendants: number[] = [];
-  for (let tries = 0; tries < 100 && descendants.length < 3; tries++) {
-    await sleep(100);
-    descendants = await descendantsOf(pid);
-  }
+  // Before that the program does not handle signals yet.
+  const isListening = async () =>
+    /Listening on /.test(await readFile(join(folder.path, "log"), "utf8").catch(() => ""));
+  for (let tries = 0; tries < 600 && !(await isListening()); tries++) await sleep(100);
+  const descendants = await descendantsOf(pid);
+  assert.ok(descendants.length >= 3, `${descendants}`); // a shell, tsx and the program
   await sleep(3_000);
   assert.deepEqual(
     await Promise.all([pid, ...descendants].map(runs)),
