@@ -103,10 +103,15 @@ export async function endFollow(round: Round, work: Work): Promise<void> {
   if (Date.now() - since > 3_500) round.wrong(`"${work.command}" took ${Date.now() - since} ms to stop`);
 }
 
+/** For commands that meet several outages in a row, which on a busy machine take longer than the usual 60 s. */
+const wait = ["--wait", "300"];
+const patientPost = ["post", ...wait];
+const patientFollow = ["clean", "--follow", ...wait];
+
 /** Runs post with `clean --follow` beside it, and injects faults while either works. */
 export async function whileBusy(round: Round, sandbox: Sandbox, bad: (works: Work[]) => Promise<void>): Promise<void> {
-  const follow = sandbox.run(["clean", "--follow"]);
-  const post = sandbox.run(["post"]);
+  const follow = sandbox.run(patientFollow);
+  const post = sandbox.run(patientPost);
   await post.until(/./);
   await bad([post, follow]);
   await endedWell(round, post);
@@ -115,7 +120,7 @@ export async function whileBusy(round: Round, sandbox: Sandbox, bad: (works: Wor
 
 /** Runs post alone, and injects faults while it works. */
 async function whilePosting(round: Round, sandbox: Sandbox, bad: (post: Work) => Promise<void>): Promise<void> {
-  const post = sandbox.run(["post"]);
+  const post = sandbox.run(patientPost);
   await post.until(/./);
   await bad(post);
   await endedWell(round, post);
@@ -512,8 +517,8 @@ export const strikes: Record<string, Fault> = {
     async round(round) {
       const { broker, database, proxy } = round.services;
       const sandbox = await round.sandbox();
-      let post = sandbox.run(["post"]);
-      let follow = sandbox.run(["clean", "--follow"]);
+      let post = sandbox.run(patientPost);
+      let follow = sandbox.run(patientFollow);
       await post.until(/./);
       for (let i = 0; i < round.times(8); i++) {
         await moment(round, 1_500);
@@ -522,11 +527,11 @@ export const strikes: Record<string, Fault> = {
         if (what === "post") {
           await round.strike("SIGKILL of post", [post], () => post.kill("SIGKILL"));
           await post.done;
-          post = sandbox.run(["post"]);
+          post = sandbox.run(patientPost);
         } else if (what === "follow") {
           await round.strike("SIGKILL of clean --follow", [follow], () => follow.kill("SIGKILL"));
           await follow.done;
-          follow = sandbox.run(["clean", "--follow"]);
+          follow = sandbox.run(patientFollow);
         } else if (what === "cut") {
           await round.strike("all connections cut", works, () => proxy.cut());
         } else if (what === "slow") {
