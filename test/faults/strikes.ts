@@ -5,6 +5,7 @@
  * @module
  */
 
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Table, tableNames, tables } from "../../io.ts";
 import type { Service } from "../support/bare_services.ts";
@@ -90,6 +91,22 @@ async function killAgain(
   }
 }
 
+const tick = 20;
+const ticks = monitorEventLoopDelay({ resolution: tick });
+ticks.enable();
+/** How long this process was blocked in all, ms: another round may compare a million messages. */
+const blocked = () => (ticks.count > 0 ? ticks.count * (ticks.mean / 1e6 - tick) : 0);
+
+/** Measures time in ms, without the time in which this process was blocked. */
+function watchTime(): () => Promise<number> {
+  const [since, before] = [Date.now(), blocked()];
+  return async () => {
+    const took = Date.now() - since;
+    await sleep(2 * tick); // until the last pause is counted
+    return Math.round(took - Math.max(0, blocked() - before));
+  };
+}
+
 /** Stops a command that follows, and checks that it stops quickly. */
 export async function endFollow(round: Round, work: Work): Promise<void> {
   if (work.over()) {
@@ -97,10 +114,11 @@ export async function endFollow(round: Round, work: Work): Promise<void> {
     return round.wrong(`"${work.command}" ended unexpectedly with ${code ?? signal}: ${stderr.slice(-300)}`);
   }
   await work.said(/Using .*Kafka/); // before that it does not handle signals yet
-  const since = Date.now();
+  const time = watchTime();
   work.kill("SIGTERM");
   await endedWell(round, work, [143]);
-  if (Date.now() - since > 3_500) round.wrong(`"${work.command}" took ${Date.now() - since} ms to stop`);
+  const took = await time();
+  if (took > 3_500) round.wrong(`"${work.command}" took ${took} ms to stop`);
 }
 
 /** For commands that meet several outages in a row, which on a busy machine take longer than the usual 60 s. */
@@ -461,7 +479,7 @@ export const strikes: Record<string, Fault> = {
         if (work.over()) continue;
         const signal = round.pick(["SIGINT", "SIGTERM"] as const);
         const twice = round.random() < 0.3;
-        const since = Date.now();
+        const time = watchTime();
         await round.strike(`${signal}${twice ? " twice" : ""}`, [work], async () => {
           work.kill(signal);
           if (!twice) return;
@@ -469,7 +487,7 @@ export const strikes: Record<string, Fault> = {
           work.kill(signal);
         });
         const { code, signal: killedBy, stderr } = await work.done;
-        const took = Date.now() - since;
+        const took = await time();
         const wanted = signal === "SIGINT" ? 130 : 143;
         // While Node exits, it has no handlers: the second signal then kills it, which a shell reports as the same code.
         const cutShort = twice && killedBy === signal;
