@@ -26,7 +26,16 @@ async function send(round: Round, topic: string, messages: Messages): Promise<vo
   let some: Messages = [];
   let bytes = 0;
   const flush = async () => {
-    if (some.length > 0) await producer.send({ topic, messages: some as { key: Buffer; value: Buffer }[] });
+    // A broker with little memory may refuse 100 MB when it still has the last ones.
+    for (let tries = 1; some.length > 0; tries++) {
+      try {
+        await producer.send({ topic, messages: some as { key: Buffer; value: Buffer }[] });
+        break;
+      } catch (error) {
+        if (tries === 5) throw error;
+        await sleep(2_000);
+      }
+    }
     [some, bytes] = [[], 0];
   };
   for (const message of messages) {
