@@ -26,7 +26,7 @@ async function send(round: Round, topic: string, messages: Messages): Promise<vo
   let some: Messages = [];
   let bytes = 0;
   const flush = async () => {
-    // A broker with little memory may refuse 100 MB when it still has the last ones.
+    // The broker answered 100 MB with an unknown error once.
     for (let tries = 1; some.length > 0; tries++) {
       try {
         await producer.send({ topic, messages: some as { key: Buffer; value: Buffer }[] });
