@@ -173,8 +173,9 @@ export const publishing: Record<string, Fault> = {
       for (let i = 0; i < (round.short ? 1 : 3); i++) {
         const lake = i === 0 ? sandbox : sandbox.twin(`lake-${i}`, "empty");
         await twoAtOnce(round, lake, ["clean"]);
-        await round.finishLake(lake);
+        if (lake !== sandbox) await round.finishLake(lake);
       }
+      await round.finish(sandbox);
     },
   },
 
@@ -221,18 +222,7 @@ export const publishing: Record<string, Fault> = {
         const work = lake.run(["clean", "--follow"]);
         await work.until(/^renamed .*ledger\.parquet$/);
         await moment(round, 1_000);
-        const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
-        await admin.deleteTopics({ topics: [topic] });
-        // The broker may not have deleted the old topic yet.
-        for (let tries = 0; ; tries++) {
-          try {
-            await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
-            break;
-          } catch (error) {
-            if (tries === 500) throw error;
-            await sleep(20);
-          }
-        }
+        await recreateTopic(admin, topic);
         await postOthers(round, sandbox, 50, [table]);
         await Promise.race([work.done, sleep(30_000)]);
         work.kill("SIGKILL");
@@ -357,6 +347,22 @@ export const publishing: Record<string, Fault> = {
     },
   },
 };
+
+/** Deletes a topic, and creates it again with as many partitions. */
+async function recreateTopic(admin: ReturnType<ReturnType<typeof others>["admin"]>, topic: string): Promise<void> {
+  const [{ partitions } = { partitions: [] }] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
+  await admin.deleteTopics({ topics: [topic] });
+  // The broker may not have deleted the old topic yet.
+  for (let tries = 0; ; tries++) {
+    try {
+      await admin.createTopics({ topics: [{ topic, numPartitions: partitions.length }] });
+      return;
+    } catch (error) {
+      if (tries === 500) throw error;
+      await sleep(20);
+    }
+  }
+}
 
 /** All bronze of a table as text. */
 const readBronze = ({ lake }: Sandbox, table: Table): string =>
