@@ -6,6 +6,8 @@
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isTransientKafka } from "../../kafka/errors.ts";
+import { retry } from "../../runtime/retry.ts";
 import { foreignMessage, others, type Sandbox, type Work } from "./sandbox.ts";
 import type { Fault, Round } from "./strikes.ts";
 
@@ -23,19 +25,14 @@ const messagesAtOnce = 1_000;
 async function send(round: Round, topic: string, messages: Messages): Promise<void> {
   const producer = others(round.services).producer({ allowAutoTopicCreation: false });
   await producer.connect();
+  const { signal } = new AbortController();
+  const retrying = { waitMs: 10_000, signal, isTransient: isTransientKafka, onWait: round.note };
   let some: Messages = [];
   let bytes = 0;
   const flush = async () => {
+    const request = { topic, messages: some as { key: Buffer; value: Buffer }[] };
     // The broker answered 100 MB with an unknown error once.
-    for (let tries = 1; some.length > 0; tries++) {
-      try {
-        await producer.send({ topic, messages: some as { key: Buffer; value: Buffer }[] });
-        break;
-      } catch (error) {
-        if (tries === 5) throw error;
-        await sleep(2_000);
-      }
-    }
+    if (some.length > 0) await retry(() => producer.send(request), retrying);
     [some, bytes] = [[], 0];
   };
   for (const message of messages) {

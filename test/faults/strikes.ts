@@ -599,7 +599,7 @@ async function brokerInClean(round: Round, sandbox: Sandbox): Promise<void> {
 async function freeze(round: Round, service: Service, ms: number): Promise<void> {
   const sandboxes: Sandbox[] = [];
   for (let i = 0; i < 3; i++) sandboxes.push(await round.sandbox({ rows: round.between(25_000, 60_000) }));
-  const posts = sandboxes.map((sandbox) => sandbox.run(["post", "--wait", "300"]));
+  const posts = sandboxes.map((sandbox) => sandbox.run(patientPost));
   await Promise.all(posts.map((post) => post.past(round.between(1, 12))));
   await round.strike(`SIGSTOP for ${Math.round(ms / 1000)} s`, posts, async () => {
     service.freeze();
