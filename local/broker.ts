@@ -203,6 +203,10 @@ offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
+# Each thread keeps a buffer of the size of its largest message: with 8 and 3 threads, as by default, Kafka refuses
+# messages of 100 MB after a while, because Java has as much direct memory as heap.
+num.io.threads=4
+num.network.threads=2
 # Part of the heap; the default is 128 MB.
 log.cleaner.dedupe.buffer.size=16777216
 ${Object.entries(settings)
