@@ -16,7 +16,7 @@ import { kinds, story } from "./story.ts";
 import type { World } from "./world.ts";
 
 /** The data of the page. */
-interface PageData extends Report {
+export interface PageData extends Report {
   questions: Question[];
   /** The row of sql/gaps.sql, by column. */
   gaps: Record<string, Cell>;

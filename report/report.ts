@@ -9,14 +9,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { DuckDBConnection, DuckDBType, DuckDBValue } from "@duckdb/node-api";
 import { type Table, tableNames, tables } from "../io.ts";
 import { silverColumns } from "../lake/columns.ts";
-import { openDuckDb, parquetRows } from "../lake/duckdb.ts";
+import { connectionPool, isOutOfMemory, type OnFreeConnection, openDuckDb, parquetRows } from "../lake/duckdb.ts";
 import { explainDisk, paths, writeInPlace } from "../lake/files.ts";
-import { publishQuery, readLedger } from "../lake/ledger.ts";
+import { type LedgerRow, publishQuery, readLedger } from "../lake/ledger.ts";
 import { readIdentity } from "../lake/owner.ts";
 import { hasSilver } from "../lake/silver.ts";
 import { explainSql, readQuery } from "../lake/sql_files.ts";
 import { duckdb } from "../runtime/duckdb.ts";
+import { allOf } from "../runtime/retry.ts";
+import type { PageData } from "./page.ts";
 import { type Answer, type Cell, type Question, type Report, readQuestions } from "./questions.ts";
+import type { World } from "./world.ts";
 
 /**
  * Answers the questions of `sql/answers/` from silver, writes each to `gold/<name>.parquet`, and all of them to `gold/report.html`.
@@ -27,13 +30,18 @@ import { type Answer, type Cell, type Question, type Report, readQuestions } fro
 export async function report({ lake, signal }: { lake: string; signal: AbortSignal }): Promise<Report> {
   const questions = readQuestions();
   const db = await openDuckDb(lake);
-  const connection = await db.connect();
+  // DuckDB has no work for a second core in a query of few rows.
+  const connections = await Promise.all([db.connect(), db.connect()]);
   try {
-    for (let tries = 1; ; tries++) {
+    for (let tries = 1, atOnce = 2; ; tries++) {
       signal.throwIfAborted();
       try {
-        return await answerAll(connection, { lake, questions, signal });
+        return await answerAll(connectionPool(connections.slice(0, atOnce)), { lake, questions, signal });
       } catch (error) {
+        if (isOutOfMemory(error) && atOnce > 1) {
+          atOnce = 1;
+          continue;
+        }
         // If clean replaces a silver file during a read, the read fails; it never returns wrong rows.
         if (tries === 10 || !/No files found|Could not|IO Error|Invalid Input Error/i.test((error as Error).message))
           throw explainDisk(error, lake);
@@ -41,7 +49,7 @@ export async function report({ lake, signal }: { lake: string; signal: AbortSign
       }
     }
   } finally {
-    connection.closeSync();
+    for (const connection of connections) connection.closeSync();
     db.closeSync();
   }
 }
@@ -59,27 +67,44 @@ interface AnswerOptions {
   signal: AbortSignal;
 }
 
-async function answerAll(connection: DuckDBConnection, { lake, questions, signal }: AnswerOptions): Promise<Report> {
+async function answerAll(
+  onFreeConnection: OnFreeConnection,
+  { lake, questions, signal }: AnswerOptions,
+): Promise<Report> {
+  const ledger = await onFreeConnection((connection) => openViews(connection, lake));
+  const publish = (name: string, file: string): Promise<Answer> =>
+    onFreeConnection(async (connection) => {
+      signal.throwIfAborted();
+      await publishQuery(connection, lake, name, { query: readQuery(file) }).catch((error: unknown) => {
+        throw explainSql(file, error);
+      });
+      return await readRows(connection, parquetRows(join(paths(lake).gold, `${name}.parquet`)));
+    });
+  const [matches, limits, answered, { reportPage }] = await allOf([
+    publish("matches", "matches.sql"),
+    onFreeConnection(readLimits),
+    allOf(questions.map(({ name, file }) => publish(name, file))),
+    // Imported here, because charts are slow to load and only the page needs them.
+    import("./page.ts"),
+  ]);
+  const answers = Object.fromEntries(questions.map(({ name }, i) => [name, answered[i] as Answer]));
+  const found = { ledger, matches, answers };
+  signal.throwIfAborted();
+  const prefix = (await readIdentity(lake))?.prefix;
+  const page = reportPage({ ...found, ...limits, questions, prefix, madeAt: new Date() }, limits.world);
+  await writeInPlace(lake, join(paths(lake).gold, "report.html"), page);
+  return found;
+}
+
+/** Creates a view of each table's silver. @returns the ledger */
+async function openViews(connection: DuckDBConnection, lake: string): Promise<LedgerRow[]> {
   const ledger = await readLedger(connection, lake);
   if (!ledger) throw nothingIn(lake);
   for (const table of tableNames) {
     const rows = await silverQuery(connection, lake, table);
-    await connection.run(`CREATE OR REPLACE TEMP VIEW ${tables[table].view} AS ${rows}`);
+    await connection.run(`CREATE OR REPLACE VIEW ${tables[table].view} AS ${rows}`);
   }
-  const publish = async (name: string, file: string): Promise<Answer> => {
-    signal.throwIfAborted();
-    await publishQuery(connection, lake, name, { query: readQuery(file) }).catch((error: unknown) => {
-      throw explainSql(file, error);
-    });
-    return await readRows(connection, parquetRows(join(paths(lake).gold, `${name}.parquet`)));
-  };
-  const matches = await publish("matches", "matches.sql");
-  const answers: Record<string, Answer> = {};
-  for (const { name, file } of questions) answers[name] = await publish(name, file);
-  const found = { ledger, matches, answers };
-  signal.throwIfAborted();
-  await writePage(connection, lake, { ...found, questions });
-  return found;
+  return ledger;
 }
 
 async function readRows(
@@ -104,15 +129,12 @@ async function readRows(
   return { columns: rows.columnNames(), rows: rows.getRowsJson().map((row) => row.map(cell)) };
 }
 
-/** Replaces `gold/report.html` atomically. */
-async function writePage(
+/** Counts what limits the answers: gaps, and coordinates outside of their country. */
+async function readLimits(
   connection: DuckDBConnection,
-  lake: string,
-  found: Report & { questions: Question[] },
-): Promise<void> {
-  // Imported here, because charts and maps are slow to load and only the page needs them.
+): Promise<Pick<PageData, "gaps" | "coordinates"> & { world: World }> {
+  // Imported here, because the map is slow to load and only the page needs it.
   const { openWorld } = await import("./world.ts");
-  const { reportPage } = await import("./page.ts");
   const { DOUBLE, LIST, listValue, VARCHAR } = duckdb();
   const world = openWorld();
   const gaps = await readRows(connection, readQuery("gaps.sql"));
@@ -135,17 +157,11 @@ async function writePage(
     [LIST(VARCHAR), LIST(LIST(DOUBLE))],
   );
   const [checked = 0, within = 0] = (coordinates.rows[0] ?? []).map(Number);
-  const page = reportPage(
-    {
-      ...found,
-      gaps: Object.fromEntries(gaps.columns.map((name, i) => [name, gaps.rows[0]?.[i] ?? null])),
-      coordinates: { checked, inside: within },
-      prefix: (await readIdentity(lake))?.prefix,
-      madeAt: new Date(),
-    },
+  return {
+    gaps: Object.fromEntries(gaps.columns.map((name, i) => [name, gaps.rows[0]?.[i] ?? null])),
+    coordinates: { checked, inside: within },
     world,
-  );
-  await writeInPlace(lake, join(paths(lake).gold, "report.html"), page);
+  };
 }
 
 async function silverQuery(connection: DuckDBConnection, lake: string, table: Table): Promise<string> {

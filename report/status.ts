@@ -11,7 +11,7 @@ import { connectMysql, countRows, type MysqlSettings } from "../db_conn.ts";
 import { comparePlaces, type LogPlace } from "../io/log_place.ts";
 import { sum } from "../io/text.ts";
 import { byTable, byTableInTurn, type Table, tableNames, tables } from "../io.ts";
-import { readCheckpoint } from "../kafka/checkpoint.ts";
+import { readCheckpoints } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { isTransientKafka } from "../kafka/errors.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
@@ -115,17 +115,14 @@ export function openStatus(options: StatusOptions): StatusReader {
     async sources() {
       const trouble: string[] = [];
       // Checkpoints before counts: then a table that is not behind did not change between its checkpoint and its count.
-      const checkpoints = await kafkaSource.ask(
-        (reader) => Promise.all(tableNames.map((table) => readCheckpoint(reader, kafka, table))),
-        trouble,
-      );
+      const checkpoints = await kafkaSource.ask((reader) => readCheckpoints(reader, kafka, tableNames), trouble);
       const rows = await mysqlSource?.count(trouble);
-      const places = byTable((_, i) => checkpoints?.[i]?.log ?? undefined);
+      const places = byTable((table) => checkpoints?.[table]?.log ?? undefined);
       const behind = rows && (await mysqlSource?.behind(places, trouble));
-      const of = (table: Table, i: number): Source => ({
+      const of = (table: Table): Source => ({
         in_mysql: rows?.[table] ?? null,
-        posted: checkpoints ? (checkpoints[i]?.rows ?? 0) : null,
-        last_key: checkpoints?.[i]?.lastKey ?? null,
+        posted: checkpoints ? (checkpoints[table]?.rows ?? 0) : null,
+        last_key: checkpoints?.[table]?.lastKey ?? null,
         behind: behind?.[table] ?? null,
       });
       return { tables: byTable(of), trouble };
