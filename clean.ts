@@ -19,10 +19,10 @@ import { type LandingThread, openLandingThread } from "./clean/land.ts";
 import { writeCheckedLedger } from "./clean/publish.ts";
 import { finishRebuild } from "./clean/rebuild.ts";
 import { type Round, rest } from "./clean/rest.ts";
-import { allOf, type CleanOptions, type CleanResult, type CleanRun, openRun, type TableRun } from "./clean/run.ts";
+import { type CleanOptions, type CleanResult, type CleanRun, openRun, type TableRun } from "./clean/run.ts";
 import { checkTopicIds, checkTopics } from "./clean/topics.ts";
 import { some } from "./io/text.ts";
-import { readCheckpoint } from "./kafka/checkpoint.ts";
+import { readCheckpoints } from "./kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "./kafka/client.ts";
 import { explainKafka, isTransientKafka } from "./kafka/errors.ts";
 import { unread } from "./kafka/fetch.ts";
@@ -33,7 +33,7 @@ import { explainDisk, type Offsets, paths } from "./lake/files.ts";
 import { checkIdentity, lockLake, readIdentity, writeIdentity } from "./lake/owner.ts";
 import { sqlHash } from "./lake/sql_files.ts";
 import { UsageError } from "./runtime/errors.ts";
-import { type RetryOptions, retry } from "./runtime/retry.ts";
+import { allOf, type RetryOptions, retry } from "./runtime/retry.ts";
 import { step } from "./runtime/steps.ts";
 
 /**
@@ -50,10 +50,12 @@ export async function clean(options: CleanOptions): Promise<CleanResult> {
     ...{ waitMs, signal, isTransient: isTransientKafka },
     onWait: (text) => onFact({ fact: "waited", text }),
   };
+  // It starts and connects while DuckDB opens.
+  await using thread = await openLandingThread(options);
   const run = await openRun(lake, { lake, signal, onFact });
   let source: Source | undefined;
   try {
-    source = await retry(() => openSource(options), retrying);
+    source = await retry(() => openSource(options, thread), retrying);
     const { reader } = source;
     await retry(() => bind(reader, run, options), retrying);
     for (const at of run.tables) await finishLanded(at);
@@ -90,9 +92,10 @@ interface Source extends AsyncDisposable {
   thread: LandingThread;
 }
 
-async function openSource(options: CleanOptions): Promise<Source> {
+async function openSource(options: CleanOptions, opened?: LandingThread): Promise<Source> {
   const reader = await connectReader(options.kafka);
-  const thread = await openLandingThread(options).catch(async (error: unknown) => {
+  const opening = opened ? Promise.resolve(opened) : openLandingThread(options);
+  const thread = await opening.catch(async (error: unknown) => {
     await reader.close();
     throw error;
   });
@@ -106,7 +109,7 @@ async function bind(
   run: CleanRun,
   { kafka, lake, database, onFact }: CleanOptions,
 ): Promise<void> {
-  const checkpoint = await readCheckpoint(reader, kafka, "pin");
+  const { pin: checkpoint } = await readCheckpoints(reader, kafka, ["pin"]);
   const named = checkpoint?.database ?? database ?? null;
   const wanted = { cluster: reader.clusterId, prefix: kafka.prefix, database: named };
   const sql = sqlHash();

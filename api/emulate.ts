@@ -22,7 +22,7 @@ import {
 } from "../db_conn.ts";
 import { count } from "../io/text.ts";
 import { byTable, byTableInTurn, rowToJson, type Table, tableNames, tables } from "../io.ts";
-import { checkDatabase, readCheckpoint } from "../kafka/checkpoint.ts";
+import { checkDatabase, readCheckpoints } from "../kafka/checkpoint.ts";
 import { connectReader } from "../kafka/client.ts";
 import { openPublisher } from "../kafka/publisher.ts";
 import { type KafkaSettings, topicOf } from "../kafka/settings.ts";
@@ -170,7 +170,7 @@ async function openSource({ mysql, kafka, waitMs, onFact }: EmulateOptions): Pro
     const found = await byTableInTurn((table) => inspectTable(db, mysql.database, table));
     for (const text of tableNames.flatMap((table) => found[table].warnings)) await onFact({ fact: "warned", text });
     await using reader = await connectReader(kafka);
-    checkDatabase(kafka, await readCheckpoint(reader, kafka, "pin"), await databaseId(db, mysql));
+    checkDatabase(kafka, (await readCheckpoints(reader, kafka, ["pin"])).pin, await databaseId(db, mysql));
     if (!found.pin.keys) throw new Error(`Table "${tables.pin.source}" is empty: there is nothing to post`);
     return { db, tables: found };
   } catch (error) {

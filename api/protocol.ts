@@ -55,7 +55,7 @@ export interface Job {
   waitMs: number;
 }
 
-/** The table whose claim decides which process posts. The others are claimed after it. */
+/** The table whose claim decides which process posts. The sessions of the others open after it. */
 export const leader: Table = "pin";
 export const followers = tableNames.filter((table) => table !== leader);
 

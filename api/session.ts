@@ -1,5 +1,5 @@
 /**
- * A posting session: fences the previous producer, reads the table's checkpoint and claims it.
+ * A posting session: fences the previous producer and reads the table's checkpoint; the leader also claims its table.
  *
  * @module
  */
@@ -8,8 +8,8 @@ import type { LogPlace } from "../io/log_place.ts";
 import { encodeMessages, keyBytes, type RecordView } from "../io/record_batch.ts";
 import { type RowEncoder, rowEncoder } from "../io/row_encoder.ts";
 import { some } from "../io/text.ts";
-import { tables } from "../io.ts";
-import { type Checkpoint, checkDatabase, type Last, readCheckpoint } from "../kafka/checkpoint.ts";
+import { type Table, tables } from "../io.ts";
+import { type Checkpoint, checkDatabase, type Last, readCheckpoints } from "../kafka/checkpoint.ts";
 import { connectReader, type KafkaReader } from "../kafka/client.ts";
 import { explainKafka, retriable } from "../kafka/errors.ts";
 import { readRecord } from "../kafka/fetch.ts";
@@ -17,6 +17,7 @@ import { openProducer, type Producer, type Transaction } from "../kafka/producer
 import { checkpointTopic, type KafkaSettings, topicOf } from "../kafka/settings.ts";
 import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets, partitionOf } from "../kafka/topics.ts";
+import { allOf } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
 import { type Job, leader, type PostFact, unfinished } from "./protocol.ts";
 
@@ -27,7 +28,7 @@ const leastBatchBytes = 256_000;
 /** A producer that owns the transactional id of its table, and the checkpoint from which it continues. */
 export interface Session {
   producer: Producer;
-  /** As committed, except for a newer place in the log if nothing had to be posted up to it. */
+  /** As committed, except for the owner, and for a newer place in the log if nothing had to be posted up to it. */
   checkpoint: Checkpoint;
   /** The last committed place in the log, and when it was committed, ms since 1970. */
   committed: { log: LogPlace | null; at: number };
@@ -50,8 +51,8 @@ export function sendCheckpoint(transaction: Transaction, kafka: KafkaSettings, c
 }
 
 /**
- * Opens the sessions of one thread: fences the previous producer, aborts its transaction, reads the checkpoint and claims
- * it in a first transaction.
+ * Opens the sessions of one thread: fences the previous producer, aborts its transaction and reads the checkpoint. The
+ * leader's thread claims its table in a first transaction; the others name the owner in their next one.
  *
  * Being fenced means only that another process began to post, or that this transaction timed out. So the claim of the
  * leading table decides: if it is neither this run's nor the one that was there first, another post is running, and this
@@ -65,34 +66,38 @@ export function sessionOpener(
   const topic = topicOf(kafka, table);
   let firstSeen: number | undefined;
   let warned = false;
-  const onStrange = (records: number) => {
-    if (warned) return;
+  const onStrange = (of: Table, records: number) => {
+    if (warned || of !== table) return;
     warned = true;
     const text = `Topic "${checkpointTopic(kafka)}" holds ${some(records, "record")} in partition ${tables[table].checkpointPartition} that ${records === 1 ? "is no checkpoint" : "are no checkpoints"} of "${table}": post skips ${records === 1 ? "it" : "them"}; find out who writes there`;
     emit({ fact: "warned", text });
   };
-  const check = async (reader: KafkaReader, found: Checkpoint | undefined) => {
-    // Complete, because the leader's claim is readable only after its commit was acknowledged.
-    const checkpoint = table === leader ? found : await readCheckpoint(reader, kafka, leader, { complete: true });
-    firstSeen ??= table === leader ? (checkpoint?.claim ?? 0) : -1;
-    if (!checkpoint || checkpoint.owner.id === owner.id || checkpoint.claim === firstSeen) return;
-    const { host, pid, started } = checkpoint.owner;
+  /** Checks the leader's claim. */
+  const check = (claimed: Checkpoint | undefined) => {
+    firstSeen ??= table === leader ? (claimed?.claim ?? 0) : -1;
+    if (!claimed || claimed.owner.id === owner.id || claimed.claim === firstSeen) return;
+    const { host, pid, started } = claimed.owner;
     throw new Error(
       `Another post of "${table}" is running: process ${pid} on ${host}, since ${started}; let it finish, or stop it first`,
     );
   };
   const open = async (source: SourceTable, database: string): Promise<Session> => {
-    await using reader = await connectReader(kafka);
-    await check(reader, await readCheckpoint(reader, kafka, table));
-    const producer = await openProducer(kafka, { transactionalId: `${kafka.prefix}.post.${table}` });
+    const reader = await connectReader(kafka);
     try {
-      const checkpoint = await readCheckpoint(reader, kafka, table, { complete: true, onStrange });
-      await check(reader, checkpoint);
+      // A follower waits for the leader's claim, which is readable only some time after its commit was acknowledged.
+      check((await readCheckpoints(reader, kafka, [leader], { complete: table !== leader }))[leader]);
+      const producer = await openProducer(kafka, { transactionalId: `${kafka.prefix}.post.${table}`, reader });
+      const [found, ranges = [], ids] = await allOf([
+        readCheckpoints(reader, kafka, [...new Set([leader, table])], { complete: true, onStrange }),
+        listOffsets(reader, topic),
+        topicIds(reader, [topic]),
+      ]);
+      const { [table]: checkpoint } = found;
+      check(found[leader]);
       checkDatabase(kafka, checkpoint, database);
-      const ranges = (await listOffsets(reader, topic)) ?? [];
       const partitions = ranges.length;
       if (!partitions) throw retriable(`Topic "${topic}" is not known to the broker yet`);
-      const topicId = (await topicIds(reader, [topic])).get(topic);
+      const topicId = ids.get(topic);
       const isRecreated = topicId && checkpoint?.topicId && topicId !== checkpoint.topicId;
       const inTopic = !checkpoint?.last || (!isRecreated && (await holdsLast(reader, topic, checkpoint.last)));
       if (!inTopic && !job.full) throw new Error(topicGone(topic, checkpoint.last as Last));
@@ -103,18 +108,20 @@ export function sessionOpener(
         emit({ fact: "warned", text });
       }
       const claimed = { ...fresh, ...(inTopic ? checkpoint : undefined), owner, claim, ...(topicId && { topicId }) };
-      const transaction = await producer.begin();
-      await sendCheckpoint(transaction, kafka, claimed);
-      step("claiming", table);
-      await transaction.commit();
-      step("claimed", table);
+      if (table === leader) {
+        const transaction = await producer.begin();
+        await sendCheckpoint(transaction, kafka, claimed);
+        step("claiming", table);
+        await transaction.commit();
+        step("claimed", table);
+      }
       const maxBytes = Math.min(maxMessageBytes, Math.max(Math.floor(sendBytes / partitions), leastBatchBytes));
       const { columns, key } = source;
       const encoder = rowEncoder({ columns, key, partitions, partitionOf, maxBytes });
       const { log = null } = unfinished(claimed) ?? claimed;
       return { producer, checkpoint: claimed, committed: { log, at: Date.now() }, encoder };
     } catch (error) {
-      void producer.disconnect().catch(() => {});
+      void reader.close();
       throw error;
     }
   };

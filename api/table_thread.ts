@@ -46,6 +46,8 @@ interface Posting {
   reader: TableReader;
   rounds: Rounds;
   session: Session;
+  /** The next round, which is read while the last one is sent. */
+  ahead: Promise<Batch> | undefined;
   /** Opens the next session, after an unknown outcome or an altered table. */
   openSession: (source: SourceTable) => Promise<Session>;
   emit: (fact: PostFact) => void;
@@ -53,7 +55,7 @@ interface Posting {
   sent: { rows: number; deleted: number };
 }
 
-/** Posts one table: inspects and claims it, waits for the plan, sends rows, and waits until they are readable. */
+/** Posts one table: inspects it, opens a session, waits for the plan, sends rows, and waits until they are readable. */
 async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promise<void> {
   const { table, mysql, kafka, waitMs } = job;
   const stop = new AbortController();
@@ -68,6 +70,7 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const source = await inspect(reader, job, emit);
     const database = await reader.ask((db) => databaseId(db, mysql));
     const place = await reader.ask((db) => placeInLog(db, job, emit));
+    const guess = await reader.ask((db) => guessRows(db, source.table));
     const { maxMessageBytes } = await commands.waitFor("claim");
     const limits = { job, maxMessageBytes: maxMessageBytes[table], signal };
     const openNext = sessionOpener(limits, emit);
@@ -75,15 +78,17 @@ async function postTable(job: Job, port: NonNullable<typeof parentPort>): Promis
     const rounds = openRounds({ reader, mysql, source, logTable: place, signal });
     const session = await openSession(source);
     const sent = { rows: 0, deleted: 0 };
-    posting = { limits, source, logTable: place, reader, rounds, session, openSession, emit, sent };
+    posting = { limits, source, logTable: place, reader, rounds, session, ahead: undefined, openSession, emit, sent };
     const { checkpoint: begun } = session;
     emit({ fact: "claimed", table, checkpoint: begun });
+    // The plan changes what is read only if a full run begins.
+    if (!job.full) posting.ahead = readNext(posting);
     const plan = await commands.waitFor("plan");
     // Concurrently: counting ten million rows takes the database 20 s.
     if (plan.full === null && begun.lastKey !== null) counter = await openReader(mysql, retrying);
     const counting = counter && warnOfMismatch(posting, counter, begun);
     counting?.catch(() => {}); // reported where it is awaited
-    emit({ fact: "counted", table, total: await reader.ask((db) => estimateRows(db, source, plan, begun)) });
+    emit({ fact: "counted", table, total: estimateRows(source, { guess, plan, begun }) });
     await postRows(posting, plan, async () => {
       emit({ fact: "planned", table });
       await commands.waitFor("send");
@@ -151,29 +156,28 @@ async function warnOfMismatch(
 async function postRows(posting: Posting, plan: Plan, planned: () => Promise<void>): Promise<void> {
   const { limits, emit } = posting;
   const { table, mysql, kafka, waitMs, follow } = limits.job;
-  let ahead: Promise<Batch> | undefined;
+  const dropAhead = async () => {
+    await posting.ahead?.catch(() => {});
+    posting.ahead = undefined;
+  };
   let failingSince: number | undefined;
   let sending = false;
   for (let going = true; going; ) {
     limits.signal.throwIfAborted();
     try {
-      const { session, rounds } = posting;
-      const greatest = posting.source.keys?.greatest ?? null;
+      const { session, source } = posting;
       if (plan.full !== null && session.checkpoint.full?.id !== plan.full) {
-        const full = { id: plan.full, upTo: greatest, lastKey: null, rows: 0, done: false };
+        await dropAhead();
+        const upTo = source.keys?.greatest ?? null;
+        const full = { id: plan.full, upTo, lastKey: null, rows: 0, done: false };
         session.checkpoint = await commit(session, { ...session.checkpoint, full }, limits);
       }
+      const full = unfinished(session.checkpoint);
+      const reading = posting.ahead ?? readNext(posting);
       if (!sending) await planned();
       sending = true;
-      const full = unfinished(session.checkpoint);
-      const upTo = full ? full.upTo : follow ? greatestKey : greatest;
-      const read = (from: Batch["after"]): Promise<Batch> => {
-        const reading = rounds.read(from, { upTo, encoder: session.encoder });
-        reading.catch(() => {}); // reported where it is awaited
-        return reading;
-      };
-      const batch: Batch = await (ahead ?? read(full ?? session.checkpoint));
-      ahead = batch.exhausted ? undefined : read(batch.after);
+      const batch: Batch = await reading;
+      posting.ahead = batch.exhausted ? undefined : readNext(posting, batch.after);
       await send(posting, batch, { last: batch.exhausted && !follow });
       failingSince = undefined;
       if (!batch.exhausted) continue;
@@ -181,8 +185,7 @@ async function postRows(posting: Posting, plan: Plan, planned: () => Promise<voi
       else going = follow && (await waitForChanges(posting));
     } catch (error) {
       limits.signal.throwIfAborted();
-      await ahead?.catch(() => {});
-      ahead = undefined;
+      await dropAhead();
       // Measured from the first error: time in which the program itself was frozen does not count.
       failingSince ??= Date.now();
       const restarted = error instanceof LogStopped && unfinished(posting.session.checkpoint);
@@ -199,6 +202,18 @@ async function postRows(posting: Posting, plan: Plan, planned: () => Promise<voi
       }
     }
   }
+}
+
+/** Reads the next round: what comes after the checkpoint, or after another place. */
+function readNext(
+  { limits, source, session, rounds }: Posting,
+  from: Batch["after"] = unfinished(session.checkpoint) ?? session.checkpoint,
+): Promise<Batch> {
+  const full = unfinished(session.checkpoint);
+  const upTo = full ? full.upTo : limits.job.follow ? greatestKey : (source.keys?.greatest ?? null);
+  const reading = rounds.read(from, { upTo, encoder: session.encoder });
+  reading.catch(() => {}); // reported where it is awaited
+  return reading;
 }
 
 /** Posts a batch. A new place without rows is committed only now and then, or with the `last` batch of a run. */
@@ -355,13 +370,15 @@ async function commit(
 }
 
 /** The number of rows to post, for the progress display: exact if keys have no gaps, otherwise an estimate. */
-async function estimateRows(db: Database, source: SourceTable, plan: Plan, checkpoint: Checkpoint): Promise<number> {
-  if (!source.keys) return 0;
-  const { least, greatest } = source.keys;
-  const begun = unfinished(checkpoint);
-  const after = begun ? begun.lastKey : plan.full && plan.full !== checkpoint.full?.id ? null : checkpoint.lastKey;
+function estimateRows(
+  { keys }: SourceTable,
+  { guess, plan, begun }: { guess: number; plan: Plan; begun: Checkpoint },
+): number {
+  if (!keys) return 0;
+  const { least, greatest } = keys;
+  const full = unfinished(begun);
+  const after = full ? full.lastKey : plan.full && plan.full !== begun.full?.id ? null : begun.lastKey;
   const span = Number(BigInt(greatest) - (after === null ? BigInt(least) - 1n : BigInt(after)));
-  const guess = await guessRows(db, source.table);
   return Math.max(0, span <= 2 * guess + 100_000 ? span : guess);
 }
 

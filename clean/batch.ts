@@ -24,10 +24,11 @@ import { type Offsets, paths, temporaryPath } from "../lake/files.ts";
 import { doneOffsets, metadataClause } from "../lake/footers.ts";
 import { blockName, blockOf } from "../lake/silver.ts";
 import { explainSql, readQuery } from "../lake/sql_files.ts";
+import { allOf } from "../runtime/retry.ts";
 import { step } from "../runtime/steps.ts";
 import { deletedBlocks, finishDeletes, readDeletes } from "./deletes.ts";
 import { type NewRows, publishBlock, publishRejects } from "./publish.ts";
-import { allOf, cleaning, type TableRun } from "./run.ts";
+import { cleaning, type TableRun } from "./run.ts";
 
 /** The bronze files that were landed but not cleaned. */
 export function unapplied({ bronze, rejects }: TableRun): BronzeFile[] {

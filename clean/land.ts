@@ -196,9 +196,10 @@ async function land(
 }
 
 async function serveLanding({ kafka, lake }: Job, port: NonNullable<typeof parentPort>): Promise<void> {
-  const connecting = connectReader(kafka);
-  connecting.catch(() => {}); // reported where it is awaited
+  let connecting = connectReader(kafka);
+  connecting.catch(() => {}); // tried again when it is needed
   port.on("message", async ({ id, options }: { id: number; options: LandOptions }) => {
+    connecting = connecting.catch(() => connectReader(kafka));
     port.postMessage({ id, landed: await land(await connecting, lake, options) });
   });
 }

@@ -8,12 +8,11 @@ import { mkdir, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { DuckDBConnection } from "@duckdb/node-api";
-import pLimit from "p-limit";
 import { type Table, tableNames } from "../io.ts";
 import type { KafkaSettings } from "../kafka/settings.ts";
 import { type BronzeFile, batchBytes, listBronze, weightOf } from "../lake/bronze.ts";
 import { type Columns, checkColumns, silverColumns } from "../lake/columns.ts";
-import { openDuckDb } from "../lake/duckdb.ts";
+import { connectionPool, type OnFreeConnection, openDuckDb } from "../lake/duckdb.ts";
 import { fileSize, names, paths } from "../lake/files.ts";
 import { type FileState, fileStates } from "../lake/footers.ts";
 import { checkBronze, type LedgerRow } from "../lake/ledger.ts";
@@ -66,8 +65,8 @@ export interface CleanRun {
   cleaned: Omit<CleanResult, "ledger">;
   /** Time spent rewriting existing silver blocks. */
   rewriting: ReturnType<typeof stopwatch>;
-  /** Runs a query on an unused connection; at most one per core concurrently. */
-  onFreeConnection: <T>(query: (connection: DuckDBConnection) => Promise<T>) => Promise<T>;
+  /** There is one connection per core. */
+  onFreeConnection: OnFreeConnection;
   close(): void;
 }
 
@@ -117,7 +116,7 @@ export async function openRun(lake: string, options: LandedOptions, root = lake)
     tables: [],
     cleaned: { messages: 0, rejected: 0, reasons: {} },
     rewriting: stopwatch(),
-    onFreeConnection: await connectionPool(connect),
+    onFreeConnection: connectionPool(await Promise.all(Array.from({ length: cores }, connect))),
     close() {
       signal.removeEventListener("abort", interrupt);
       for (const connection of connections) connection.closeSync();
@@ -143,22 +142,6 @@ async function removeUnfinished(folder: string): Promise<void> {
   }
 }
 
-/** A pool of one connection per core, each for one query at a time. */
-async function connectionPool(connect: () => Promise<DuckDBConnection>): Promise<CleanRun["onFreeConnection"]> {
-  const free: DuckDBConnection[] = [];
-  for (let i = 0; i < cores; i++) free.push(await connect());
-  const limit = pLimit(free.length);
-  return (query) =>
-    limit(async () => {
-      const connection = free.pop() as DuckDBConnection;
-      try {
-        return await query(connection);
-      } finally {
-        free.push(connection);
-      }
-    });
-}
-
 async function openTable(run: CleanRun, table: Table, connection: DuckDBConnection): Promise<TableRun> {
   const { lake, root } = run;
   await mkdir(paths(lake).bronze(table), { recursive: true });
@@ -175,15 +158,6 @@ async function openTable(run: CleanRun, table: Table, connection: DuckDBConnecti
   const deletes = await fileStates(connection, paths(root).deletes(table));
   await checkColumns(connection, { lake: root, table, columns });
   return { run, table, connection, columns, bronze, silver, deletes, rejects };
-}
-
-/**
- * Waits for all to settle, then rethrows the first error, so that a retry never runs beside work that writes the same
- * files.
- */
-export async function allOf<T>(works: Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(works);
-  return await Promise.all(works);
 }
 
 /** Settings of {@link rebuild}. */

@@ -15,6 +15,7 @@ import { topicIds } from "../kafka/topic_ids.ts";
 import { listOffsets } from "../kafka/topics.ts";
 import { type BronzeFile, landedOffsets, lastLine } from "../lake/bronze.ts";
 import { checkTopicId, missingTopic, readIdentity, startAgain, writeIdentity } from "../lake/owner.ts";
+import { allOf } from "../runtime/retry.ts";
 import type { CleanRun } from "./run.ts";
 
 /**
@@ -59,14 +60,19 @@ export async function checkTopics(
   kafka: KafkaSettings,
 ): Promise<void> {
   await checkTopicIds(reader, lake, kafka);
-  for (const { table, bronze: files } of tables) {
-    const topic = topicOf(kafka, table);
-    let ranges = await listOffsets(reader, topic);
-    // A broker with ZooKeeper answers before it has loaded its topics.
-    for (let tries = 0; !ranges && files.length > 0 && tries < 20; tries++) {
-      await sleep(250, undefined, { signal });
-      ranges = await listOffsets(reader, topic);
-    }
+  const found = await allOf(
+    tables.map(async ({ table, bronze }) => {
+      const topic = topicOf(kafka, table);
+      let ranges = await listOffsets(reader, topic);
+      // A broker with ZooKeeper answers before it has loaded its topics.
+      for (let tries = 0; !ranges && bronze.length > 0 && tries < 20; tries++) {
+        await sleep(250, undefined, { signal });
+        ranges = await listOffsets(reader, topic);
+      }
+      return { topic, files: bronze, ranges };
+    }),
+  );
+  for (const { topic, files, ranges } of found) {
     if (!ranges) {
       if (files.length === 0) continue;
       throw new Error(missingTopic(topic, lake));

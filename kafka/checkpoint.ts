@@ -57,49 +57,50 @@ export function checkDatabase(kafka: KafkaSettings, checkpoint: Checkpoint | und
 }
 
 /**
- * Reads a table's newest committed checkpoint.
+ * Reads the newest committed checkpoint of each table.
  *
- * @param options.complete waits until no transaction is open in its partition, so that nothing newer can appear
- * @param options.onStrange called with the number of records that are not checkpoints of the table; they are skipped
+ * @param options.complete waits until no transaction is open in their partitions, so that nothing newer can appear
+ * @param options.onStrange called with the number of records in a table's partition that are not its checkpoints; they
+ * are skipped
+ * @returns no entry for a table without a checkpoint
  */
-export async function readCheckpoint(
+export async function readCheckpoints(
   reader: KafkaReader,
   kafka: KafkaSettings,
-  table: Table,
-  { complete = false, onStrange }: { complete?: boolean; onStrange?: (records: number) => void } = {},
-): Promise<Checkpoint | undefined> {
+  of: readonly Table[],
+  { complete = false, onStrange }: { complete?: boolean; onStrange?: (table: Table, records: number) => void } = {},
+): Promise<Partial<Record<Table, Checkpoint>>> {
   const topic = checkpointTopic(kafka);
-  const partition = tables[table].checkpointPartition;
+  const tableOf = new Map<number, Table>(of.map((table) => [tables[table].checkpointPartition, table]));
   const deadline = Date.now() + 20_000;
   for (;;) {
-    const range = (await listOffsets(reader, topic))?.find((r) => r.partition === partition);
-    if (!range && !complete) return undefined;
+    const ranges = ((await listOffsets(reader, topic)) ?? []).filter(({ partition }) => tableOf.has(partition));
     // The topic was created: a broker that does not know it yet must not cause every row to be posted again.
-    if (!range) throw retriable(`Topic "${topic}" is not known to the broker yet`);
-    if (complete && range.lastStable < range.logEnd) {
-      if (Date.now() > deadline) {
-        throw retriable(openTransaction(topic, range) + lostMarker(topic, range));
-      }
+    if (complete && ranges.length < of.length) throw retriable(`Topic "${topic}" is not known to the broker yet`);
+    const open = complete && ranges.find(({ lastStable, logEnd }) => lastStable < logEnd);
+    if (open) {
+      if (Date.now() > deadline) throw retriable(openTransaction(topic, open) + lostMarker(topic, open));
       await sleep(20);
       continue;
     }
-    let newest: Checkpoint | undefined;
-    let strange = 0;
-    const positions = new Map([[partition, range.logStart]]);
-    const endOffsets = new Map([[partition, range.lastStable]]);
+    const newest: Partial<Record<Table, Checkpoint>> = {};
+    const strange = new Map<Table, number>();
+    const positions = new Map(ranges.map(({ partition, logStart }) => [partition, logStart]));
+    const endOffsets = new Map(ranges.map(({ partition, lastStable }) => [partition, lastStable]));
     while (unread(positions, endOffsets) > 0) {
       await fetchOnce(reader, {
         topic,
         positions,
         endOffsets,
-        onRecord: (_partition, record) => {
+        onRecord: (partition, record) => {
+          const table = tableOf.get(partition) as Table;
           const checkpoint = parseCheckpoint(record, table);
-          if (checkpoint) newest = checkpoint;
-          else strange++;
+          if (checkpoint) newest[table] = checkpoint;
+          else strange.set(table, (strange.get(table) ?? 0) + 1);
         },
       });
     }
-    if (strange > 0) onStrange?.(strange);
+    for (const [table, records] of strange) onStrange?.(table, records);
     return newest;
   }
 }

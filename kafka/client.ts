@@ -31,11 +31,11 @@ export function kafkaClient(settings: KafkaSettings): import("kafkajs").Kafka {
 }
 
 /** Opens kafkajs' connections to the brokers; `connect()` connects them. */
-export function openCluster(settings: KafkaSettings, { metadataMaxAge }: { metadataMaxAge: number }): Cluster {
+function openCluster(settings: KafkaSettings): Cluster {
   const client = kafkaClient(settings);
   const create = Object.getOwnPropertySymbols(client).find((s) => s.description === "private:Kafka:createCluster");
   const createCluster = (client as never as Record<symbol, (options: object) => Cluster>)[create as symbol];
-  return createCluster?.({ allowAutoTopicCreation: false, metadataMaxAge }) as Cluster;
+  return createCluster?.({ allowAutoTopicCreation: false, metadataMaxAge: 30_000 }) as Cluster;
 }
 
 /** The broker that coordinates a consumer group or a transactional id. */
@@ -51,21 +51,37 @@ const notReady = /^(CONCURRENT_TRANSACTIONS|GROUP_LOAD_IN_PROGRESS|GROUP_COORDIN
 /** How long {@link whenReady} retries, ms. */
 const readyWithin = 8_000;
 
+/** Answers of a broker that does not know a new topic yet. */
+export const notKnown = /^UNKNOWN_TOPIC_OR_PARTITION$/;
+
 /**
- * Repeats a request to a coordinator until it is ready.
+ * Repeats a request until a coordinator is ready, or with {@link notKnown} until a broker knows a new topic.
  *
  * @throws any other error immediately, and the last one after 8 s
  */
-export async function whenReady<T>(ask: () => Promise<T>): Promise<T> {
+export async function whenReady<T>(ask: () => Promise<T>, not = notReady): Promise<T> {
   const deadline = Date.now() + readyWithin;
   for (let pause = 2; ; pause = Math.min(pause * 2, 100)) {
     try {
       return await ask();
     } catch (error) {
-      if (!notReady.test((error as { type?: string }).type ?? "") || Date.now() > deadline) throw error;
+      if (!not.test((error as { type?: string }).type ?? "") || Date.now() > deadline) throw error;
       await sleep(pause);
     }
   }
+}
+
+/** Connects to a broker at the address that it advertises, which may differ from the one in the settings. */
+async function connectAny({ brokerPool }: Cluster): Promise<void> {
+  let failure: unknown;
+  for (const nodeId of brokerPool.getNodeIds()) {
+    try {
+      return void (await brokerPool.findBroker({ nodeId }));
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure ?? retriable("No broker is known");
 }
 
 /** A connection that reads by partition and offset. Close it with `await using` or `close()`. */
@@ -83,15 +99,17 @@ export interface KafkaReader extends AsyncDisposable {
  * @throws `UsageError` if the broker refuses the credentials
  */
 export async function connectReader(settings: KafkaSettings): Promise<KafkaReader> {
-  const cluster = openCluster(settings, { metadataMaxAge: 30_000 });
+  const cluster = openCluster(settings);
   const close = async () => {
     // A frozen broker would delay the disconnect by a whole request timeout.
     await Promise.race([cluster.disconnect().catch(() => {}), new Promise((done) => setTimeout(done, 200).unref())]);
   };
   try {
     await cluster.connect();
-    const metadata = await cluster.metadata({ topics: [] });
-    if (!metadata) throw retriable("Every connection to a broker was lost"); // kafkajs returns null then
+    await cluster.refreshMetadata();
+    await connectAny(cluster);
+    const { metadata } = cluster.brokerPool;
+    if (!metadata) throw retriable("Every connection to a broker was lost");
     const { clusterId } = metadata;
     return { clusterId, cluster, asking: pLimit(1), close, [Symbol.asyncDispose]: close };
   } catch (error) {

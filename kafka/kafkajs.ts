@@ -107,14 +107,20 @@ function joinBefore(parts: Buffer[], batch: Buffer): Buffer {
 export interface Cluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
-  metadata(options: { topics: string[] }): Promise<{ clusterId: string } | null>;
   refreshMetadata(): Promise<void>;
   refreshMetadataIfNecessary(): Promise<void>;
   addTargetTopic(topic: string): Promise<void>;
   findTopicPartitionMetadata(topic: string): { partitionId: number }[];
   findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
   findBroker(options: { nodeId: string }): Promise<Broker>;
-  brokerPool: { findConnectedBroker(): Promise<Broker> };
+  /** The topics of its metadata. */
+  targetTopics: Set<string>;
+  brokerPool: {
+    findConnectedBroker(): Promise<Broker>;
+    findBroker(options: { nodeId: string }): Promise<Broker>;
+    getNodeIds(): string[];
+    metadata: { clusterId: string } | null;
+  };
 }
 
 export interface Broker {

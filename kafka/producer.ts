@@ -9,7 +9,7 @@
  */
 import { type RecordBatch, sealBatch } from "../io/record_batch.ts";
 import { UsageError } from "../runtime/errors.ts";
-import { findCoordinator, openCluster, whenReady } from "./client.ts";
+import { connectReader, findCoordinator, type KafkaReader, whenReady } from "./client.ts";
 import { retriable, rootCause } from "./errors.ts";
 import { type Broker, type Cluster, type Decoder, Encoder, failureOf, request } from "./kafkajs.ts";
 import type { KafkaSettings } from "./settings.ts";
@@ -48,6 +48,8 @@ interface ProducerOptions {
   transactionalId: string;
   /** The broker aborts a transaction that is open for longer, ms. */
   transactionTimeout?: number;
+  /** Its connections are used, and closed with the producer. Default: others. */
+  reader?: KafkaReader;
 }
 
 const produceApi = { apiKey: 0, apiVersion: 3, apiName: "Produce" };
@@ -61,11 +63,9 @@ const sequences = 2 ** 31;
  * @throws `UsageError` if the brokers refuse transactions of that length
  */
 export async function openProducer(settings: KafkaSettings, options: ProducerOptions): Promise<Producer> {
-  const { transactionalId, transactionTimeout = 60_000 } = options;
-  const cluster = openCluster(settings, { metadataMaxAge: 300_000 });
+  const { transactionalId, transactionTimeout = 60_000, reader } = options;
+  const { cluster } = reader ?? (await connectReader(settings));
   try {
-    await cluster.connect();
-    await cluster.refreshMetadata();
     const { coordinator, owner } = await whenReady(async () => {
       const broker = await findCoordinator(cluster, transactionalId, "transaction");
       return { coordinator: broker, owner: await broker.initProducerId({ transactionalId, transactionTimeout }) };

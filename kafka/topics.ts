@@ -9,7 +9,8 @@ import type { Admin } from "kafkajs";
 import { some } from "../io/text.ts";
 import { byTable, type Table, tableNames } from "../io.ts";
 import { UsageError } from "../runtime/errors.ts";
-import { connectReader, findCoordinator, type KafkaReader, kafkaClient, whenReady } from "./client.ts";
+import { allOf } from "../runtime/retry.ts";
+import { connectReader, findCoordinator, type KafkaReader, kafkaClient, notKnown, whenReady } from "./client.ts";
 import { explainKafka } from "./errors.ts";
 import { murmur2 } from "./kafkajs.ts";
 import { checkpointPartitions, checkpointTopic, type KafkaSettings, topicOf } from "./settings.ts";
@@ -70,7 +71,7 @@ export async function ensureTopics(settings: KafkaSettings): Promise<TopicReport
     await admin.connect();
     const existing = new Set(await admin.listTopics());
     const missing = topics.filter(({ topic }) => !existing.has(topic));
-    await createTopics(admin, settings, { topics: missing, timeout: 30_000 });
+    await createTopics(admin, settings, { topics: missing });
     if (existing.has(checkpointTopic(settings))) await growCheckpoints(admin, checkpointTopic(settings));
     return await describeTopics(admin, settings);
   } catch (error) {
@@ -94,7 +95,7 @@ export async function inspectTopics(settings: KafkaSettings): Promise<{ missing:
     const missing = names.filter((name) => !existing.has(name));
     const { partitions: numPartitions, replicationFactor } = settings;
     const topics = missing.map((topic) => ({ topic, numPartitions, replicationFactor }));
-    await createTopics(admin, settings, { topics, validateOnly: true, waitForLeaders: false, timeout: 30_000 });
+    await createTopics(admin, settings, { topics, validateOnly: true });
     const there = names.filter((name) => existing.has(name));
     return { missing, warnings: there.length > 0 ? (await describeTopics(admin, settings, there)).warnings : [] };
   } catch (error) {
@@ -108,11 +109,12 @@ export async function inspectTopics(settings: KafkaSettings): Promise<{ missing:
 async function createTopics(
   admin: Admin,
   { brokers, replicationFactor }: KafkaSettings,
-  options: Parameters<Admin["createTopics"]>[0],
+  { topics, validateOnly = false }: Pick<Parameters<Admin["createTopics"]>[0], "topics" | "validateOnly">,
 ): Promise<void> {
-  if (options.topics.length === 0) return;
+  if (topics.length === 0) return;
   try {
-    await admin.createTopics(options);
+    // kafkajs would pause 100 ms before it looks for their leaders; describeTopics waits until they are known.
+    await admin.createTopics({ topics, validateOnly, timeout: 30_000, waitForLeaders: false });
   } catch (error) {
     const failures = (error as { errors?: { type?: string; topic: string }[] }).errors ?? [];
     const refused = failures.filter(({ type }) => type === "INVALID_REPLICATION_FACTOR");
@@ -160,7 +162,8 @@ async function describeTopics(
     "max.message.bytes",
   ];
   const resources = names.map((name) => ({ type: 2 /* topic */, name, configNames }));
-  const described = await admin.describeConfigs({ resources, includeSynonyms: false }).catch(() => undefined);
+  const describe = () => admin.describeConfigs({ resources, includeSynonyms: false });
+  const described = await whenReady(describe, notKnown).catch(() => undefined);
   const value = (topic: string, name: string) =>
     described?.resources
       .find(({ resourceName }) => resourceName === topic)
@@ -198,14 +201,20 @@ export interface PartitionOffsets {
 /** The offsets of a topic's partitions, in order; `undefined` if there is no such topic. */
 export async function listOffsets(reader: KafkaReader, topic: string): Promise<PartitionOffsets[] | undefined> {
   const exists = await reader.asking(async () => {
+    const { cluster } = reader;
+    if (cluster.targetTopics.has(topic)) {
+      await cluster.refreshMetadata();
+      return true;
+    }
     try {
-      await reader.cluster.addTargetTopic(topic);
+      await cluster.addTargetTopic(topic);
+      // It may have joined a request of another caller, without this topic.
+      if (cluster.findTopicPartitionMetadata(topic).length === 0) await cluster.refreshMetadata();
+      return true;
     } catch (error) {
       if ((error as { type?: string }).type === "UNKNOWN_TOPIC_OR_PARTITION") return false;
       throw error;
     }
-    await reader.cluster.refreshMetadata();
-    return true;
   });
   if (!exists) return undefined;
   const partitions = reader.cluster
@@ -222,9 +231,8 @@ export async function listOffsets(reader: KafkaReader, topic: string): Promise<P
     }
     return offsets;
   };
-  const stable = await list(1, -1);
-  const end = await list(0, -1);
-  const start = await list(0, -2);
+  const stable = await list(1, -1); // first: a later end shows that a transaction is open
+  const [end, start] = await allOf([list(0, -1), list(0, -2)]);
   return partitions.map((partition) => ({
     partition,
     logStart: start.get(partition) ?? 0,

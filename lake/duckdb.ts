@@ -6,6 +6,7 @@
 
 import { join } from "node:path";
 import type { DuckDBConnection, DuckDBInstance } from "@duckdb/node-api";
+import pLimit from "p-limit";
 import { openInstance } from "../runtime/duckdb.ts";
 import { paths } from "./files.ts";
 import { readSql } from "./sql_files.ts";
@@ -47,6 +48,24 @@ export async function openDuckDb(lake: string, settings: Record<string, string> 
   for (const statement of splitStatements(readSql("prelude.duckdb.sql"))) await connection.run(statement);
   connection.closeSync();
   return db;
+}
+
+/** Runs a query on a connection of a pool that no other query uses. */
+export type OnFreeConnection = <T>(query: (connection: DuckDBConnection) => Promise<T>) => Promise<T>;
+
+/** A pool: each connection runs one query at a time, and further queries wait. */
+export function connectionPool(connections: DuckDBConnection[]): OnFreeConnection {
+  const free = [...connections];
+  const limit = pLimit(free.length);
+  return (query) =>
+    limit(async () => {
+      const connection = free.pop() as DuckDBConnection;
+      try {
+        return await query(connection);
+      } finally {
+        free.push(connection);
+      }
+    });
 }
 
 const splitStatements = (sql: string): string[] =>

@@ -1,5 +1,5 @@
 /**
- * Retries while a service is unavailable.
+ * Retries while a service is unavailable, and work that a retry must not overlap.
  *
  * @module
  */
@@ -40,4 +40,13 @@ export async function retry<T>(action: () => Promise<T>, options: RetryOptions):
       await sleep(delay * (0.5 + Math.random()), undefined, { signal });
     }
   }
+}
+
+/**
+ * Waits for all to settle, then rethrows the first error, so that a retry never runs beside work that writes the same
+ * files.
+ */
+export async function allOf<T extends unknown[]>(works: [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
+  await Promise.allSettled(works);
+  return (await Promise.all(works)) as T;
 }

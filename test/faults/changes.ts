@@ -6,6 +6,7 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { leader } from "../../api/protocol.ts";
 import { type Table, tableNames } from "../../io.ts";
 import type { Service } from "../support/bare_services.ts";
 import { killAtSteps } from "./publishing.ts";
@@ -50,7 +51,7 @@ async function killFollow(round: Round, sandbox: Sandbox): Promise<void> {
     const claims = round.random() < 0.2;
     const step = claims ? round.pick(["claiming", "claimed"]) : round.pick(steps);
     const nth = claims ? 1 : round.between(1, round.short ? 3 : 10);
-    await killAtStep(round, sandbox, follow, `${nth} ^${step} ${round.pick(tableNames)}$`);
+    await killAtStep(round, sandbox, follow, `${nth} ^${step} ${claims ? leader : round.pick(tableNames)}$`);
     return;
   }
   const work = sandbox.run(follow);

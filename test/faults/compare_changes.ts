@@ -6,7 +6,7 @@
  */
 
 import { type Table, tableNames, tables } from "../../io.ts";
-import { readCheckpoint } from "../../kafka/checkpoint.ts";
+import { readCheckpoints } from "../../kafka/checkpoint.ts";
 import { connectReader } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import type { Message } from "../support/oracle.ts";
@@ -101,7 +101,7 @@ async function compareNewest(table: Table, changed: Changed, findings: ChangeFin
     findings.examples.push(`${table}: key ${key} is gone, but in the topic ${value.toString().slice(0, 100)}`);
   }
   await using reader = await connectReader(kafka);
-  const checkpoint = await readCheckpoint(reader, kafka, table);
+  const { [table]: checkpoint } = await readCheckpoints(reader, kafka, [table]);
   const { source } = tables[table];
   if (checkpoint?.full && !checkpoint.full.done) findings.wrong.push(`${table}: the full run is not finished`);
   if (!checkpoint?.log) findings.wrong.push(`${table}: the log is not followed`);

@@ -81,10 +81,14 @@ test("in a new file of the log, rows are read with locks, and rows written meanw
   await holder.query("START TRANSACTION");
   await holder.query("UPDATE user_data SET age = age + 1 ORDER BY ind LIMIT 1");
   const posting = post("locked");
+  let ended = "it still runs";
+  void posting.then(({ code, stderr }) => {
+    ended = `it ended with ${code}: ${stderr}`;
+  });
   const waiting = "SELECT COUNT(*) AS n FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
   // InnoDB refreshes this at most every 0.1 s.
   for (let n = 0, tries = 0; n === 0; await sleep(200)) {
-    assert.ok(tries++ < 50, "post does not wait for the row");
+    assert.ok(tries++ < 50, `post does not wait for the row: ${ended}`);
     [[{ n }]] = (await root.query(waiting)) as unknown as [[{ n: number }]];
   }
   await sql("INSERT INTO user_data VALUES (150, 'Mean', 'While', 30, NULL)");

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import type { Connection } from "mysql2/promise";
 import type { Table } from "../../io.ts";
-import { readCheckpoint } from "../../kafka/checkpoint.ts";
+import { readCheckpoints } from "../../kafka/checkpoint.ts";
 import { connectReader } from "../../kafka/client.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import type { Message } from "./oracle.ts";
@@ -34,6 +34,6 @@ export async function differences(kafka: KafkaSettings, prefix: string, db: Conn
 export async function assertPosted(kafka: KafkaSettings, prefix: string, db: Connection, table: Table): Promise<void> {
   assert.deepEqual(await differences(kafka, prefix, db, table), [], `${prefix}.${table}`);
   await using reader = await connectReader(kafka);
-  const checkpoint = await readCheckpoint(reader, { ...kafka, prefix }, table);
+  const { [table]: checkpoint } = await readCheckpoints(reader, { ...kafka, prefix }, [table]);
   assert.equal(checkpoint?.rows, (await sourceMessages(db, table)).size, `rows of ${prefix}.${table}`);
 }
