@@ -1,12 +1,15 @@
 /** `doctor` with and without running services. */
 import assert from "node:assert/strict";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
 import { leavesTransactionsOpen } from "../../cli/doctor_services.ts";
 import type { Finding } from "../../cli/finding.ts";
 import { connectMysql } from "../../db_conn.ts";
+import { startKafka } from "../../local/broker.ts";
+import { freePort } from "../../local/processes.ts";
+import { openService, prepare } from "../support/bare_services.ts";
 import { type SharedServices, shareServices } from "../support/services.ts";
 import { ok, run, struck } from "../support/support.ts";
 
@@ -92,4 +95,28 @@ test("doctor starts nothing if there are no services", async () => {
   assert.match(stdout, /^✓ credentials {7}none: the program uses its private services$/m);
   assert.match(stdout, /^✓ private services {2}Java \S+; the next command starts them/m);
   assert.match(stdout, /^✓ lake {14}none in .* yet/m);
+});
+
+test("a broker that cannot be reached at the address that it advertises is no reachable Kafka", async () => {
+  const folder = join(services.folder.path, "advertised");
+  await mkdir(folder);
+  const { tools, kafka } = await prepare(folder);
+  const ports = { broker: await freePort(), controller: await freePort() };
+  // As in a container whose broker advertises a name of its own network.
+  const settings = { "advertised.listeners": "PLAINTEXT://127.0.0.1:1" };
+  const broker = await openService(() => startKafka(kafka, { folder, ports, settings }, tools));
+  try {
+    const path = join(folder, "creds.yaml");
+    const text = await readFile(services.creds, "utf8");
+    await writeFile(path, text.replace(/BROKERS:[\s\S]*/, `BROKERS:\n    - 127.0.0.1:${ports.broker}\n`), {
+      mode: 0o600,
+    });
+    const { Kafka } = Object.fromEntries(
+      findings(ok(await run(["doctor", "--creds", path, "--data", services.data, "--json"]), 1).stdout),
+    );
+    assert.equal(Kafka?.state, "failed");
+    assert.match(Kafka?.text ?? "", /^Cannot reach Kafka at 127\.0\.0\.1:\d+/);
+  } finally {
+    await broker.stop("SIGKILL");
+  }
 });
