@@ -48,7 +48,7 @@ export async function openSnapshot(db: Database, settings: MysqlSettings): Promi
 interface State {
   isMariaDb: boolean;
   /** A place in the newest file up to this position proves nothing. */
-  unproven?: { file: string; position: number };
+  unproven?: { file: string; position: number; hasTransaction: boolean };
 }
 
 const prepared = new WeakMap<Database, State>();
@@ -68,7 +68,8 @@ async function prepare(db: Database): Promise<State> {
 /**
  * MariaDB reports the place of a snapshot. While it begins a new file of the log it already reports that file, but the
  * last transactions of the old file are not visible yet (11.4.5). So a place proves nothing before the end of the first
- * transaction in its file. A busy server has one soon.
+ * transaction in its file: not even if the file has grown, because the server writes checkpoints of its own. A busy server
+ * has a transaction soon.
  */
 async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State): Promise<Snapshot> {
   for (let tries = 0; ; tries++) {
@@ -76,8 +77,13 @@ async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State
     const shown = await snapshotPlace(db);
     if (!shown?.file) throw cannotFollow(noLog);
     const { file, position } = shown;
-    const isKnown = state.unproven?.file === file;
-    if (!isKnown) state.unproven = { file, position: ((await firstTransaction(settings, file)) ?? position + 1) - 1 };
+    const { unproven } = state;
+    const isKnown = unproven?.file === file && (unproven.hasTransaction || position === unproven.position);
+    if (!isKnown) {
+      const first = await firstTransaction(settings, file);
+      const upTo = first === undefined ? position : first - 1;
+      state.unproven = { file, position: upTo, hasTransaction: first !== undefined };
+    }
     const mustLock = position <= (state.unproven as { position: number }).position;
     // The place has not changed since the last snapshot, so the server is idle.
     if (!mustLock || (isKnown && tries === 0) || tries === attempts) {
