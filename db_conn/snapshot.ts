@@ -68,7 +68,7 @@ async function prepare(db: Database): Promise<State> {
 /**
  * MariaDB reports the place of a snapshot. While it begins a new file of the log it already reports that file, but the
  * last transactions of the old file are not visible yet (11.4.5). So a place proves nothing before the end of the first
- * transaction in its file: not even if the file has grown, because the server writes checkpoints of its own. A busy server
+ * transaction in its file: not even if the file has grown, because the server also writes checkpoints. A busy server
  * has a transaction soon.
  */
 async function openOnMariaDb(db: Database, settings: MysqlSettings, state: State): Promise<Snapshot> {

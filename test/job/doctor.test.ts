@@ -102,7 +102,7 @@ test("a broker that cannot be reached at the address that it advertises is no re
   await mkdir(folder);
   const { tools, kafka } = await prepare(folder);
   const ports = { broker: await freePort(), controller: await freePort() };
-  // As in a container whose broker advertises a name of its own network.
+  // As a broker in a container advertises a name that only its network knows.
   const settings = { "advertised.listeners": "PLAINTEXT://127.0.0.1:1" };
   const broker = await openService(() => startKafka(kafka, { folder, ports, settings }, tools));
   try {
