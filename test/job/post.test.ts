@@ -5,9 +5,12 @@ import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { Connection } from "mysql2/promise";
+import { sendCheckpoint } from "../../api/session.ts";
 import { connectMysql } from "../../db_conn.ts";
 import { tableNames } from "../../io.ts";
-import { kafkaClient } from "../../kafka/client.ts";
+import { readCheckpoints } from "../../kafka/checkpoint.ts";
+import { connectReader, kafkaClient } from "../../kafka/client.ts";
+import { openProducer } from "../../kafka/producer.ts";
 import type { KafkaSettings } from "../../kafka/settings.ts";
 import { readSilver } from "../support/lake_of.ts";
 import { cleanTable, keysOf } from "../support/oracle.ts";
@@ -96,6 +99,26 @@ test("the next post finishes a killed full run for all tables", async () => {
   for (const table of tableNames) {
     const keys = [...(await sourceMessages(db, table)).keys()];
     assert.deepEqual(keysOf(await readTopic(kafka, `twice.${table}`)), [...keys, ...keys], table);
+  }
+});
+
+test("the next post finishes a full run that was killed before all tables had begun it", async () => {
+  const args = ["post", "--creds", creds, "--prefix", "planned", "--data", folder.path];
+  ok(await run(args));
+  const settings = { ...kafka, prefix: "planned" };
+  await using reader = await connectReader(settings);
+  const { geo } = await readCheckpoints(reader, settings, ["geo"]);
+  assert.ok(geo);
+  const full = { id: "killed", upTo: geo.lastKey, lastKey: null, rows: 0, done: false };
+  const producer = await openProducer(settings, { transactionalId: "planned.post.geo" });
+  const transaction = await producer.begin();
+  await sendCheckpoint(transaction, settings, { ...geo, full });
+  await transaction.commit();
+  await producer.disconnect();
+  assert.match(ok(await run(args)).stderr, /A full run was interrupted: it is finished first/);
+  for (const table of tableNames) {
+    const keys = [...(await sourceMessages(db, table)).keys()];
+    assert.deepEqual(keysOf(await readTopic(kafka, `planned.${table}`)), [...keys, ...keys], table);
   }
 });
 
