@@ -116,7 +116,7 @@ export function checkMode(folder: string, { zookeeper }: { zookeeper: boolean })
   throw new Error(`The Kafka in "${folder}" was created ${how}: ${instead}`);
 }
 
-/** Starts a ZooKeeper on 127.0.0.1. Resolves when it answers. */
+/** Starts a ZooKeeper on 127.0.0.1. Resolves when it serves. */
 export async function startZookeeper(
   program: KafkaProgram,
   { folder, port }: { folder: string; port: number },
@@ -132,7 +132,7 @@ export async function startZookeeper(
     ];
     const main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
     const service = java.run(flags, [main, "zookeeper.properties"]);
-    const answer = () => answers(port, "ruok");
+    const answer = async () => (await sessionsOf(port)) !== undefined;
     await untilReady(service, { name: "ZooKeeper", log: java.log, signal: tools.signal, answer });
     return service;
   } finally {
@@ -143,8 +143,14 @@ export async function startZookeeper(
 /** Waits until the session of a killed broker has expired: before that, ZooKeeper refuses the same broker id. */
 async function untilUnregistered(port: number, signal: AbortSignal): Promise<void> {
   const deadline = Date.now() + 3 * sessionMs;
-  while ((await ask(port, "dump")).includes("/brokers/ids/1") && Date.now() < deadline)
+  while ((await sessionsOf(port))?.includes("/brokers/ids/1") !== false && Date.now() < deadline)
     await sleep(50, null, { signal });
+}
+
+/** ZooKeeper's sessions and registered brokers; `undefined` until it serves: it answers before it has loaded its data. */
+async function sessionsOf(port: number): Promise<string | undefined> {
+  const dump = String(await ask(port, "dump"));
+  return dump.includes("ephemeral nodes dump") ? dump : undefined;
 }
 
 /** The topics with partitions in a broker's data folder. */
@@ -239,8 +245,8 @@ dataDir=./zookeeper
 clientPort=${port}
 clientPortAddress=127.0.0.1
 admin.enableServer=false
-# "Are you ok", and the registered brokers.
-4lw.commands.whitelist=ruok,dump
+# Sessions, and the registered brokers.
+4lw.commands.whitelist=dump
 # Sessions last 2 to 20 ticks.
 tickTime=500
 autopurge.purgeInterval=24
