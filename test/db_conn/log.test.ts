@@ -441,7 +441,8 @@ test("a log that was purged or reset is an error that says what to do", async ()
   await assert.rejects(beyond, /Cannot follow "lost".*4000000: .*; run post --full$/);
 });
 
-test("a new file of the log proves nothing before its first transaction, whatever else the server writes into it", async () => {
+test("a new file of the log proves nothing before its first transaction, whatever else the server writes into it", async (t) => {
+  if (server.name !== "MariaDB") return t.skip("MySQL's places need no proof by locks");
   for (let i = 0; i < 100; i++) {
     await sql("FLUSH BINARY LOGS"); // soon the server adds a Binlog_checkpoint event
     for (let n = 0; n < 2; n++) {
