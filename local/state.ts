@@ -5,7 +5,7 @@
  */
 
 import { timingSafeEqual } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { isRunning, type ProcessId } from "./processes.ts";
@@ -32,6 +32,8 @@ export interface Addresses {
 export interface State {
   /** The folder, as in the command lines of the processes. */
   folder: string;
+  /** Device and inode of the folder: a renamed folder keeps them, a copy has others. Absent in older versions. */
+  inode?: string;
   password: string;
   ports: Record<string, number>;
   supervisor?: ProcessId;
@@ -94,10 +96,23 @@ export const servicesFolder = (dataDir: string) => resolve(dataDir, "services");
 /** The credentials file that {@link useServices} writes while MariaDB runs. */
 export const credsPath = (folder: string) => join(folder, "db_creds.yaml");
 
-/** The state of a services folder; undefined if it was never used or cannot be parsed. */
+/** Device and inode of a folder. */
+export function inodeOf(folder: string): string {
+  const { dev, ino } = statSync(folder, { bigint: true });
+  return `${dev}:${ino}`;
+}
+
+/**
+ * The state of a services folder; undefined if it was never used or is no state. In a copy of a folder only password and
+ * ports hold: the processes are those of the original.
+ */
 export function readState(folder: string): State | undefined {
   try {
-    return JSON.parse(readFileSync(join(folder, "state.json"), "utf8")) as State;
+    const state: unknown = JSON.parse(readFileSync(join(folder, "state.json"), "utf8"));
+    if (!isState(state)) return undefined;
+    const { inode, password, ports } = state;
+    const isCopy = inode !== undefined && inode !== inodeOf(folder);
+    return isCopy ? { folder, password, ports, children: [], ready: {} } : state;
   } catch (error) {
     // ENOTDIR: the folder would be below a file.
     const isAbsent = /^(ENOENT|ENOTDIR)$/.test((error as NodeJS.ErrnoException).code ?? "");
@@ -108,6 +123,14 @@ export function readState(folder: string): State | undefined {
 
 /**
  * The state of a services folder, if its supervisor runs. Otherwise deletes the credentials file, which a killed
+function isState(found: unknown): found is State {
+  const { folder, ports, children, ready } = (found ?? {}) as Partial<Record<keyof State, unknown>>;
+  const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
+  const isPort = (port: unknown) => Number.isInteger(port) && (port as number) > 0 && (port as number) < 65_536;
+  const isUsable = isObject(ports) && Object.values(ports).every(isPort) && isObject(ready);
+  return typeof folder === "string" && isUsable && Array.isArray(children) && children.every(isObject);
+}
+
  * supervisor may have left behind.
  */
 export function findSupervisor(folder: string): (State & Required<Pick<State, "supervisor" | "control">>) | undefined {

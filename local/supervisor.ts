@@ -20,6 +20,7 @@ import { findPrograms, type Programs } from "./programs.ts";
 import {
   type Addresses,
   credsPath,
+  inodeOf,
   type Reply,
   type Request,
   readLines,
@@ -48,6 +49,7 @@ async function own(folder: string): Promise<void> {
   const address = { port: await freePort(), token: randomBytes(16).toString("hex") };
   const file = openStateFile({
     folder,
+    inode: inodeOf(folder),
     password: former?.password ?? randomBytes(18).toString("base64url"),
     ports: former?.ports ?? {},
     supervisor: identifySelf(),
@@ -93,8 +95,8 @@ async function own(folder: string): Promise<void> {
 type StateFile = ReturnType<typeof openStateFile>;
 
 /** `state.json` and the credentials file. They are not touched once the folder belongs to another supervisor. */
-function openStateFile(state: State) {
-  const { folder, password, ports } = state;
+function openStateFile(state: State & Required<Pick<State, "inode">>) {
+  const { folder, inode, password, ports } = state;
   const write = (content: State) => writePrivate(join(folder, "state.json"), JSON.stringify(content, null, 2));
   const isOurs = () => readState(folder)?.supervisor?.pid === process.pid;
   const save = () => {
@@ -123,7 +125,7 @@ function openStateFile(state: State) {
     end() {
       if (!isOurs()) return;
       dropCreds();
-      write({ folder, password, ports, children: [], ready: {} });
+      write({ folder, inode, password, ports, children: [], ready: {} });
     },
   };
 }
