@@ -17,7 +17,7 @@ import { tableNames } from "../io.ts";
 import { lockLake } from "../lake/owner.ts";
 import { ejectSql } from "../lake/sql_files.ts";
 import { type ChangeFact, type ChangeResult, changeRows, type Session } from "../local/sample/changes.ts";
-import { stopServices } from "../local/services.ts";
+import { deleteServices, stopServices } from "../local/services.ts";
 import { UsageError } from "../runtime/errors.ts";
 import { programName, shellWord } from "../runtime/program.ts";
 import { type Connections, type Context, sayOthers } from "./connect.ts";
@@ -159,7 +159,7 @@ export async function reset(context: Context): Promise<void> {
   }
   // So that no clean runs while the lake is deleted.
   await using _lock = existsSync(lake) ? await lockLake(lake) : undefined;
-  await stopServices({ dataDir: data, say: (text) => terminal.say(text) });
-  for (const folder of folders) await rm(folder, { recursive: true, force: true });
+  await deleteServices({ dataDir: data, say: (text) => terminal.say(text) });
+  await rm(lake, { recursive: true, force: true });
   terminal.say(`Deleted ${folders.map((f) => `"${f}"`).join(" and ")}`);
 }

@@ -14,10 +14,12 @@
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
+import { rename, rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isHeld, takeLock } from "../runtime/lock.ts";
 import { ownCommand } from "../runtime/program.ts";
 import { endOrphan, isRunning, logTail, showWait, stopDeadline, within } from "./processes.ts";
 import {
@@ -42,7 +44,10 @@ interface RunningServices extends Addresses {
 }
 
 /** Services in use. Disposing releases them; the last user waits until they have stopped, unless they are kept. */
-export interface Services extends RunningServices, AsyncDisposable {}
+export interface Services extends RunningServices, AsyncDisposable {
+  /** Aborted with an error that says what to do, if another process stops or kills the services. */
+  lost: AbortSignal;
+}
 
 /** Options of {@link useServices}. */
 interface UseOptions {
@@ -71,13 +76,13 @@ const leaveDeadline = stopDeadline + 300;
 export async function useServices(options: UseOptions): Promise<Services> {
   const { dataDir, mysql, kafka, zookeeper = false, keep = false, say, onProgress, signal } = options;
   const folder = servicesFolder(dataDir);
-  makeFolder(folder);
   const wanted: ServiceName[] = mysql ? ["mysql"] : [];
   if (kafka && zookeeper) wanted.push("zookeeper");
   if (kafka) wanted.push("kafka");
   for (;;) {
     const line = await reach(folder, signal);
     let leaving = false;
+    const lost = new AbortController();
     const leave = async () => {
       leaving = true;
       line.socket.ref().end();
@@ -89,13 +94,22 @@ export async function useServices(options: UseOptions): Promise<Services> {
       const { ready, keep: keptRunning } = await new Promise<Extract<Reply, { ready: Addresses }>>(
         (resolve, reject) => {
           let answered = false;
+          const lose = () => {
+            if (!leaving) lost.abort(stopped);
+            reject(stopped);
+          };
           const refuse = (sent: string) => {
-            const who = `process ${line.pid}, the supervisor of the local services`;
-            reject(new Error(`Cannot understand ${who}: it sent ${sent}; run down, then repeat this command`));
+            reject(
+              new Error(`Cannot understand ${supervisorOf(line)} of the local services: it sent ${sent}; ${repeat}`),
+            );
             line.socket.destroy();
           };
+          const silent = () =>
+            reject(new Error(`Cannot use the local services: ${supervisorOf(line)}, does not answer; ${repeat}`));
+          line.socket.setTimeout(answerDeadline, silent);
           const onLine = (text: string) => {
             answered = true;
+            line.socket.setTimeout(0);
             let reply: Reply;
             try {
               reply = JSON.parse(text) as Reply;
@@ -105,13 +119,13 @@ export async function useServices(options: UseOptions): Promise<Services> {
             if ("say" in reply) say(reply.say);
             else if ("progress" in reply) onProgress?.(reply.progress, reply.text);
             else if ("error" in reply) reject(new Error(reply.error));
-            else resolve(reply);
+            else if ("stopped" in reply) lose();
+            else if ("ready" in reply) resolve(reply);
           };
           readLines(line.socket, { onLine, onTooLong: () => refuse("a line over 64 kB") });
           void line.closed.then(() => {
-            if (answered && !leaving)
-              say("The local services were stopped or killed. The next command starts them again");
-            reject(answered ? new Error("The local services were stopped or killed") : neverAnswered);
+            if (answered) lose();
+            else reject(neverAnswered);
           });
           signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
           signal?.throwIfAborted();
@@ -124,6 +138,7 @@ export async function useServices(options: UseOptions): Promise<Services> {
         ...(kafka && ready.kafka && { kafka: ready.kafka }),
         keptRunning,
         credsFile: credsPath(folder),
+        lost: lost.signal,
         [Symbol.asyncDispose]: leave,
       };
     } catch (error) {
@@ -135,6 +150,12 @@ export async function useServices(options: UseOptions): Promise<Services> {
 
 /** The supervisor was about to end when it was called: call again. */
 const neverAnswered = new Error("The supervisor did not answer");
+const stopped = new Error("The local services were stopped or killed; run the same command again, which starts them");
+
+/** Time for the supervisor to answer a request, ms; services may start much later. It may be frozen. */
+const answerDeadline = 10_000;
+const supervisorOf = ({ pid }: Line) => `process ${pid}, the supervisor`;
+const repeat = "run down, then repeat this command";
 
 /** The running services of a data folder; undefined if none run. Starts nothing. */
 export function findServices({ dataDir }: { dataDir: string }): RunningServices | undefined {
@@ -165,6 +186,27 @@ export async function stopServices({ dataDir, say }: Pick<UseOptions, "dataDir" 
   return line !== undefined || orphans.length > 0;
 }
 
+/** Stops the services of a data folder, even if other programs use or start them, and deletes their data. */
+export async function deleteServices(options: Pick<UseOptions, "dataDir" | "say">): Promise<void> {
+  const folder = servicesFolder(options.dataDir);
+  const deadline = Date.now() + 10_000;
+  while (existsSync(folder)) {
+    await stopServices(options);
+    try {
+      // No supervisor can start meanwhile.
+      const lock = await takeLock(join(folder, "lock.duckdb"));
+      const unwanted = `${folder}.deleted`;
+      await rm(unwanted, { recursive: true, force: true });
+      await rename(folder, unwanted);
+      lock.closeSync();
+      return await rm(unwanted, { recursive: true, force: true });
+    } catch (error) {
+      if (!isHeld(error) || Date.now() > deadline) throw error;
+      await sleep(50); // one is starting; then it can be stopped
+    }
+  }
+}
+
 /** A connection to the supervisor. */
 interface Line {
   socket: Socket;
@@ -186,8 +228,12 @@ async function reach(folder: string, signal?: AbortSignal): Promise<Line> {
       signal?.throwIfAborted();
       const line = await call(folder);
       if (line) return line;
-      if (own?.exitCode || own?.signalCode) throw new Error(`Cannot start the local services${logTail(log)}`);
-      if (!own || own.exitCode === 0) own = startSupervisor(folder, log);
+      if (own?.exitCode || own?.signalCode)
+        throw existsSync(folder) ? new Error(`Cannot start the local services${logTail(log)}`) : stopped;
+      if (!own || own.exitCode === 0) {
+        makeFolder(folder);
+        own = startSupervisor(folder, log);
+      }
       await sleep(20);
     }
     const { supervisor } = readState(folder) ?? {};
@@ -221,7 +267,7 @@ function startSupervisor(folder: string, log: string): ChildProcess {
   const output = openSync(log, "a", 0o600);
   const [command, args] = ownCommand("local/supervise.ts", [folder]);
   const child = spawn(command, args, {
-    cwd: folder,
+    cwd: dirname(folder), // not the folder, which reset may delete: tsx hangs without its working directory
     detached: true, // so that Ctrl+C reaches only the programs
     stdio: ["ignore", output, output],
     env: { ...process.env, NODE_OPTIONS: "" },

@@ -50,9 +50,11 @@ export type Request = { token: string } & ({ use: ServiceName[]; keep: boolean }
 
 /** A message from the supervisor to a program. */
 export type Reply =
+  | { heard: true }
   | { say: string }
   | { progress: string; text?: string }
   | { ready: Addresses; keep: boolean }
+  | { stopped: true }
   | { error: string };
 
 /** The longest accepted line on the control port, bytes. Real lines have at most a few kB. */
@@ -121,8 +123,6 @@ export function readState(folder: string): State | undefined {
   }
 }
 
-/**
- * The state of a services folder, if its supervisor runs. Otherwise deletes the credentials file, which a killed
 function isState(found: unknown): found is State {
   const { folder, ports, children, ready } = (found ?? {}) as Partial<Record<keyof State, unknown>>;
   const isObject = (value: unknown): value is object => typeof value === "object" && value !== null;
@@ -131,6 +131,8 @@ function isState(found: unknown): found is State {
   return typeof folder === "string" && isUsable && Array.isArray(children) && children.every(isObject);
 }
 
+/**
+ * The state of a services folder, if its supervisor runs. Otherwise deletes the credentials file, which a killed
  * supervisor may have left behind.
  */
 export function findSupervisor(folder: string): (State & Required<Pick<State, "supervisor" | "control">>) | undefined {

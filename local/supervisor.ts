@@ -82,7 +82,7 @@ async function own(folder: string): Promise<void> {
   function end() {
     if (signal.aborted) return;
     stopping.abort(new Error("The services were stopped"));
-    control.close();
+    control.close(); // before the services end, so that no program takes it for a failure of one of them
     // ZooKeeper last: a stopping Kafka reports to it, and would wait for it.
     void processes.stopAll({ last: services.zookeeper() }).then(() => {
       file.end();
@@ -161,7 +161,7 @@ function openServices(file: StateFile, tools: Tools) {
   const { state, port, publish } = file;
   const { folder } = state;
   const services = new Map<ServiceName, Promise<void>>();
-  let keeper: Guarded | undefined;
+  const processes: Partial<Record<ServiceName, Guarded>> = {};
 
   const start = {
     async mysql({ mysql: program }: Programs) {
@@ -175,7 +175,7 @@ function openServices(file: StateFile, tools: Tools) {
     async zookeeper({ kafka: program }: Programs) {
       if (!program) return;
       const at = await port("zookeeper");
-      keeper = await follow("zookeeper", "ZooKeeper", at, startZookeeper(program, { folder, port: at }, tools));
+      await follow("zookeeper", "ZooKeeper", at, startZookeeper(program, { folder, port: at }, tools));
     },
     async kafka({ kafka: program }: Programs, keep: boolean) {
       if (!program) return;
@@ -187,7 +187,7 @@ function openServices(file: StateFile, tools: Tools) {
         : { controller: await port("controller") };
       const ports = { broker: await port("kafka"), ...partner };
       const place = { folder, ports, brief: !(keep || state.keep) };
-      await follow("kafka", program.name, ports.broker, startKafka(program, place, tools));
+      await follow("kafka", program.name, ports.broker, startBeside(processes.zookeeper, program, place, tools));
       publish({ kafka: { brokers: [`127.0.0.1:${ports.broker}`] } });
     },
   } satisfies Record<ServiceName, unknown>;
@@ -196,6 +196,7 @@ function openServices(file: StateFile, tools: Tools) {
   async function follow(service: ServiceName, name: string, at: number, starting: Promise<Guarded>) {
     const began = Date.now();
     const guarded = await showWait(starting, `Starting ${name}`, tools);
+    processes[service] = guarded;
     tools.say(`${name} is ready on 127.0.0.1:${at} (${((Date.now() - began) / 1_000).toFixed(1)} s)`);
     void guarded.ended.then((how) => {
       services.delete(service);
@@ -203,18 +204,25 @@ function openServices(file: StateFile, tools: Tools) {
       if (tools.signal.aborted) return;
       if (service === "mysql") file.dropCreds();
       file.save();
+      if (processes[service] !== guarded) return;
       tools.say(`${name} ended unexpectedly (${how}); its log is in "${folder}". The next command starts it again`);
     });
-    return guarded;
   }
 
   return {
-    zookeeper: () => keeper,
+    zookeeper: () => processes.zookeeper,
     async use(wanted: ServiceName[], keep: boolean): Promise<Reply> {
+      const { zookeeper: former } = state.ports;
+      const isBereft = wanted.includes("zookeeper") && !services.has("zookeeper") && services.has("kafka");
+      if (isBereft && (await freePort(former)) !== former) {
+        tools.say(`Port ${former} of ZooKeeper is taken; ZooKeeper and Kafka start again with another one`);
+        const { kafka } = processes; // it would look for ZooKeeper on the former port
+        delete processes.kafka;
+        await kafka?.stop();
+      }
       const missing = wanted.filter((service) => !services.has(service));
       if (wanted.includes("kafka")) checkMode(folder, { zookeeper: wanted.includes("zookeeper") });
-      // A Kafka that is restarted beside a running ZooKeeper must support it.
-      const programs = findPrograms(missing.includes("kafka") ? wanted : missing, tools);
+      const programs = findPrograms(missing.includes("kafka") ? wanted : missing, tools); // one that knows ZooKeeper
       for (const service of missing) {
         const started = programs.then((found) => start[service](found, keep));
         services.set(service, started);
@@ -222,16 +230,32 @@ function openServices(file: StateFile, tools: Tools) {
       }
       await Promise.all(wanted.map((service) => services.get(service)));
       const ended = wanted.find((service) => !services.has(service));
-      if (ended)
-        throw new Error(
-          `Cannot use the local services: ${ended} ended before the others were ready; its log is in "${folder}". The same command starts it again`,
-        );
+      if (ended) throw endedEarly(ended, folder);
       state.keep ||= keep;
       file.save();
       return { ready: state.ready, keep: state.keep };
     },
   };
 }
+
+/** Starts Kafka; gives up if its ZooKeeper ends meanwhile. */
+async function startBeside(
+  keeper: Guarded | undefined,
+  ...[program, place, tools]: Parameters<typeof startKafka>
+): Promise<Guarded> {
+  const gone = new AbortController();
+  void keeper?.ended.then(() => gone.abort());
+  try {
+    return await startKafka(program, place, { ...tools, signal: AbortSignal.any([tools.signal, gone.signal]) });
+  } catch (error) {
+    throw gone.signal.aborted ? endedEarly("zookeeper", place.folder) : error;
+  }
+}
+
+const endedEarly = (service: ServiceName, folder: string) =>
+  new Error(
+    `Cannot use the local services: ${service} ended before the others were ready; its log is in "${folder}". The same command starts it again`,
+  );
 
 /** Callbacks of {@link openControl}. */
 interface ControlOptions {
@@ -252,8 +276,10 @@ function openControl({ port, token }: { port: number; token: string }, options: 
   const opening = Buffer.from(JSON.stringify({ token }).slice(0, -1));
   const use = async (socket: Socket, wanted: ServiceName[], keep: boolean) => {
     clients.add(socket);
+    send(socket, { heard: true }); // at once: a client gives up on a process that does not answer
     const failed = (error: unknown) => ({ error: error instanceof Error ? error.message : String(error) });
-    send(socket, await onUse(wanted, keep).catch(failed));
+    const reply = await onUse(wanted, keep).catch(failed);
+    if (!signal.aborted) send(socket, reply);
   };
   // A half-closed connection stays open until this side ends it.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -286,7 +312,10 @@ function openControl({ port, token }: { port: number; token: string }, options: 
     onProgress: (progress: string, text?: string) => {
       for (const client of clients) send(client, { progress, ...(text !== undefined && { text }) });
     },
-    close: () => server.close(),
+    close() {
+      for (const client of clients) send(client, { stopped: true });
+      server.close();
+    },
   };
 }
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rmdir, symlink, utimes, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, rename, rmdir, symlink, utimes, writeFile } from "node:fs/promises";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -83,8 +83,9 @@ test("a supervisor that is killed takes its services with it, and the next comma
   const before = await state();
   process.kill((before.supervisor as { pid: number }).pid, "SIGKILL");
   await untilGone(pidsOf(before));
-  following.kill("SIGTERM");
-  assert.equal((await following.done).code, 143);
+  const { code, stderr } = await following.done;
+  assert.equal(code, 1);
+  assert.match(stderr, /^Error: The local services were stopped or killed; run the same command again, which starts/m);
   const explored = await run(["explore", "--data", data]);
   assert.equal(explored.code, 0, explored.stderr);
 });
@@ -108,6 +109,66 @@ test("for one command Kafka starts fast and prepares its first transaction; a se
   first.kill("SIGINT");
   assert.equal((await first.done).code, 130);
   await untilGone(all);
+});
+
+test("a copy of a folder in use has separate services, and does not touch those of the original", async () => {
+  const [original, copy] = ["original", "copy"].map((name) => join(folder.path, name)) as [string, string];
+  const use = (dataDir: string) => useServices({ dataDir, mysql: true, kafka: false, say: () => {} });
+  await using services = await use(original);
+  await cp(original, copy, { recursive: true, filter: (path) => !path.endsWith(".sock") });
+  assert.equal(findServices({ dataDir: copy }), undefined);
+  assert.match((await run(["down", "--data", copy])).stderr, /Nothing was running/);
+  {
+    await using others = await use(copy);
+    assert.notEqual(others.mysql?.port, services.mysql?.port);
+  }
+  const reset = await run(["reset", "--yes", "--data", copy]);
+  assert.equal(reset.code, 0, reset.stderr);
+  assert.equal(services.lost.aborted, false);
+  const renamed = join(folder.path, "renamed");
+  await rename(original, renamed);
+  assert.equal(findServices({ dataDir: renamed })?.mysql?.port, services.mysql?.port);
+});
+
+test("reset beside a starting command deletes all, and the command ends with an error that says what to do", async () => {
+  const dataDir = join(folder.path, "deleted");
+  for (let i = 0; i < 8; i++) {
+    const exploring = start(["explore", "--data", dataDir]);
+    await sleep(100 * i);
+    const reset = await run(["reset", "--yes", "--data", dataDir]);
+    assert.equal(reset.code, 0, reset.stderr);
+    const { code, stderr } = await exploring.done;
+    if (code !== 0)
+      assert.match(stderr, /^Error: The local services were stopped or killed; run the same command again/m);
+  }
+});
+
+test("down ends the commands that use the services, and they say why", async () => {
+  for (const args of [["emulate"], ["serve", "--port", "0"], ["post", "--follow"]]) {
+    const using = start([...args, "--data", data]);
+    await using.said(args[0] === "serve" ? /http:/ : /Using Kafka/);
+    const began = Date.now();
+    const down = await run(["down", "--data", data]);
+    assert.equal(down.code, 0, down.stderr);
+    const { code, stderr } = await using.done;
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, /^Error: The local services were stopped or killed; run the same command again/m, args[0]);
+    assert.ok(Date.now() - began < 30_000, "waits for services that nobody starts");
+  }
+});
+
+test("a frozen supervisor is named, and down ends it", async () => {
+  const following = await follow();
+  const pids = pidsOf(await state());
+  process.kill(pids[0] as number, "SIGSTOP");
+  const posted = await run(["post", "--data", data]);
+  assert.equal(posted.code, 1);
+  const text = `^Error: Cannot use the local services: process ${pids[0]}, the supervisor, does not answer; run down`;
+  assert.match(posted.stderr, new RegExp(text, "m"));
+  const down = await run(["down", "--data", data]);
+  assert.equal(down.code, 0, down.stderr);
+  await untilGone(pids);
+  assert.equal((await following.done).code, 1);
 });
 
 test("a stopped command ends within 3 s, even if its services do not", async () => {
@@ -161,6 +222,26 @@ test("a state file with the pid of an unrelated process does no harm", async () 
   const kept = await state();
   const stale = { ...kept, supervisor: { pid: process.pid, start: "1" }, children: [{ pid: process.pid, start: "1" }] };
   await writeFile(path, JSON.stringify(stale));
+  const explored = await run(["explore", "--data", data]);
+  assert.equal(explored.code, 0, explored.stderr);
+});
+
+test("a state file with other content is none", async () => {
+  const path = join(data, "services/state.json");
+  const kept = await state();
+  const others = [
+    { children: null },
+    { children: [null] },
+    { ports: { kafka: 70_000 } },
+    { ports: 1 },
+    { ready: null },
+  ];
+  for (const content of [{}, [], 42, "x", null, ...others.map((other) => ({ ...kept, ...other }))]) {
+    await writeFile(path, JSON.stringify(content));
+    const down = await run(["down", "--data", data]);
+    assert.equal(down.code, 0, down.stderr);
+    assert.match(down.stderr, /Nothing was running/);
+  }
   const explored = await run(["explore", "--data", data]);
   assert.equal(explored.code, 0, explored.stderr);
 });

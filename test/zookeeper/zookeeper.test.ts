@@ -1,9 +1,12 @@
 /** `--zookeeper`: the whole job on Kafka 3.9 with a ZooKeeper, its services, and a short fault run. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
+import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { tableNames } from "../../io.ts";
 import { ask } from "../../local/processes.ts";
@@ -114,6 +117,37 @@ test("the next command restarts a Kafka and a ZooKeeper that were killed togethe
     assert.equal(again.code, 0, again.stderr);
     assert.match(again.stderr, /ZooKeeper is ready[\s\S]*Kafka 3[.]9[.]\d+ is ready/);
   }
+});
+
+test("if the port of a killed ZooKeeper is taken, Kafka starts again too, with the new port", async () => {
+  const port = state().ports.zookeeper as number;
+  const keeper = javas()[0]?.pid as number;
+  process.kill(keeper, "SIGKILL");
+  await untilGone([keeper]);
+  const stranger = createServer().listen(port, "127.0.0.1");
+  try {
+    await once(stranger, "listening");
+    const posted = await run(["post", "--prefix", "moved", ...here]); // creates topics, which needs ZooKeeper
+    assert.equal(posted.code, 0, posted.stderr);
+    assert.match(posted.stderr, new RegExp(`Port ${port} of ZooKeeper is taken`));
+    assert.doesNotMatch(posted.stderr, /unexpectedly/);
+  } finally {
+    stranger.close();
+  }
+});
+
+test("a ZooKeeper that ends while Kafka starts ends the command, and the next one starts both", async () => {
+  const down = await run(["down", ...here]);
+  assert.equal(down.code, 0, down.stderr);
+  const starting = start(["up", ...here]);
+  await starting.said(/ZooKeeper is ready/);
+  while (javas().length < 2) await sleep(20);
+  process.kill(javas()[0]?.pid as number, "SIGKILL");
+  const { code, stderr } = await starting.done;
+  assert.equal(code, 1);
+  assert.match(stderr, /^Error: Cannot use the local services: zookeeper ended before the others were ready/m);
+  const up = await run(["up", ...here]);
+  assert.equal(up.code, 0, up.stderr);
 });
 
 test("services without ZooKeeper run beside, and commands say that the others run too", async () => {
