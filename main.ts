@@ -256,9 +256,9 @@ async function main(args: Arguments, signal: AbortSignal): Promise<number> {
   if (!command.needs) return finish(await command.run(context));
   await command.check?.(context);
   await using connections = await connect(context, command.needs);
-  const { lost } = connections;
-  const running = command.run({ ...context, signal: AbortSignal.any([signal, lost]) }, connections);
-  return finish(await running.finally(() => signal.aborted || lost.throwIfAborted()));
+  const lost = connections.services?.lost;
+  const running = command.run({ ...context, signal: AbortSignal.any([signal, ...(lost ? [lost] : [])]) }, connections);
+  return finish(await running.finally(() => signal.aborted || lost?.throwIfAborted()));
 }
 
 /** Deadline of a stop, ms. The process must end within 3 s in all. */

@@ -43,8 +43,6 @@ export interface Connections extends AsyncDisposable {
   mysql: MysqlSettings;
   kafka: KafkaSettings;
   services: Services | undefined;
-  /** Aborted if another process ends the private services. */
-  lost: AbortSignal;
 }
 
 /** Commands that fill an empty private database with the sample. */
@@ -100,8 +98,7 @@ export async function connect(context: Context, needs: Needs): Promise<Connectio
       if (rows !== undefined && posts !== undefined && posts > rows)
         terminal.say(`The database already has ${count(posts)} sample posts; --rows ${rows} adds none`);
     }
-    const lost = services?.lost ?? new AbortController().signal;
-    return { mysql, kafka, services, lost, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
+    return { mysql, kafka, services, [Symbol.asyncDispose]: async () => services?.[Symbol.asyncDispose]() };
   } catch (error) {
     const reason = services?.lost.aborted ? services.lost.reason : error;
     await services?.[Symbol.asyncDispose]();

@@ -26,6 +26,7 @@ import {
   type Addresses,
   credsPath,
   findSupervisor,
+  lockPath,
   makeFolder,
   type Reply,
   type Request,
@@ -194,7 +195,7 @@ export async function deleteServices(options: Pick<UseOptions, "dataDir" | "say"
     await stopServices(options);
     try {
       // No supervisor can start meanwhile.
-      const lock = await takeLock(join(folder, "lock.duckdb"));
+      const lock = await takeLock(lockPath(folder));
       const unwanted = `${folder}.deleted`;
       await rm(unwanted, { recursive: true, force: true });
       await rename(folder, unwanted);

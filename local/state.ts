@@ -98,6 +98,9 @@ export const servicesFolder = (dataDir: string) => resolve(dataDir, "services");
 /** The credentials file that {@link useServices} writes while MariaDB runs. */
 export const credsPath = (folder: string) => join(folder, "db_creds.yaml");
 
+/** The lock of a services folder: its supervisor holds it. */
+export const lockPath = (folder: string) => join(folder, "lock.duckdb");
+
 /** Device and inode of a folder. */
 export function inodeOf(folder: string): string {
   const { dev, ino } = statSync(folder, { bigint: true });

@@ -21,6 +21,7 @@ import {
   type Addresses,
   credsPath,
   inodeOf,
+  lockPath,
   type Reply,
   type Request,
   readLines,
@@ -222,7 +223,7 @@ function openServices(file: StateFile, tools: Tools) {
       }
       const missing = wanted.filter((service) => !services.has(service));
       if (wanted.includes("kafka")) checkMode(folder, { zookeeper: wanted.includes("zookeeper") });
-      const programs = findPrograms(missing.includes("kafka") ? wanted : missing, tools); // one that knows ZooKeeper
+      const programs = findPrograms(missing.includes("kafka") ? wanted : missing, tools); // a restarted Kafka must support the ZooKeeper
       for (const service of missing) {
         const started = programs.then((found) => start[service](found, keep));
         services.set(service, started);
@@ -278,8 +279,7 @@ function openControl({ port, token }: { port: number; token: string }, options: 
     clients.add(socket);
     send(socket, { heard: true }); // at once: a client gives up on a process that does not answer
     const failed = (error: unknown) => ({ error: error instanceof Error ? error.message : String(error) });
-    const reply = await onUse(wanted, keep).catch(failed);
-    if (!signal.aborted) send(socket, reply);
+    send(socket, await onUse(wanted, keep).catch(failed));
   };
   // A half-closed connection stays open until this side ends it.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -335,7 +335,7 @@ async function takeFolder(folder: string) {
   const deadline = Date.now() + 6_000; // the previous supervisor may be ending
   for (;;) {
     try {
-      return await takeLock(join(folder, "lock.duckdb"));
+      return await takeLock(lockPath(folder));
     } catch (error) {
       if (!isHeld(error)) throw error;
       if (Date.now() > deadline) process.exit(0); // it keeps running, and the program has found it
